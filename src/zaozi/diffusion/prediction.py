@@ -1,0 +1,69 @@
+"""What a network predicts: one row of a table, F = a * x0 + b * eps.
+
+| prediction   | a      | b     | determinant b*alpha - a*sigma                   |
+|--------------|--------|-------|-------------------------------------------------|
+| epsilon      | 0      | 1     | alpha: ill-conditioned near pure noise          |
+| sample       | 1      | 0     | -sigma: x0_hat is F itself                      |
+| v_prediction | -sigma | alpha | 1 under a variance-preserving schedule          |
+| flow         | -1     | 1     | alpha + sigma                                   |
+
+With x_t = alpha * x0 + sigma * eps these are two linear equations for (x0, eps); Cramer's rule solves them.
+(epsilon: arXiv:2006.11239; v: arXiv:2202.00512, app. D; flow: arXiv:2210.02747.)
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from zaozi.core.errors import unknown
+from zaozi.core.types import Estimate, Level
+
+PREDICTIONS = ("epsilon", "sample", "v_prediction", "flow")
+
+
+def coefficients(prediction: str, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """The row (a, b) of the table at a level; tensors of alpha's shape. Raises `ZaoziError` for an unknown prediction."""
+    zero, one = alpha.new_zeros(()).expand_as(alpha), alpha.new_ones(()).expand_as(alpha)
+    match prediction:
+        case "epsilon":
+            return zero, one
+        case "sample":
+            return one, zero
+        case "v_prediction":
+            return -sigma, alpha
+        case "flow":
+            return -one, one
+    raise unknown("prediction", prediction, PREDICTIONS)
+
+
+def target(prediction: str, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
+    """F = a * x0 + b * eps, what the network should say. `[B, C, H, W]`."""
+    a, b = coefficients(prediction, *level.per_picture(x0))
+    return a * x0 + b * eps
+
+
+def estimate(prediction: str, f: Tensor, x_t: Tensor, level: Level) -> Estimate:
+    """Both views of the network's output F at x_t; sigma must be above 0.
+
+    x0_hat = (b * x_t - sigma * F) / (b * alpha - a * sigma) and eps_hat = (alpha * F - a * x_t) / (b * alpha - a * sigma).
+    For epsilon the divisor alpha is kept at 1e-12 or more, so that pure noise gives a finite (if meaningless) x0_hat.
+    """
+    alpha, sigma = level.per_picture(x_t)
+    a, b = coefficients(prediction, alpha, sigma)
+    if prediction == "sample":
+        return Estimate(f, (x_t - alpha * f) / sigma)
+    determinant = b * alpha - a * sigma
+    determinant = determinant.clamp(min=1e-12)
+    return Estimate((b * x_t - sigma * f) / determinant, (alpha * f - a * x_t) / determinant)
+
+
+def from_x0(x0: Tensor, x_t: Tensor, level: Level) -> Estimate:
+    """The estimate whose picture is x0: eps_hat = (x_t - alpha * x0) / sigma. Needs sigma > 0."""
+    alpha, sigma = level.per_picture(x_t)
+    return Estimate(x0, (x_t - alpha * x0) / sigma)
+
+
+def score(guess: Estimate, level: Level) -> Tensor:
+    """The gradient of log q_t at x_t: -eps_hat / sigma (arXiv:2011.13456, sec. 3). The factor depends on the level."""
+    _, sigma = level.per_picture(guess.eps)
+    return -guess.eps / sigma

@@ -1,0 +1,117 @@
+"""Noise schedules: from a time to how much of the picture is left.
+
+betas: the variance that each of T = 1000 single steps adds; alphas = 1 - betas; alpha_bar = their running product, so that
+x_t = sqrt(alpha_bar[t]) * x0 + sqrt(1 - alpha_bar[t]) * eps. Here that is, in three lines each:
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zaozi.core.errors import ZaoziError, unknown
+from zaozi.core.types import Level
+
+T = 1000
+
+
+def linear_alpha_bar() -> NDArray[np.float64]:
+    """DDPM's schedule: betas rise linearly from 1e-4 to 0.02 (arXiv:2006.11239, sec. 4). `[T + 1]`, alpha_bar[0] = 1."""
+    betas = np.linspace(1e-4, 0.02, T)
+    alphas = 1.0 - betas
+    return np.concatenate([[1.0], np.cumprod(alphas)])
+
+
+def cosine_alpha_bar() -> NDArray[np.float64]:
+    """Improved DDPM's schedule: alpha_bar falls as a squared cosine (arXiv:2102.09672, eq. 17), betas capped at 0.999.
+
+    The cap leaves alpha_bar[T] = 2.4e-9, where an epsilon error grows some 20,000-fold in x0_hat. `[T + 1]`, alpha_bar[0] = 1.
+    """
+    f = np.cos((np.arange(T + 1) / T + 0.008) / 1.008 * np.pi / 2) ** 2
+    betas = np.minimum(1.0 - f[1:] / f[:-1], 0.999)
+    alphas = 1.0 - betas
+    return np.concatenate([[1.0], np.cumprod(alphas)])
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A monotone path from clean (t = 0) to noise (t = T), continuous in t.
+
+    Times count noising steps: others count from the other end, and diffusers' timestep k is our t - 1. A tabled schedule
+    (`linear`, `cosine`) stands at the integers; between them the log-SNR, log(alpha^2 / sigma^2), is interpolated, and in
+    [0, 1], where it is infinite at the clean end, sigma^2 = t * sigma[1]^2. `linear_path` is the closed form
+    alpha = 1 - t/T, sigma = t/T of rectified flow (arXiv:2209.03003).
+    """
+
+    name: str
+    alpha_bar: NDArray[np.float64] | None = None
+
+    @property
+    def variance_preserving(self) -> bool:
+        """Whether alpha^2 + sigma^2 = 1 everywhere."""
+        return self.alpha_bar is not None
+
+    def level(self, t: float | Tensor) -> Level:
+        """The level at time t in [0, T]: floats for a float, float64 tensors `[B]` for a tensor `[B]`.
+
+        Raises `ZaoziError` outside [0, T].
+        """
+        times = np.asarray(t, dtype=np.float64)
+        if not np.all((times >= 0) & (times <= T)):
+            raise ZaoziError(f"time {t} is outside [0, {T}]; 0 is clean, {T} is pure noise")
+        if self.alpha_bar is None:
+            alpha, sigma = 1.0 - times / T, times / T
+        else:
+            bar = self.alpha_bar
+            table = np.log(bar[1:]) - np.log1p(-bar[1:])
+            logsnr = np.interp(times, np.arange(1, T + 1), table)
+            variance = np.where(times < 1, times * (1.0 - bar[1]), 1.0 / (1.0 + np.exp(logsnr)))
+            kept = np.where(times < 1, 1.0 - variance, 1.0 / (1.0 + np.exp(-logsnr)))
+            alpha, sigma = np.sqrt(kept), np.sqrt(variance)
+        if isinstance(t, Tensor):
+            return Level(t.double(), torch.from_numpy(np.asarray(alpha)), torch.from_numpy(np.asarray(sigma)))
+        return Level(float(times), float(alpha), float(sigma))
+
+    def time(self, logsnr: float) -> float:
+        """The time at which log(alpha^2 / sigma^2) = logsnr; values beyond the schedule's range give its nearest end.
+
+        Inverts `level`: t(logsnr(t)) = t to 1e-9 of T where alpha_bar is tabled.
+        """
+        if math.isnan(logsnr):
+            raise ZaoziError("log-SNR is not a number; give a finite value, or infinity for a clean picture")
+        if self.alpha_bar is None:
+            return T / (1.0 + math.exp(min(logsnr / 2.0, 700.0)))
+        bar = self.alpha_bar
+        table = np.log(bar[1:]) - np.log1p(-bar[1:])
+        if logsnr > table[0]:
+            sigma2 = 1.0 / (1.0 + math.exp(min(logsnr, 700.0)))
+            return float(sigma2 / (1.0 - bar[1]))
+        return float(np.interp(-logsnr, -table, np.arange(1, T + 1)))
+
+
+def logsnr(level: Level) -> float:
+    """log(alpha^2 / sigma^2) of a level of floats: +inf when clean, -inf where no picture is left."""
+    alpha, sigma = float(level.alpha), float(level.sigma)
+    if sigma == 0:
+        return math.inf
+    return 2.0 * (math.log(alpha) - math.log(sigma)) if alpha > 0 else -math.inf
+
+
+_KNOWN = {
+    "linear": lambda: Schedule("linear", linear_alpha_bar()),
+    "cosine": lambda: Schedule("cosine", cosine_alpha_bar()),
+    "linear_path": lambda: Schedule("linear_path"),
+}
+SCHEDULES = tuple(_KNOWN)
+
+
+def schedule(name: str) -> Schedule:
+    """The schedule of that name: `linear`, `cosine` or `linear_path`. Raises `ZaoziError` for any other."""
+    if name not in _KNOWN:
+        raise unknown("schedule", name, _KNOWN)
+    return _KNOWN[name]()

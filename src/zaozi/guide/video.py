@@ -1,0 +1,70 @@
+"""Sampling as a film: the noisy pictures of every step, ending on the finished ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from zaozi.core.errors import ZaoziError
+from zaozi.pipeline import to_pictures
+
+SUFFIXES = (".mp4", ".gif", ".webp")
+
+
+def check_suffix(path: Path) -> None:
+    """Raises `ZaoziError` for a kind of file that cannot be written."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ZaoziError(f"cannot write '{path.name}'; a video's name ends in {', '.join(SUFFIXES)}")
+
+
+def tiled(pictures: Sequence[Image.Image], side: int) -> Image.Image:
+    """Pictures in a near-square grid of tiles of one side, RGB on white."""
+    columns = int(np.ceil(np.sqrt(len(pictures))))
+    rows = -(-len(pictures) // columns)
+    grid = Image.new("RGB", (columns * side, rows * side), "white")
+    for i, picture in enumerate(pictures):
+        grid.paste(picture.resize((side, side), Image.Resampling.BICUBIC), (i % columns * side, i // columns * side))
+    return grid
+
+
+class Film:
+    """Collects frames `[B, C, s, s]` in [-1, 1] and writes them with the finished pictures held at the end."""
+
+    def __init__(self, side: int = 256, *, seconds: float = 4.0, hold: float = 1.5) -> None:
+        self.side, self.seconds, self.hold = side, seconds, hold
+        self.frames: list[Image.Image] = []
+
+    def add(self, x: Tensor) -> None:
+        """One frame from a batch of noisy pictures."""
+        self.frames.append(tiled(to_pictures(x), self.side))
+
+    def write(self, path: Path, finished: Sequence[Image.Image]) -> None:
+        """Write an .mp4 (H.264), .gif or .webp. Raises `ZaoziError` for another suffix."""
+        check_suffix(path)
+        rate = int(np.clip(round(len(self.frames) / self.seconds), 5, 30))
+        held = max(1, round(self.hold * rate))
+        frames = [*self.frames, *[tiled(finished, self.side)] * held]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix.lower() == ".mp4":
+            self._mp4(path, frames, rate)
+        else:
+            frames[0].save(path, save_all=True, append_images=frames[1:], duration=1000 // rate, loop=0)
+
+    @staticmethod
+    def _mp4(path: Path, frames: Sequence[Image.Image], rate: int) -> None:
+        import av
+
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=rate)
+            stream.width, stream.height = (n // 2 * 2 for n in frames[0].size)
+            stream.pix_fmt = "yuv420p"
+            stream.options = {"crf": "18"}
+            for frame in frames:
+                for packet in stream.encode(av.VideoFrame.from_image(frame)):
+                    container.mux(packet)
+            for packet in stream.encode():
+                container.mux(packet)

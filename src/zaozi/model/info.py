@@ -1,0 +1,48 @@
+"""What a model is, in figures: parameters, and floating-point operations a call."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from zaozi.core.types import Cond
+from zaozi.model.denoiser import Denoiser
+
+TOKENS = 16
+"""Text tokens assumed in a call; a definition has 12 on average."""
+
+
+def parameters(module: nn.Module) -> int:
+    """The number of trained numbers."""
+    return sum(p.numel() for p in module.parameters())
+
+
+@torch.inference_mode()
+def gflops(model: Denoiser) -> float:
+    """Billions of floating-point operations (a multiply-add is two) of the network for one picture with 16 text tokens."""
+    width = model.config.network.text_width
+    cond = Cond(torch.zeros(1, TOKENS, width), torch.ones(1, TOKENS, dtype=torch.bool), torch.zeros(1, width))
+    counter = FlopCounterMode(display=False)
+    with counter:
+        model.network(torch.zeros(1, *model.shape), torch.full((1,), 0.5), cond)
+    return counter.get_total_flops() / 1e9
+
+
+def describe(model: Denoiser) -> str:
+    """A model in a few lines for people."""
+    c = model.config
+    _, side, _ = model.shape
+    properties = ", ".join(f"{p.column} ({len(p.values) or p.kind})" for p in c.properties) or "none"
+    return "\n".join(
+        [
+            f"name        {c.name}",
+            f"pictures    {c.size}x{c.size}, {'grey' if c.channels == 1 else 'RGB'}; the network sees {side}x{side}",
+            f"network     {c.network.kind}, width {c.network.width}, depth {c.network.depth}, patch {c.network.patch}",
+            f"diffusion   {c.diffusion.schedule} schedule, {c.diffusion.prediction} prediction, {c.diffusion.weight} weight",
+            f"text        {c.text.encoder}, {c.text.max_tokens} tokens",
+            f"properties  {properties}",
+            f"parameters  {parameters(model.network) / 1e6:.2f} M, and {parameters(model.space) / 1e6:.2f} M to decode",
+            f"cost        {gflops(model):.2f} GFLOP a call of the network",
+        ]
+    )

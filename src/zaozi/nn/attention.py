@@ -1,0 +1,101 @@
+"""Attention: of pictures to themselves (with 2-D rotary positions) and to the text's tokens (with a learned null token)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zaozi.nn.layers import zeroed
+
+
+def rotary_table(side: int, head_width: int, base: float = 100.0) -> tuple[Tensor, Tensor]:
+    """cos and sin `[side * side, head_width / 2]` of axial 2-D rotary positions (arXiv:2104.09864; 2403.13298, eq. 8).
+
+    Half of the channel pairs turn with the row, half with the column, at head_width / 4 frequencies from 1 to about 1/base.
+    """
+    count = head_width // 4
+    frequencies = base ** (-torch.arange(count) / count)
+    angles = torch.arange(side)[:, None] * frequencies  # (side, head_width/4)
+    rows = angles[:, None, :].expand(side, side, count)
+    columns = angles[None, :, :].expand(side, side, count)
+    both = torch.cat([rows, columns], dim=-1).reshape(side * side, 2 * count)
+    return both.cos(), both.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the channel pairs (i, i + D/2) of x `[B, H, N, D]` by their angles `[N, D/2]`."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """softmax(q k^T / sqrt(D)) v for q `[B, H, N, D]` and k, v `[B, H, L, D]`, with its weights `[B, H, N, L]`.
+
+    Written out: with N and L of tens, as here, two plain matrix products train faster than the fused kernels do on a CPU.
+    """
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, H, N, L)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    weights = scores.softmax(dim=-1).to(v.dtype)
+    return weights @ v, weights
+
+
+def _heads(x: Tensor, head_width: int) -> Tensor:
+    return x.unflatten(-1, (-1, head_width)).transpose(1, 2)  # (B, H, N, D)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention over N tokens `[B, N, width]`, queries and keys normalised (arXiv:2302.05442, sec. 2)."""
+
+    def __init__(self, width: int, head_width: int) -> None:
+        super().__init__()
+        self.head_width = head_width
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.query_norm = nn.RMSNorm(head_width)
+        self.key_norm = nn.RMSNorm(head_width)
+        self.out = zeroed(nn.Linear(width, width, bias=False))
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        q = self.query_norm(_heads(self.query(x), self.head_width))  # (B, H, N, D)
+        k = self.key_norm(_heads(self.key(x), self.head_width))  # (B, H, N, D)
+        v = _heads(self.value(x), self.head_width)  # (B, H, N, D)
+        if rotary is not None:
+            q, k = rotate(q, *rotary), rotate(k, *rotary)
+        y, _ = attend(q.to(v.dtype), k.to(v.dtype), v)  # (B, H, N, D)
+        return self.out(y.transpose(1, 2).flatten(2))  # (B, N, width)
+
+
+class CrossAttention(nn.Module):
+    """Pictures `[B, N, width]` attend to text tokens `[B, L, text_width]` where `mask` `[B, L]` is True.
+
+    One learned null token always stands beside them, so a row without text still attends to something: that token alone.
+    `keep_weights` keeps the attention `[B, H, N, 1 + L]` of the last call in `self.weights`, for those who want to look.
+    """
+
+    def __init__(self, width: int, text_width: int, head_width: int) -> None:
+        super().__init__()
+        self.head_width = head_width
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(text_width, width, bias=False)
+        self.value = nn.Linear(text_width, width, bias=False)
+        self.query_norm = nn.RMSNorm(head_width)
+        self.key_norm = nn.RMSNorm(head_width)
+        self.null = nn.Parameter(0.02 * torch.randn(text_width))
+        self.out = zeroed(nn.Linear(width, width, bias=False))
+        self.keep_weights = False
+        self.weights: Tensor | None = None
+
+    def forward(self, x: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        null = self.null.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
+        tokens = torch.cat([null, tokens], dim=1)  # (B, 1 + L, text_width)
+        mask = F.pad(mask, (1, 0), value=True)[:, None, None, :]  # (B, 1, 1, 1 + L)
+        q = self.query_norm(_heads(self.query(x), self.head_width))  # (B, H, N, D)
+        k = self.key_norm(_heads(self.key(tokens), self.head_width))  # (B, H, 1 + L, D)
+        v = _heads(self.value(tokens), self.head_width)  # (B, H, 1 + L, D)
+        y, weights = attend(q.to(v.dtype), k.to(v.dtype), v, mask)  # (B, H, N, D)
+        if self.keep_weights:
+            self.weights = weights.detach()
+        return self.out(y.transpose(1, 2).flatten(2))  # (B, N, width)

@@ -1,0 +1,103 @@
+"""A vision transformer that denoises: patches in, patches out, told of level and text in every block.
+
+After DiT (arXiv:2212.09748) and PixArt-alpha (arXiv:2310.00426): one shared modulation with a learned table a block, text by
+cross-attention in every second block, normalised queries and keys, 2-D rotary positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zaozi.core.config import NetworkConfig, Property
+from zaozi.core.errors import ZaoziError
+from zaozi.core.types import Cond
+from zaozi.nn.attention import CrossAttention, SelfAttention, rotary_table
+from zaozi.nn.layers import LevelEmbedding, PropertyEmbedding, TextInto, zeroed
+
+
+def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+
+
+class Block(nn.Module):
+    """Self-attention, perhaps cross-attention, and an MLP, each added to the stream `[B, N, width]`."""
+
+    def __init__(self, config: NetworkConfig, with_text: bool) -> None:
+        super().__init__()
+        width = config.width
+        table = torch.zeros(6, width)
+        table[[2, 5]] = 1.0  # the gates
+        self.table = nn.Parameter(table)
+        self.attention = SelfAttention(width, config.head_width)
+        self.cross = CrossAttention(width, config.text_width, config.head_width) if with_text else None
+        self.up = nn.Linear(width, 4 * width, bias=False)
+        self.down = zeroed(nn.Linear(4 * width, width, bias=False))
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor, modulation: Tensor, cond: Cond, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        # modulation: (B, 6, width)
+        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.table)[:, :, None].unbind(1)  # (B, 1, width)
+        x = x + gate1 * self.attention(_modulate(x, shift1, scale1), rotary)  # (B, N, width)
+        if self.cross is not None:
+            x = x + self.cross(F.layer_norm(x, x.shape[-1:]), cond.tokens, cond.mask)  # (B, N, width)
+        h = F.gelu(self.up(_modulate(x, shift2, scale2)), approximate="tanh")  # (B, N, 4 * width)
+        h = F.dropout(h, self.dropout, self.training)
+        return x + gate2 * self.down(h)  # (B, N, width)
+
+
+class DiT(nn.Module):
+    """F(x_t, u, cond): pictures `[B, C, S, S]` and the noise share u `[B]` in [0, 1] -> `[B, C, S, S]`.
+
+    S is any multiple of the patch. The output is zero at initialisation.
+    Raises `ZaoziError` where S is not divisible or the picture is not square.
+    """
+
+    def __init__(self, config: NetworkConfig, properties: Sequence[Property] = ()) -> None:
+        super().__init__()
+        self.config = config
+        width, pixels = config.width, config.channels * config.patch**2
+        self.embed = nn.Linear(pixels, width)
+        self.level = LevelEmbedding(width)
+        self.pooled = TextInto(config.text_width, width) if config.pooled_text else None
+        self.properties = PropertyEmbedding(properties, width)
+        self.modulation = zeroed(nn.Linear(width, 6 * width))
+        every = config.cross_every if config.cross_attention else 0
+        self.blocks = nn.ModuleList(
+            Block(config, with_text=bool(every) and i % every == every - 1) for i in range(config.depth)
+        )
+        self.last_modulation = zeroed(nn.Linear(width, 2 * width))
+        self.last = zeroed(nn.Linear(width, pixels))
+        self._rotary: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
+
+    def _positions(self, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        if (side, device) not in self._rotary:
+            cos, sin = rotary_table(side, self.config.head_width)
+            self._rotary[side, device] = cos.to(device), sin.to(device)
+        return self._rotary[side, device]
+
+    def forward(self, x: Tensor, u: Tensor, cond: Cond) -> Tensor:
+        b, channels, height, width = x.shape
+        p = self.config.patch
+        if height != width or height % p:
+            raise ZaoziError(f"a picture of {width}x{height} does not fit; use a square with a side divisible by {p}")
+        side = height // p
+        rotary = self._positions(side, x.device)
+
+        c = self.level(u)  # (B, width)
+        if self.pooled is not None:
+            c = c + self.pooled(cond.pooled, cond.mask)  # (B, width)
+        c = F.silu(self.properties(cond.properties, c))  # (B, width)
+        modulation = self.modulation(c).unflatten(-1, (6, -1))  # (B, 6, width)
+
+        h = x.reshape(b, channels, side, p, side, p).permute(0, 2, 4, 1, 3, 5).reshape(b, side * side, -1)
+        h = self.embed(h)  # (B, N, width)
+        for block in self.blocks:
+            h = block(h, modulation, cond, rotary)  # (B, N, width)
+        shift, scale = self.last_modulation(c)[:, None].chunk(2, dim=-1)  # (B, 1, width)
+        h = self.last(_modulate(h, shift, scale))  # (B, N, C * p * p)
+        h = h.reshape(b, side, side, channels, p, p).permute(0, 3, 1, 4, 2, 5)  # (B, C, side, p, side, p)
+        return h.reshape(b, channels, height, width)

@@ -1,0 +1,150 @@
+"""A U-Net that denoises: convolutions down and up, attention to itself and to the text at the low resolutions.
+
+After DDPM (arXiv:2006.11239, app. B) with adaptive group normalisation (arXiv:2105.05233), text by cross-attention as in
+latent diffusion (arXiv:2112.10752) and pooled text in the level's embedding as in Imagen (arXiv:2205.11487). A
+pixel-unshuffle stem makes large pictures cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zaozi.core.config import NetworkConfig, Property
+from zaozi.core.errors import ZaoziError
+from zaozi.core.types import Cond
+from zaozi.nn.attention import CrossAttention, SelfAttention
+from zaozi.nn.layers import LevelEmbedding, PropertyEmbedding, TextInto, zeroed
+
+
+def _groups(channels: int) -> int:
+    """The largest number of groups, 32 at most, that divides the channels."""
+    return next(g for g in range(min(32, channels), 0, -1) if channels % g == 0)
+
+
+class ResBlock(nn.Module):
+    """Two 3x3 convolutions; the condition scales and shifts the second's input. `[B, in, h, w] -> [B, out, h, w]`."""
+
+    def __init__(self, in_channels: int, out_channels: int, cond_width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(_groups(in_channels), in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.modulation = zeroed(nn.Linear(cond_width, 2 * out_channels))
+        self.norm2 = nn.GroupNorm(_groups(out_channels), out_channels)
+        self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))  # (B, out, h, w)
+        scale, shift = self.modulation(c)[:, :, None, None].chunk(2, dim=1)  # (B, out, 1, 1)
+        h = F.silu(self.norm2(h) * (1 + scale) + shift)  # (B, out, h, w)
+        h = F.dropout(h, self.dropout, self.training)
+        return self.skip(x) + self.conv2(h)  # (B, out, h, w)
+
+
+class Attend(nn.Module):
+    """Self-attention, then (perhaps) cross-attention to the text, over the h * w positions of `[B, C, h, w]`."""
+
+    def __init__(self, channels: int, config: NetworkConfig) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(_groups(channels), channels)
+        self.attention = SelfAttention(channels, config.head_width)
+        self.cross = CrossAttention(channels, config.text_width, config.head_width) if config.cross_attention else None
+
+    def forward(self, x: Tensor, cond: Cond) -> Tensor:
+        b, channels, height, width = x.shape
+        tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, h * w, C)
+        h = x.flatten(2).transpose(1, 2) + self.attention(tokens)  # (B, h * w, C)
+        if self.cross is not None:
+            h = h + self.cross(F.layer_norm(h, (channels,)), cond.tokens, cond.mask)  # (B, h * w, C)
+        return h.transpose(1, 2).reshape(b, channels, height, width)
+
+
+class Stage(nn.Module):
+    """A residual block and, at the low resolutions, attention."""
+
+    def __init__(self, in_channels: int, out_channels: int, cond_width: int, config: NetworkConfig, attends: bool):
+        super().__init__()
+        self.block = ResBlock(in_channels, out_channels, cond_width, config.dropout)
+        self.attend = Attend(out_channels, config) if attends else None
+
+    def forward(self, x: Tensor, c: Tensor, cond: Cond) -> Tensor:
+        x = self.block(x, c)
+        return x if self.attend is None else self.attend(x, cond)
+
+
+class UNet(nn.Module):
+    """F(x_t, u, cond): pictures `[B, C, S, S]` and the noise share u `[B]` in [0, 1] -> `[B, C, S, S]`.
+
+    S is divisible by patch * 2^(levels - 1). The output is zero at initialisation.
+    Raises `ZaoziError` where S is not divisible.
+    """
+
+    def __init__(self, config: NetworkConfig, properties: Sequence[Property] = ()) -> None:
+        super().__init__()
+        self.config = config
+        widths = [config.width * m for m in config.multipliers]
+        cond_width = 4 * config.width
+        pixels = config.channels * config.patch**2
+        self.level = LevelEmbedding(cond_width)
+        self.pooled = TextInto(config.text_width, cond_width) if config.pooled_text else None
+        self.properties = PropertyEmbedding(properties, cond_width)
+        self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
+
+        self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
+        channels, skips = widths[0], [widths[0]]
+        for i, w in enumerate(widths):
+            stages = nn.ModuleList()
+            for _ in range(config.depth):
+                stages.append(Stage(channels, w, cond_width, config, i in config.attention_levels))
+                channels = w
+                skips.append(w)
+            self.down.append(stages)
+            if i + 1 < len(widths):
+                self.shrink.append(nn.Conv2d(w, w, 3, stride=2, padding=1))
+                skips.append(w)
+        self.middle = nn.ModuleList(Stage(channels, channels, cond_width, config, attends) for attends in (True, False))
+        self.up, self.grow = nn.ModuleList(), nn.ModuleList()
+        for i, w in reversed(list(enumerate(widths))):
+            stages = nn.ModuleList()
+            for _ in range(config.depth + 1):
+                stages.append(Stage(channels + skips.pop(), w, cond_width, config, i in config.attention_levels))
+                channels = w
+            self.up.append(stages)
+            if i > 0:
+                self.grow.append(nn.Conv2d(w, w, 3, padding=1))
+        self.last_norm = nn.GroupNorm(_groups(channels), channels)
+        self.last = zeroed(nn.Conv2d(channels, pixels, 3, padding=1))
+
+    def forward(self, x: Tensor, u: Tensor, cond: Cond) -> Tensor:
+        p = self.config.patch
+        stride = p * 2 ** (len(self.config.multipliers) - 1)
+        if x.shape[-1] % stride or x.shape[-2] % stride:
+            raise ZaoziError(f"a picture of {x.shape[-1]}x{x.shape[-2]} does not fit; use sides divisible by {stride}")
+        c = self.level(u)  # (B, cond_width)
+        if self.pooled is not None:
+            c = c + self.pooled(cond.pooled, cond.mask)  # (B, cond_width)
+        c = F.silu(self.properties(cond.properties, c))  # (B, cond_width)
+
+        h = self.stem(F.pixel_unshuffle(x, p))  # (B, width, S/p, S/p)
+        skips = [h]
+        for i, stages in enumerate(self.down):
+            for stage in stages:
+                h = stage(h, c, cond)
+                skips.append(h)
+            if i < len(self.shrink):
+                h = self.shrink[i](h)  # half the side
+                skips.append(h)
+        for stage in self.middle:
+            h = stage(h, c, cond)
+        for i, stages in enumerate(self.up):
+            for stage in stages:
+                h = stage(torch.cat([h, skips.pop()], dim=1), c, cond)
+            if i < len(self.grow):
+                h = self.grow[i](F.interpolate(h, scale_factor=2.0, mode="nearest"))  # twice the side
+        h = self.last(F.silu(self.last_norm(h)))  # (B, C * p * p, S/p, S/p)
+        return F.pixel_shuffle(h, p)  # (B, C, S, S)

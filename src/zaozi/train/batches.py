@@ -1,0 +1,84 @@
+"""What one training step sees, as a function of the step: nothing here remembers anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zaozi.core.config import Property, Recipe
+from zaozi.core.noise import training_generator
+from zaozi.core.types import Cond, Level
+from zaozi.data.pairs import Pairs, training_rows
+from zaozi.diffusion.losses import training_times
+from zaozi.diffusion.schedules import Schedule
+from zaozi.model.space import Space
+from zaozi.text.cache import TextCache
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clean pictures in the model's space, fresh noise of the same shape, a level each, and what they are told to be."""
+
+    x0: Tensor
+    eps: Tensor
+    level: Level
+    cond: Cond
+
+
+def shifted(pictures: Tensor, reach: int, generator: torch.Generator) -> Tensor:
+    """Each picture moved by up to `reach` pixels each way, white coming in at the edges. `[B, C, S, S]`."""
+    if reach == 0:
+        return pictures
+    size = pictures.shape[-1]
+    padded = F.pad(pictures, [reach] * 4, value=1.0)
+    corners = torch.randint(0, 2 * reach + 1, (len(pictures), 2), generator=generator).tolist()
+    return torch.stack([p[:, y : y + size, x : x + size] for p, (y, x) in zip(padded, corners, strict=True)])
+
+
+def drop(cond: Cond, properties: Sequence[Property], text: float, together: float, generator: torch.Generator) -> Cond:
+    """The condition with text hidden at rate `text`, all properties at rate `together`, and each at its own rate."""
+    count = len(cond)
+
+    def chance(p: float) -> Tensor:
+        return torch.rand(count, generator=generator) < p
+
+    cond = cond.without_text(chance(text))
+    hidden = chance(together)
+    kept = {}
+    for p in properties:
+        value, hide = cond.properties[p.column], hidden | chance(p.dropout)
+        kept[p.column] = value.masked_fill(hide, torch.nan if value.is_floating_point() else 0)
+    return replace(cond, properties=kept)
+
+
+class Batches:
+    """Batch after batch of a recipe's training data, each a function of (seed, step, rank)."""
+
+    def __init__(self, recipe: Recipe, pairs: Pairs, texts: TextCache, schedule: Schedule, space: Space) -> None:
+        self.recipe, self.pairs, self.texts, self.schedule, self.space = recipe, pairs, texts, schedule, space
+        self.text_rows = texts.rows(pairs.texts)
+        self.columns = pairs.property_columns(recipe.properties)
+
+    def cond(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Cond:
+        """Everything that is known of some pairs."""
+        cond = self.texts.cond(self.text_rows[rows], multiple=16)
+        index = torch.from_numpy(rows)
+        return replace(cond, properties={k: v[index] for k, v in self.columns.items()})
+
+    def at(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """This process's share of the step's batch, on the CPU."""
+        train = self.recipe.train
+        share = training_rows(len(self.pairs), step * train.batch_size, train.batch_size, train.seed)[rank::world]
+        generator = training_generator(train.seed, step, rank)
+        with torch.no_grad():
+            x0 = self.space.encode(shifted(self.pairs.batch(share), train.shift, generator))
+        cond = drop(self.cond(share), self.recipe.properties, train.text_dropout, train.property_dropout, generator)
+        how = self.recipe.diffusion
+        times = training_times(how.times, len(share), generator, mean=how.times_mean, std=how.times_std)
+        eps = torch.randn(x0.shape, generator=generator)
+        return Batch(x0, eps, self.schedule.level(times), cond)

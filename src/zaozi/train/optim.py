@@ -1,0 +1,80 @@
+"""What moves the weights: optimisers, their rates over a run, and the averaged weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from zaozi.core.config import OptimConfig
+from zaozi.core.errors import ZaoziError
+
+
+def block_matrices(network: nn.Module) -> list[str]:
+    """The names of the weight matrices inside transformer blocks and attention, which Muon orthogonalises."""
+    inside = ("blocks.", "attention.", "cross.")
+    return [
+        name
+        for name, p in network.named_parameters()
+        if p.ndim == 2 and name.endswith(".weight") and any(part in name for part in inside)
+    ]
+
+
+def make_optimisers(network: nn.Module, config: OptimConfig) -> dict[str, torch.optim.Optimizer]:
+    """AdamW for everything, or Muon for the blocks' matrices (torch.optim.Muon) and AdamW for the rest."""
+    for name, value in (("lr", config.lr), ("muon_lr", config.muon_lr)):
+        if not value > 0:
+            raise ZaoziError(f"optim.{name} {value} is out of range; use a value above 0")
+    named = dict(network.named_parameters())
+    matrices = block_matrices(network) if config.kind == "muon" else []
+    rest = [p for name, p in named.items() if name not in set(matrices)]
+    made: dict[str, torch.optim.Optimizer] = {
+        "adamw": torch.optim.AdamW(
+            rest, lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay, fused=True
+        )
+    }
+    if matrices:
+        made["muon"] = torch.optim.Muon(
+            [named[name] for name in matrices], lr=config.muon_lr, weight_decay=config.weight_decay
+        )
+    return made
+
+
+def rate(config: OptimConfig, step: int, progress: float) -> float:
+    """The learning rate as a share of its peak: linear warm-up by steps, flat, then linear to `final` at progress 1."""
+    warm = min(1.0, (step + 1) / max(config.warmup, 1))
+    if progress <= config.flat:
+        return warm
+    fall = min(1.0, (progress - config.flat) / max(1.0 - config.flat, 1e-9))
+    return warm * (1.0 + (config.final - 1.0) * fall)
+
+
+def ema_decay(target: float, step: int) -> float:
+    """The averaged weights' decay after `step` steps: min(target, (1 + step) / (10 + step))."""
+    return min(target, (1 + step) / (10 + step))
+
+
+@torch.no_grad()
+def ema_update(average: list[Tensor], weights: list[Tensor], decay: float) -> None:
+    """average = decay * average + (1 - decay) * weights, in place."""
+    torch._foreach_lerp_(average, weights, 1.0 - decay)
+
+
+def flat_state(optimisers: dict[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """Every optimiser's state as named tensors: 'muon.3.momentum_buffer' and the like."""
+    return {
+        f"{name}.{index}.{key}": torch.as_tensor(value)
+        for name, optimiser in optimisers.items()
+        for index, state in optimiser.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+
+
+def load_flat_state(optimisers: dict[str, torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
+    """Undo `flat_state`."""
+    for name, optimiser in optimisers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            owner, index, field = key.split(".", 2)
+            if owner == name:
+                state.setdefault(int(index), {})[field] = value
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
