@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
 import os
@@ -44,14 +45,20 @@ def parse(function: Callable[..., Any], args: Sequence[str], name: str, **option
     """Call (or build) `function` from the command line with tyro; its boxed errors become one line."""
     import tyro
 
+    @functools.wraps(function)
+    def later(*values: Any, **named: Any) -> Callable[[], Any]:
+        return lambda: function(*values, **named)
+
+    is_class = isinstance(function, type)
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
-            return tyro.cli(function, args=list(args), prog=f"zaozi {name}", **options)
+            made = tyro.cli(function if is_class else later, args=list(args), prog=f"zaozi {name}", **options)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         raise ZaoziError(one_line(shown.getvalue(), name)) from None
+    return made if is_class else made()
 
 
 def one_line(boxed: str, name: str) -> str:

@@ -56,7 +56,7 @@ def picture_noise(
 def training_generator(*key: int) -> torch.Generator:
     """A generator of its own for one purpose at one place, say (seed, step, rank): a resumed run needs no saved state.
 
-    The key is mixed by NumPy's `SeedSequence`, so that neighbouring keys give unrelated streams.
+    The key and its length are mixed by NumPy's `SeedSequence`, so that neighbouring keys give unrelated streams.
     """
-    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    state = np.random.SeedSequence((len(key), *key)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state))

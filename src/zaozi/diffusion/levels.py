@@ -9,7 +9,7 @@ import numpy as np
 
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.types import Level
-from zaozi.diffusion.schedules import T, Schedule, logsnr
+from zaozi.diffusion.schedules import Schedule, T, logsnr
 
 MAX_STEPS = 1000
 

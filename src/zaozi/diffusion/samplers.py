@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -22,7 +23,7 @@ def ddpm(
     denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
 ) -> Tensor:
     """Ancestral sampling: draw x_s from the posterior q(x_s | x_t, x0_hat) (arXiv:2006.11239, algorithm 2 and eq. 7)."""
-    for n, (t, s) in enumerate(zip(levels, levels[1:], strict=False), start=1):
+    for n, (t, s) in enumerate(pairwise(levels), start=1):
         guess = denoise(x, t)
         if on_step:
             on_step(t, x, guess)
@@ -44,7 +45,7 @@ def ddim(
 
     `eta` in [0, 1] scales std from none (deterministic) to the posterior's, where the step is DDPM's.
     """
-    for n, (t, s) in enumerate(zip(levels, levels[1:], strict=False), start=1):
+    for n, (t, s) in enumerate(pairwise(levels), start=1):
         guess = denoise(x, t)
         if on_step:
             on_step(t, x, guess)
@@ -64,7 +65,7 @@ def dpmpp_2m(
     One call a step, second order; first order on the first step, and on the last where it ends clean (h is infinite there).
     """
     last: tuple[Tensor, float] | None = None
-    for t, s in zip(levels, levels[1:], strict=False):
+    for t, s in pairwise(levels):
         guess = denoise(x, t)
         if on_step:
             on_step(t, x, guess)

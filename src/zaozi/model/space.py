@@ -85,7 +85,7 @@ class Halved(Space):
             noisy = small + spread * torch.randn(small.shape, generator=generator)
             error = (self.enlarge(noisy.clamp(-1.0, 1.0)) - large).abs().mean()
             optimiser.zero_grad()
-            error.backward()  # type: ignore[no-untyped-call]
+            error.backward()
             optimiser.step()
             decay.step()
             errors.append(error.item())

@@ -133,7 +133,7 @@ class UNet(nn.Module):
         h = self.stem(F.pixel_unshuffle(x, p))  # (B, width, S/p, S/p)
         skips = [h]
         for i, stages in enumerate(self.down):
-            for stage in stages:
+            for stage in stages.children():
                 h = stage(h, c, cond)
                 skips.append(h)
             if i < len(self.shrink):
@@ -142,7 +142,7 @@ class UNet(nn.Module):
         for stage in self.middle:
             h = stage(h, c, cond)
         for i, stages in enumerate(self.up):
-            for stage in stages:
+            for stage in stages.children():
                 h = stage(torch.cat([h, skips.pop()], dim=1), c, cond)
             if i < len(self.grow):
                 h = self.grow[i](F.interpolate(h, scale_factor=2.0, mode="nearest"))  # twice the side

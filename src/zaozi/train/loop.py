@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,9 @@ from zaozi.core.config import Recipe, from_dict, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, write_json
 from zaozi.core.noise import training_generator
-from zaozi.core.types import Cond, Level
 from zaozi.data.pairs import find_dataset, load_pairs
 from zaozi.data.shards import manifest_hash
 from zaozi.data.sheet import contact_sheet
-from zaozi.diffusion.losses import weight_on_f
-from zaozi.diffusion.prediction import target
-from zaozi.diffusion.process import add_noise
 from zaozi.model.checkpoint import (
     CONFIG,
     WEIGHTS,
@@ -39,45 +36,19 @@ from zaozi.model.checkpoint import (
     read_tensors,
     save_folder,
 )
-from zaozi.model.denoiser import Denoiser, ModelConfig, make_denoiser
+from zaozi.model.denoiser import ModelConfig, make_denoiser
 from zaozi.model.space import Halved
 from zaozi.pipeline import draw, to_pictures
 from zaozi.text.cache import cached
 from zaozi.text.encoders import load_encoder
-from zaozi.train.batches import Batch, Batches
+from zaozi.train.batches import Batches
 from zaozi.train.optim import ema_decay, ema_update, flat_state, load_flat_state, make_optimisers, rate
+from zaozi.train.step import loss_of, precision, self_check, some_rows, to_device
 from zaozi.train.validation import x0_error
 
 RAW, OPTIMISER, STATE = "training.safetensors", "optimiser.safetensors", "state.json"
 KEEP = 2
 VALIDATION_PAIRS = 128
-
-
-def precision(wanted: str, device: torch.device) -> torch.dtype:
-    """bf16 where asked for, or (`auto`) where the device multiplies matrices faster in it: GPUs, and CPUs with AMX."""
-    if wanted == "auto":
-        has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        fast = device.type == "cuda" or (device.type == "cpu" and has_tiles())
-        wanted = "bf16" if fast else "fp32"
-    return torch.bfloat16 if wanted == "bf16" else torch.float32
-
-
-def loss_of(network: nn.Module, batch: Batch, prediction: str, weight: str) -> Tensor:
-    """The weighted mean squared error on F over a batch; a scalar."""
-    x_t = add_noise(batch.x0, batch.eps, batch.level)
-    f = network(x_t, batch.level.noise_share(len(x_t), x_t.device), batch.cond).float()
-    error = (f - target(prediction, batch.x0, batch.eps, batch.level)).square().mean((1, 2, 3))  # (B,)
-    return (weight_on_f(weight, prediction, batch.level).to(error) * error).mean()
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    return Batch(batch.x0.to(device), batch.eps.to(device), batch.level, batch.cond.to(device))
-
-
-def _rows(batch: Batch, rows: slice) -> Batch:
-    level = batch.level
-    some = Level(*(torch.as_tensor(v)[rows] for v in (level.t, level.alpha, level.sigma)))
-    return Batch(batch.x0[rows], batch.eps[rows], some, batch.cond.take(rows))
 
 
 class Trainer:
@@ -174,13 +145,13 @@ class Trainer:
         for name, optimiser in self.optimisers.items():
             for group in optimiser.param_groups:
                 group["lr"] = share * (recipe.optim.muon_lr if name == "muon" else recipe.optim.lr)
-        batch = _to(self.batches.at(self.step, accelerator.process_index, accelerator.num_processes), self.device)
+        batch = to_device(self.batches.at(self.step, accelerator.process_index, accelerator.num_processes), self.device)
         parts = recipe.train.accumulate
         size = len(batch.x0) // parts
         total = 0.0
         with self._private_dropout():
             for i in range(parts):
-                some = _rows(batch, slice(i * size, (i + 1) * size)) if parts > 1 else batch
+                some = some_rows(batch, slice(i * size, (i + 1) * size)) if parts > 1 else batch
                 wait = accelerator.no_sync(self.network) if i + 1 < parts else torch.enable_grad()
                 with wait:
                     with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
@@ -208,24 +179,15 @@ class Trainer:
         self.step += 1
         return total, share
 
-    def _private_dropout(self) -> Any:
-        """A copy of the global generator seeded by the step, put back afterwards; dropout has no generator of its own."""
-        fork = torch.random.fork_rng(enabled=self.recipe.network.dropout > 0)
-        if self.recipe.network.dropout > 0:
-            seed = training_generator(
-                self.recipe.train.seed, self.step, self.accelerator.process_index, 1
-            ).initial_seed()
-
-            class Seeded:
-                def __enter__(self) -> None:
-                    fork.__enter__()
-                    torch.manual_seed(seed)
-
-                def __exit__(self, *error: Any) -> None:
-                    fork.__exit__(*error)
-
-            return Seeded()
-        return fork
+    @contextmanager
+    def _private_dropout(self) -> Iterator[None]:
+        """Dropout has no generator of its own: lend it the global one, seeded by the step, and put that back after."""
+        lent = self.recipe.network.dropout > 0
+        with torch.random.fork_rng(enabled=lent):
+            if lent:
+                key = (self.recipe.train.seed, self.step, self.accelerator.process_index, 1)
+                torch.manual_seed(training_generator(*key).initial_seed())
+            yield
 
     # -- the run ----------------------------------------------------------------------------------------------------
 
@@ -468,24 +430,3 @@ class Trainer:
         self.model.space.load_state_dict(self.average.space.state_dict())
         load_flat_state(self.optimisers, read_tensors(folder / OPTIMISER))
         self.say(f"resuming {folder}")
-
-
-def self_check(config: ModelConfig, batches: Batches, *, steps: int = 40) -> tuple[bool, float, float]:
-    """Overfit eight pairs with a copy of the recipe's network: (whether the loss fell below a third, before, after)."""
-    model: Denoiser = make_denoiser(config)
-    rows = np.arange(min(8, len(batches.pairs)))
-    with torch.no_grad():
-        x0 = batches.space.encode(batches.pairs.batch(rows)).repeat_interleave(2, 0)
-    cond: Cond = replace(batches.cond(rows), properties={}).map(lambda v: v.repeat_interleave(2, 0))
-    generator = training_generator(0, 0, 3)
-    t = torch.linspace(400.0, 900.0, len(x0), dtype=torch.float64)
-    batch = Batch(x0, torch.randn(x0.shape, generator=generator), model.schedule.level(t), cond)
-    optimiser = torch.optim.Adam(model.network.parameters(), lr=2e-3, betas=(0.9, 0.95))
-    losses = []
-    for _ in range(steps):
-        loss = loss_of(model.network, batch, config.diffusion.prediction, config.diffusion.weight)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        losses.append(float(loss.detach()))
-    return losses[-1] < losses[0] / 3, losses[0], losses[-1]

@@ -1,0 +1,65 @@
+"""One step of training: its precision, its loss, and a check that the recipe can learn at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zaozi.core.noise import training_generator
+from zaozi.core.types import Cond, Level
+from zaozi.diffusion.losses import weight_on_f
+from zaozi.diffusion.prediction import target
+from zaozi.diffusion.process import add_noise
+from zaozi.model.denoiser import Denoiser, ModelConfig, make_denoiser
+from zaozi.train.batches import Batch, Batches
+
+
+def precision(wanted: str, device: torch.device) -> torch.dtype:
+    """bf16 where asked for, or (`auto`) where the device multiplies matrices faster in it: GPUs, and CPUs with AMX."""
+    if wanted == "auto":
+        has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        fast = device.type == "cuda" or (device.type == "cpu" and has_tiles())
+        wanted = "bf16" if fast else "fp32"
+    return torch.bfloat16 if wanted == "bf16" else torch.float32
+
+
+def loss_of(network: nn.Module, batch: Batch, prediction: str, weight: str) -> Tensor:
+    """The weighted mean squared error on F over a batch; a scalar."""
+    x_t = add_noise(batch.x0, batch.eps, batch.level)
+    f = network(x_t, batch.level.noise_share(len(x_t), x_t.device), batch.cond).float()
+    error = (f - target(prediction, batch.x0, batch.eps, batch.level)).square().mean((1, 2, 3))  # (B,)
+    return (weight_on_f(weight, prediction, batch.level).to(error) * error).mean()
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    return Batch(batch.x0.to(device), batch.eps.to(device), batch.level, batch.cond.to(device))
+
+
+def some_rows(batch: Batch, rows: slice) -> Batch:
+    level = batch.level
+    some = Level(*(torch.as_tensor(v)[rows] for v in (level.t, level.alpha, level.sigma)))
+    return Batch(batch.x0[rows], batch.eps[rows], some, batch.cond.take(rows))
+
+
+def self_check(config: ModelConfig, batches: Batches, *, steps: int = 40) -> tuple[bool, float, float]:
+    """Overfit eight pairs with a copy of the recipe's network: (whether the loss fell below a third, before, after)."""
+    model: Denoiser = make_denoiser(config)
+    rows = np.arange(min(8, len(batches.pairs)))
+    with torch.no_grad():
+        x0 = batches.space.encode(batches.pairs.batch(rows)).repeat_interleave(2, 0)
+    cond: Cond = replace(batches.cond(rows), properties={}).map(lambda v: v.repeat_interleave(2, 0))
+    generator = training_generator(0, 0, 3)
+    t = torch.linspace(400.0, 900.0, len(x0), dtype=torch.float64)
+    batch = Batch(x0, torch.randn(x0.shape, generator=generator), model.schedule.level(t), cond)
+    optimiser = torch.optim.Adam(model.network.parameters(), lr=2e-3, betas=(0.9, 0.95))
+    losses = []
+    for _ in range(steps):
+        loss = loss_of(model.network, batch, config.diffusion.prediction, config.diffusion.weight)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    return losses[-1] < losses[0] / 3, losses[0], losses[-1]

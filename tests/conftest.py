@@ -1,0 +1,112 @@
+"""Small data, small models, and oracles with closed forms."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from zaozi.core.config import DataConfig, DiffusionConfig, NetworkConfig, Property, Recipe, SpaceConfig, TrainConfig
+from zaozi.core.types import Cond
+
+torch.set_num_threads(1)
+
+SHAPES = {"disc": "ellipse", "box": "rectangle"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Caches go to a folder of the test run."""
+    os.environ["ZAOZI_HOME"] = str(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(autouse=True)
+def _global_generator_untouched() -> Iterator[None]:
+    """No test of ours moves the global generators, so neither does the code."""
+    before, before_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    yield
+    assert torch.equal(before, torch.get_rng_state()), "the global torch generator was used"
+    assert np.array_equal(before_numpy, np.random.get_state()[1]), "the global NumPy generator was used"  # noqa: NPY002
+
+
+def draw_folder(folder: Path, count: int = 24, size: int = 32, mode: str = "L") -> Path:
+    """A folder of discs and boxes with captions beside them."""
+    folder.mkdir(parents=True)
+    rng = np.random.Generator(np.random.Philox(7))
+    for i in range(count):
+        kind = list(SHAPES)[i % 2]
+        picture = Image.new(mode, (size, size), "white")
+        x, y, r = (int(v) for v in (*rng.integers(8, size - 8, 2), rng.integers(3, 8)))
+        getattr(ImageDraw.Draw(picture), SHAPES[kind])((x - r, y - r, x + r, y + r), fill="black")
+        picture.save(folder / f"{i:02d}.png")
+        (folder / f"{i:02d}.txt").write_text(f"a {kind} of size {r} number {i}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty-four 32x32 pictures as a built dataset."""
+    from zaozi.data.folder import build_folder
+
+    root = tmp_path_factory.mktemp("tiny")
+    build_folder(draw_folder(root / "pictures"), root / "data", size=32, processes=1)
+    return root / "data"
+
+
+@pytest.fixture
+def tiny_recipe(tiny_data: Path, tmp_path: Path) -> Recipe:
+    """A run of seconds on the tiny data."""
+    return Recipe(
+        name="tiny",
+        data=DataConfig(path=str(tiny_data)),
+        network=NetworkConfig(width=32, depth=2, head_width=16, patch=4),
+        space=SpaceConfig(kind="halved", width=4, steps=3),
+        diffusion=DiffusionConfig(),
+        train=TrainConfig(
+            out=str(tmp_path / "run"),
+            steps=6,
+            batch_size=8,
+            precision="fp32",
+            sample_steps=0,
+            validate_steps=0,
+            self_check=False,
+            prompts=("a disc",),
+        ),
+    )
+
+
+def with_train(recipe: Recipe, **changes: object) -> Recipe:
+    """The recipe with other training settings."""
+    return replace(recipe, train=replace(recipe.train, **changes))  # type: ignore[arg-type]
+
+
+def random_cond(count: int, length: int = 5, width: int = 384, seed: int = 0) -> Cond:
+    """Text that means nothing, of lengths 1 to `length`."""
+    g = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, length + 1, (count, 1), generator=g)
+    mask = torch.arange(length)[None] < lengths
+    return Cond(torch.randn(count, length, width, generator=g), mask, torch.randn(count, width, generator=g))
+
+
+def fill_randomly(module: torch.nn.Module, scale: float = 0.1, seed: int = 0) -> torch.nn.Module:
+    """Weights away from their zero initialisation, so that every path matters."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(scale * torch.randn(p.shape, generator=g))
+        for part in module.modules():
+            if isinstance(part, torch.nn.Embedding) and part.padding_idx is not None:
+                part.weight[part.padding_idx] = 0  # 'not given' never learns
+    return module
+
+
+PROPERTIES = (
+    Property("kind", values=("disc", "box"), dropout=0.3),
+    Property("size", kind="number", mean=5.0, std=2.0, dropout=0.3),
+)

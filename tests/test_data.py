@@ -1,0 +1,274 @@
+"""The glyphs and anybody's folder, as datasets on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import draw_folder
+from zaozi.core.config import Property
+from zaozi.core.errors import ZaoziError
+from zaozi.data import font, unihan
+from zaozi.data.folder import build_folder, fitted
+from zaozi.data.glyphs import build_glyphs
+from zaozi.data.pairs import load_pairs, training_rows
+from zaozi.data.shards import manifest_hash, read_manifest, split_of
+
+
+@pytest.fixture(scope="module")
+def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All glyphs, at 32 pixels to be quick."""
+    out = tmp_path_factory.mktemp("glyphs") / "all"
+    build_glyphs(out, size=32)
+    return out
+
+
+@pytest.fixture(scope="module")
+def rows(glyphs: Path) -> list[dict[str, object]]:
+    import pyarrow.parquet as pq
+
+    found = []
+    for split in ("train", "validation", "test"):
+        for row in pq.read_table(glyphs / f"{split}-00000-of-00001.parquet").to_pylist():
+            found.append(row | {"split": split})
+    return found
+
+
+def test_the_counts_are_the_published_ones(glyphs: Path, rows: list[dict[str, object]]) -> None:
+    manifest = read_manifest(glyphs)
+    assert manifest["counts"]["pairs"] == 20_748
+    assert manifest["counts"]["captions"] == 16_560
+    assert manifest["lacking_in_font"] == 594
+    assert sum(ord(str(r["character"])) > 0xFFFF for r in rows) == 340
+    shares = [manifest["counts"][s] / 20_748 for s in ("train", "validation", "test")]
+    assert shares == pytest.approx([0.85, 0.05, 0.10], abs=0.01)
+
+
+def test_no_caption_stands_in_two_splits(rows: list[dict[str, object]]) -> None:
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        splits.setdefault(" ".join(str(row["text"]).casefold().split()), set()).add(str(row["split"]))
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_cross_references_stay_with_the_character_they_name(rows: list[dict[str, object]]) -> None:
+    split = {row["code_point"]: row["split"] for row in rows}
+    references = [row for row in rows if row["cross_reference"]]
+    assert 1_800 < len(references) < 2_400
+    assert all(split[r["refers_to"]] == r["split"] for r in references if r["refers_to"] in split)
+
+
+def test_no_glyph_is_empty_and_captions_are_verbatim(rows: list[dict[str, object]]) -> None:
+    definitions = {c.code: c.definition for c in unihan.characters()}
+    for row in rows[::37]:
+        assert row["text"] == definitions[ord(str(row["character"]))]
+    assert any("(" in str(row["text"]) for row in rows)
+    assert all(row["text"] for row in rows)
+
+
+def test_known_characters(rows: list[dict[str, object]]) -> None:
+    by_character = {row["character"]: row for row in rows}
+    lithium = by_character["锂"]
+    assert (lithium["radical"], lithium["structure"], lithium["pinyin"]) == (167, "left-right", "lǐ")
+    assert (lithium["pinyin_initial"], lithium["pinyin_final"], lithium["tone"]) == ("l", "i", 3)
+    assert by_character["明"]["components"] == ["日", "月"]
+    assert by_character["草"]["structure"] == "above-below"
+    assert by_character["金"]["strokes"] == 8
+
+
+@pytest.mark.parametrize(
+    ("reading", "parts"),
+    [
+        ("zhōng", ("zh", "ong", 1)),
+        ("lǘ", ("l", "ü", 2)),
+        ("ér", ("", "er", 2)),
+        ("de", ("d", "e", 5)),
+        ("yáng", ("y", "ang", 2)),
+    ],
+)
+def test_pinyin_is_split(reading: str, parts: tuple[str, str, int]) -> None:
+    assert unihan.split_pinyin(reading) == parts
+
+
+@pytest.mark.parametrize(
+    ("definition", "target"),
+    [
+        ("(same as U+4E18 丘) hillock or mound", 0x4E18),
+        ("(same as 仇) an enemy, enmity", ord("仇")),
+        ("variant of 塩 U+5869, salt", ord("塩")),
+        ("to lick; to taste, a mat, bamboo bark", 0),
+        ("a common variant of other characters", 0),
+    ],
+)
+def test_cross_references_are_read(definition: str, target: int) -> None:
+    assert unihan.refers_to(1, definition) == target
+
+
+def test_glyphs_share_one_em_box() -> None:
+    """Small things stay small: a glyph is not scaled to fill its picture."""
+    one, whole = (np.asarray(font.glyph(c, font.default_font(), 128)) < 128 for c in "一國")
+    assert one.any(axis=1).sum() < 20
+    assert whole.any(axis=1).sum() > 100
+    assert len(np.unique(np.asarray(font.glyph("永", font.default_font(), 128)))) > 30  # antialiased
+    with pytest.raises(ZaoziError, match=r"no glyph for U\+E000"):
+        font.glyph("\ue000", font.default_font())
+
+
+def test_a_build_gives_the_same_bytes_again_and_opens_as_pictures(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        build_glyphs(tmp_path / name, size=24, limit=60, processes=1 if name == "a" else 2)
+    assert manifest_hash(tmp_path / "a") == manifest_hash(tmp_path / "b")
+    for file, digest in read_manifest(tmp_path / "a")["sha256"].items():
+        assert hashlib.sha256((tmp_path / "b" / file).read_bytes()).hexdigest() == digest
+    opened = datasets.load_dataset("parquet", data_dir=str(tmp_path / "a"), cache_dir=str(tmp_path / "cache"))
+    assert sum(len(split) for split in opened.values()) == 60
+    first = opened["train"][0]
+    assert first["image"].size == (24, 24)
+    assert isinstance(first["text"], str)
+    build_glyphs(tmp_path / "a", size=24, limit=10)  # an older dataset is replaced
+    assert read_manifest(tmp_path / "a")["counts"]["pairs"] == 10
+
+
+def test_splits_are_a_fixed_function() -> None:
+    assert [split_of(g) for g in ("U+4E00", "U+4E8C", "gold", "a small song bird")] == GOLDEN_SPLITS
+    shares = np.unique([split_of(str(i)) for i in range(4000)], return_counts=True)[1] / 4000
+    assert shares == pytest.approx([0.10, 0.85, 0.05], abs=0.02)
+
+
+GOLDEN_SPLITS = ["train", "train", "train", "train"]
+
+
+def test_training_rows_are_whole_epochs_of_one_stream() -> None:
+    stream = training_rows(10, 0, 35, seed=3)
+    assert sorted(stream[:10]) == sorted(stream[10:20]) == list(range(10))
+    assert list(stream[:10]) != list(stream[10:20])
+    assert list(training_rows(10, 7, 9, seed=3)) == list(stream[7:16])
+
+
+# -- folders of one's own ------------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_captions_beside(tiny_data: Path) -> None:
+    manifest = read_manifest(tiny_data)
+    assert (manifest["counts"]["pairs"], manifest["channels"], manifest["size"]) == (24, 1, 32)
+    pairs = load_pairs(tiny_data, "train")
+    batch = pairs.batch([0, 1])
+    assert batch.min() == -1.0
+    assert batch.max() == 1.0
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_folder_with_metadata_and_properties(tmp_path: Path, kind: str) -> None:
+    pictures = draw_folder(tmp_path / "p", 8, mode="RGB")
+    rows = [{"file_name": f"{i:02d}.png", "text": f"shape {i}", "size": i / 2, "kind": "ab"[i % 2]} for i in range(8)]
+    if kind == "jsonl":
+        (pictures / "metadata.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    else:
+        lines = ["file_name,text,size,kind", *(f"{r['file_name']},{r['text']},{r['size']},{r['kind']}" for r in rows)]
+        (pictures / "metadata.csv").write_text("\n".join(lines))
+    manifest = build_folder(pictures, tmp_path / "d", size=16, processes=1)
+    assert manifest["channels"] == 3
+    pairs = load_pairs(tmp_path / "d", "train")
+    kinds, sizes = pairs.fill(Property("kind")), pairs.fill(Property("size", kind="number"))
+    assert kinds.values == ("a", "b")
+    columns = pairs.property_columns((kinds, sizes))
+    assert columns["kind"].tolist() == [1 + ("ab".index(k)) for k in pairs.columns["kind"]]
+    assert columns["size"].tolist() == pairs.columns["size"]
+
+
+def break_picture(p: Path) -> None:
+    (p / "03.png").write_bytes(b"not a picture")
+
+
+def cut_picture(p: Path) -> None:
+    whole = (p / "03.png").read_bytes()
+    (p / "03.png").write_bytes(whole[: len(whole) // 2])
+
+
+def empty_caption(p: Path) -> None:
+    (p / "03.txt").write_text("  \n")
+
+
+def no_caption(p: Path) -> None:
+    (p / "03.txt").unlink()
+
+
+def metadata(rows: list[dict[str, str]]) -> object:
+    return lambda p: (p / "metadata.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+
+
+GOOD = [{"file_name": "00.png", "text": "a"}, {"file_name": "01.png", "text": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (break_picture, "03.png cannot be read as a picture; replace or remove it"),
+        (cut_picture, "03.png cannot be read as a picture"),
+        (empty_caption, "empty caption; write one"),
+        (no_caption, "has no caption; write 03.txt beside it"),
+        (metadata([*GOOD, {"file_name": "00.png", "text": "c"}]), "repeats '00.png'"),
+        (metadata([*GOOD, {"file_name": "none.png", "text": "c"}]), "none.png is missing"),
+        (metadata([*GOOD, {"text": "c"}]), "has no file_name"),
+    ],
+)
+def test_bad_input_is_named_in_one_line_or_skipped(tmp_path: Path, spoil: object, says: str) -> None:
+    pictures = draw_folder(tmp_path / "p", 6)
+    spoil(pictures)  # type: ignore[operator]
+    with pytest.raises(ZaoziError, match="--skip-bad") as error:
+        build_folder(pictures, tmp_path / "d", size=16, processes=1)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "d").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["p"]  # nothing half-made is left
+    manifest = build_folder(pictures, tmp_path / "d", size=16, processes=1, skip_bad=True)
+    assert len(manifest["skipped"]) + len(manifest["skipped_rows"]) == 1
+
+
+def test_empty_folders_and_foreign_targets_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ZaoziError, match="no pictures with captions"):
+        build_folder(tmp_path / "empty", tmp_path / "d")
+    with pytest.raises(ZaoziError, match="not a folder"):
+        build_folder(tmp_path / "none", tmp_path / "d")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    with pytest.raises(ZaoziError, match="holds other files"):
+        build_folder(draw_folder(tmp_path / "p", 4), tmp_path / "full", size=16, processes=1)
+    assert (tmp_path / "full" / "thesis.tex").exists()
+
+
+def test_a_font_without_the_characters_is_refused(tmp_path: Path) -> None:
+    import matplotlib
+
+    latin = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "cmex10.ttf"
+    with pytest.raises(ZaoziError, match="has none of the characters"):
+        build_glyphs(tmp_path / "d", font_path=latin)
+    (tmp_path / "bad.ttf").write_text("no font")
+    with pytest.raises(ZaoziError, match="cannot read the font"):
+        build_glyphs(tmp_path / "d", font_path=tmp_path / "bad.ttf")
+
+
+def test_pictures_are_fitted() -> None:
+    wide = Image.new("RGB", (40, 20), "white")
+    wide.paste("black", (10, 0, 30, 20))
+    assert np.asarray(fitted(wide, 10, "L")).max() < 20  # the middle, up to ringing
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    assert np.asarray(fitted(clear, 8, "L")).min() == 255  # transparency is paper
+
+
+def test_damaged_datasets_are_named(tiny_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ZaoziError, match="is not a dataset"):
+        read_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(ZaoziError, match="is damaged"):
+        read_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_text((tiny_data / "manifest.json").read_text())
+    with pytest.raises(ZaoziError, match="is missing; build the dataset again"):
+        read_manifest(tmp_path)

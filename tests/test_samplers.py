@@ -1,0 +1,220 @@
+"""Samplers and guidance against an exact denoiser and against diffusers."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from conftest import random_cond
+from mixture import TWO
+from zaozi.core.errors import ZaoziError
+from zaozi.core.noise import picture_noise
+from zaozi.core.types import Cond, Estimate, Level
+from zaozi.diffusion.guidance import cfg, clamped
+from zaozi.diffusion.levels import levels
+from zaozi.diffusion.prediction import estimate, from_x0
+from zaozi.diffusion.samplers import SAMPLERS, ddim, ddpm, dpmpp_2m, sampler
+from zaozi.diffusion.schedules import SCHEDULES, T, logsnr, schedule
+
+
+def no_noise(_: int) -> Tensor:
+    raise AssertionError("a deterministic sampler asked for noise")
+
+
+def walk(name: str, sample: object, start: float, end: float, steps: int, x: Tensor) -> Tensor:
+    """From one interior time to another, even in log-SNR."""
+    s = schedule(name)
+    a, b = logsnr(s.level(start)), logsnr(s.level(end))
+    grid = [s.level(s.time(a + (b - a) * k / steps)) for k in range(steps + 1)]
+    return sample(TWO.denoise, x, grid, noise=no_noise)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("sample", "order"), [(ddim, 1.0), (dpmpp_2m, 2.0)])
+@pytest.mark.parametrize("name", ["cosine", "linear_path"])
+def test_order_of_convergence(sample: object, order: float, name: str) -> None:
+    """The error against a fine solution falls with the steps at the sampler's order (fitted slope)."""
+    x = torch.linspace(-2, 2, 16, dtype=torch.float64).reshape(8, 1, 1, 2)
+    exact = walk(name, dpmpp_2m, 800.0, 200.0, 4000, x)
+    counts = np.array([20, 40, 80, 160])
+    errors = [float((walk(name, sample, 800.0, 200.0, int(n), x) - exact).abs().max()) for n in counts]
+    slope = -np.polyfit(np.log(counts), np.log(errors), 1)[0]
+    assert slope == pytest.approx(order, abs=0.25)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("which", list(SAMPLERS))
+def test_samples_have_the_moments_and_weights_of_the_mixture(which: str, name: str) -> None:
+    g = torch.Generator().manual_seed(3)
+
+    def noise(_: int) -> Tensor:
+        return torch.randn(8000, 1, 1, 2, generator=g, dtype=torch.float64)
+
+    grid = levels(schedule(name), 500 if which == "ddpm" else 200, "uniform")
+    x = SAMPLERS[which](TWO.denoise, noise(0), grid, noise=noise).flatten(1)
+    mean = (TWO.weights[:, None] * TWO.means).sum(0)
+    assert torch.allclose(x.mean(0), mean, atol=0.04)
+    left = (x[:, 0] < 0).double().mean()
+    assert float(left) == pytest.approx(0.3, abs=0.03)
+    assert float(x[x[:, 0] > 0].std(0).mean()) == pytest.approx(0.25, abs=0.02)
+
+
+def test_ddpm_is_ddim_with_eta_one_on_the_full_grid() -> None:
+    noise = picture_noise(0, range(4), (1, 1, 2))
+    grid = levels(schedule("cosine"), T)
+    draws = {"noise": lambda d: noise(d).double()}
+    a = ddpm(TWO.denoise, noise(0).double(), grid, **draws)
+    b = ddim(TWO.denoise, noise(0).double(), grid, eta=1.0, **draws)
+    assert torch.allclose(a, b, atol=1e-9)
+
+
+@pytest.mark.parametrize("which", list(SAMPLERS))
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_one_step_returns_x0_hat(which: str, name: str) -> None:
+    grid = levels(schedule(name), 1)
+    x = torch.randn(3, 1, 1, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    made = SAMPLERS[which](TWO.denoise, x, grid, noise=no_noise)
+    assert torch.allclose(made, TWO.denoise(x, grid[0]).x0, atol=1e-6)
+
+
+@pytest.mark.parametrize("which", list(SAMPLERS))
+def test_on_step_sees_every_step_and_changes_nothing(which: str) -> None:
+    noise = picture_noise(0, [0, 1], (1, 1, 2))
+    grid = levels(schedule("linear"), 7)
+    seen: list[tuple[Level, Tensor, Estimate]] = []
+    run = partial(SAMPLERS[which], TWO.denoise, noise(0).double(), grid, noise=lambda d: noise(d).double())
+    watched = run(on_step=lambda *step: seen.append(step))
+    assert torch.equal(watched, run())
+    assert [float(level.t) for level, _, _ in seen] == [float(level.t) for level in grid[:-1]]
+    for level, x, guess in seen:
+        assert torch.allclose(TWO.denoise(x, level).x0, guess.x0)
+
+
+# -- against diffusers, on the same noise predictions --------------------------------------------------------------
+
+
+def eps_model(x: Tensor, t: int) -> Tensor:
+    """Any smooth function will do as a noise prediction; t is ours (1 to T)."""
+    return torch.tanh(0.8 * x + 0.3 * np.sin(t / 150.0)) + 0.1 * x.roll(1, -1)
+
+
+def from_eps(x: Tensor, level: Level) -> Estimate:
+    return estimate("epsilon", eps_model(x, round(float(level.t))), x, level)
+
+
+def exact(theirs: object, name: str) -> None:
+    """Their tables are float32; with the same ones in float64 the rest must agree to rounding."""
+    table = torch.from_numpy(schedule(name).alpha_bar[1:].copy())
+    assert torch.allclose(theirs.alphas_cumprod.double(), table, rtol=2e-5, atol=1e-7)  # type: ignore[attr-defined]
+    theirs.alphas_cumprod = table  # type: ignore[attr-defined]
+
+
+NAMES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("steps", [10, 50, 1000])
+def test_ddim_equals_diffusers(name: str, steps: int) -> None:
+    theirs = diffusers.DDIMScheduler(
+        beta_schedule=NAMES[name], clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing"
+    )
+    exact(theirs, name)
+    theirs.set_timesteps(steps)
+    x = y = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = y.clone()
+    for k in theirs.timesteps:
+        y = theirs.step(eps_model(y, int(k) + 1), k, y).prev_sample
+    x = ddim(from_eps, x, levels(schedule(name), steps, "trailing"), noise=no_noise)
+    assert relative(x, y) < 1e-5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ddpm_equals_diffusers(name: str) -> None:
+    """Step by step from the same state with the same noise (their noise is drawn inside, so one step at a time)."""
+    theirs = diffusers.DDPMScheduler(beta_schedule=NAMES[name], clip_sample=False, variance_type="fixed_small")
+    exact(theirs, name)
+    s = schedule(name)
+    for k in (999, 500, 37, 1):
+        x = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(k), dtype=torch.float64)
+        eps = eps_model(x, k + 1)
+        y = theirs.step(eps, k, x, generator=torch.Generator().manual_seed(5)).prev_sample
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+        mine = ddpm(from_eps, x, [s.level(k + 1.0), s.level(float(k))], noise=lambda _, n=noise: n)
+        assert relative(mine, y) < 1e-5
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("steps", [5, 20, 50])
+def test_dpmpp_2m_equals_diffusers(name: str, steps: int) -> None:
+    """The same multistep solver: second order inside, first order on the last step, which ends clean."""
+    theirs = diffusers.DPMSolverMultistepScheduler(
+        beta_schedule=NAMES[name],
+        algorithm_type="dpmsolver++",
+        solver_type="midpoint",
+        final_sigmas_type="zero",
+        timestep_spacing="trailing",
+    )
+    exact(theirs, name)
+    theirs.set_timesteps(steps)
+    x = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = x.clone()
+    for k in theirs.timesteps:
+        y = theirs.step(eps_model(y, int(k) + 1), k, y).prev_sample
+    mine = dpmpp_2m(from_eps, x, levels(schedule(name), steps, "trailing"), noise=no_noise)
+    assert relative(mine, y) < 1e-5
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    """The largest difference against the largest value."""
+    return float((a - b).abs().max() / b.abs().max())
+
+
+# -- guidance ------------------------------------------------------------------------------------------------------
+
+
+class Counting:
+    """A conditional denoiser whose x0_hat is the mean of its (masked) tokens; counts rows."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+
+    def __call__(self, x: Tensor, level: Level, cond: Cond) -> Estimate:
+        self.rows.append(len(x))
+        value = (cond.tokens * cond.mask[..., None]).sum((1, 2)) / 100
+        return from_x0(value[:, None, None, None].expand_as(x), x, level)
+
+
+@pytest.mark.parametrize(("scale", "rows"), [(0.0, 3), (1.0, 3), (4.0, 6)])
+def test_cfg_formula_and_cost(scale: float, rows: int) -> None:
+    model, cond = Counting(), random_cond(3)
+    level = schedule("cosine").level(500.0)
+    x = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    guess = cfg(model, cond, scale)(x, level)
+    assert model.rows == [rows]
+    with_text = model(x, level, cond)
+    without = model(x, level, cond.null())
+    assert torch.allclose(guess.x0, without.x0 + scale * (with_text.x0 - without.x0), atol=1e-6)
+    assert torch.allclose(guess.eps, without.eps + scale * (with_text.eps - without.eps), atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf")])
+def test_scales_out_of_range_are_refused(bad: float) -> None:
+    with pytest.raises(ZaoziError, match="guidance scale"):
+        cfg(Counting(), random_cond(1), bad)
+
+
+def test_clamped_estimates_stay_consistent() -> None:
+    level = schedule("cosine").level(900.0)
+    x = 3 * torch.randn(4, 1, 1, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    guess = clamped(TWO.denoise, -0.2, 0.2)(x, level)
+    assert guess.x0.abs().max() <= 0.2
+    assert torch.allclose(level.alpha * guess.x0 + level.sigma * guess.eps, x)
+
+
+def test_unknown_samplers_name_the_nearest() -> None:
+    with pytest.raises(ZaoziError, match="did you mean 'dpmpp-2m'"):
+        sampler("dpmpp2m")

