@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import fill_randomly
 from PIL import Image
 
+from conftest import fill_randomly
 from zaozi import TextToImage, ZaoziError
 from zaozi.cli.generate import folder_name
 from zaozi.cli.main import main

@@ -11,9 +11,10 @@ from torch import nn
 from conftest import PROPERTIES, fill_randomly, random_cond
 from zaozi.core.config import NetworkConfig
 from zaozi.core.errors import ZaoziError
+from zaozi.core.sizes import SIZES
 from zaozi.core.types import Cond
-from zaozi.model.denoiser import make_network
-from zaozi.model.sizes import SIZES, sized
+from zaozi.model.denoiser import make_denoiser, make_network
+from zaozi.model.info import gflops, sized
 from zaozi.nn.attention import CrossAttention, attend, rotary_table, rotate
 
 DIT = NetworkConfig(kind="dit", width=32, depth=2, head_width=16, patch=4)
@@ -150,9 +151,12 @@ def test_cross_attention_weights_can_be_watched() -> None:
     assert cross.weights[..., 1:][hidden].abs().max() == 0
 
 
-def test_named_sizes_build_and_base_is_within_its_budget() -> None:
-    from zaozi.model.info import gflops
+def test_heads_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(ZaoziError, match="head_width 64 does not suit widths"):
+        make_denoiser(replace(sized("dit-tiny").config, network=NetworkConfig(width=96)))
 
+
+def test_named_sizes_build_and_base_is_within_its_budget() -> None:
     for name in SIZES:
         model = sized(name)
         assert model.shape == (1, 64, 64)

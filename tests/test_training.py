@@ -19,8 +19,9 @@ from conftest import PROPERTIES, random_cond, with_train
 from zaozi.core.config import DiffusionConfig, NetworkConfig, OptimConfig, Recipe, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import training_generator
+from zaozi.core.types import Cond, Level
 from zaozi.model.checkpoint import load_model, newest, read_tensors
-from zaozi.train.batches import drop, shifted
+from zaozi.train.batches import Batch, drop, shifted
 from zaozi.train.loop import RAW, Trainer
 from zaozi.train.optim import block_matrices, ema_decay, ema_update, make_optimisers, rate
 from zaozi.train.step import self_check
@@ -257,3 +258,47 @@ def test_x0_error_of_known_denoisers(tiny_recipe: Recipe) -> None:
     errors = x0_error(model, x0, random_cond(6), batch=4)
     assert len(errors) == len(LOGSNRS)
     assert errors == pytest.approx([float(x0.square().mean())] * len(LOGSNRS), rel=1e-5)
+
+
+def test_two_processes_take_the_step_of_their_joint_batch(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """torchrun with two CPU processes against one process that sees both shares."""
+    two = with_train(tiny_recipe, out=str(tmp_path / "two"), steps=2)
+    (tmp_path / "recipe.json").write_text(json.dumps(to_dict(two)))
+    code = (
+        "import json, torch; torch.set_num_threads(1)\n"
+        "from zaozi.core.config import Recipe, from_dict\n"
+        "from zaozi.train.loop import Trainer\n"
+        f"Trainer(from_dict(Recipe, json.load(open({str(tmp_path / 'recipe.json')!r})))).run()\n"
+    )
+    (tmp_path / "work.py").write_text(code)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(tmp_path / "work.py"),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "2 x cpu" in done.stdout
+
+    one = Trainer(with_train(two, out=str(tmp_path / "one")), say=lambda _: None)
+    share = one.batches.at
+
+    def joint(step: int, rank: int = 0, world: int = 1) -> Batch:
+        a, b = share(step, 0, 2), share(step, 1, 2)
+        level = Level(
+            *(
+                torch.cat([torch.as_tensor(u), torch.as_tensor(v)])
+                for u, v in ((a.level.t, b.level.t), (a.level.alpha, b.level.alpha), (a.level.sigma, b.level.sigma))
+            )
+        )
+        return Batch(torch.cat([a.x0, b.x0]), torch.cat([a.eps, b.eps]), level, Cond.cat(a.cond, b.cond))
+
+    one.batches.at = joint  # type: ignore[method-assign]
+    wanted, found = read_tensors(one.run() / RAW), read_tensors(tmp_path / "two" / "step-00000002" / RAW)
+    assert all(torch.allclose(found[k], v, atol=1e-5) for k, v in wanted.items())

@@ -29,9 +29,9 @@ def _info(model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MOD
         model: A shipped name, a model's folder, or a training run's; or a size by name: dit-tiny, dit-small, dit-base,
             unet-tiny, unet-small, unet-base.
     """
+    from zaozi.core.sizes import SIZES
     from zaozi.model.checkpoint import find_model, load_model
-    from zaozi.model.info import describe
-    from zaozi.model.sizes import SIZES, sized
+    from zaozi.model.info import describe, sized
 
     print(describe(sized(model) if model in SIZES else load_model(find_model(model))))
 

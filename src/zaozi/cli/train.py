@@ -6,8 +6,9 @@ import tomllib
 from pathlib import Path
 
 from zaozi.cli.main import parse
-from zaozi.core.config import Recipe, from_dict
-from zaozi.core.errors import ZaoziError
+from zaozi.core.config import Recipe, from_dict, to_dict
+from zaozi.core.errors import ZaoziError, unknown
+from zaozi.core.sizes import SIZES
 
 _SHORT = {
     "--max-minutes": "--train.max-minutes",
@@ -38,6 +39,12 @@ def read_recipe(path: Path) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
         raise ZaoziError(f"{path} is not TOML ({error}); mend it") from None
     try:
+        network = values.get("network")
+        if isinstance(network, dict) and "size" in network:
+            size = network.pop("size")
+            if size not in SIZES:
+                raise unknown("network.size", str(size), SIZES)
+            values["network"] = to_dict(SIZES[size]) | network
         return from_dict(Recipe, values)
     except ZaoziError as error:
         raise ZaoziError(f"{path}: {error}") from None

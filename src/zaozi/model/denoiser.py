@@ -66,10 +66,15 @@ def make_denoiser(config: ModelConfig, *, seed: int = 0) -> Denoiser:
 
     Raises `ZaoziError` where the picture's side does not suit the network.
     """
-    side = config.size
-    stride = config.network.patch * (2 if config.space.kind == "halved" else 1)
-    if config.network.kind == "unet":
-        stride *= 2 ** (len(config.network.multipliers) - 1)
+    side, network = config.size, config.network
+    widths = [network.width] if network.kind == "dit" else [network.width * m for m in network.multipliers]
+    if any(w % network.head_width for w in widths) or network.head_width % 4:
+        raise ZaoziError(
+            f"network.head_width {network.head_width} does not suit widths {widths}; use a multiple of 4 that divides them"
+        )
+    stride = network.patch * (2 if config.space.kind == "halved" else 1)
+    if network.kind == "unet":
+        stride *= 2 ** (len(network.multipliers) - 1)
     if side % stride:
         raise ZaoziError(f"pictures of {side} pixels do not fit this network; use a side divisible by {stride}")
     with torch.random.fork_rng(devices=[]):

@@ -6,8 +6,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from zaozi.core.config import DiffusionConfig, SpaceConfig, TextConfig
+from zaozi.core.errors import unknown
+from zaozi.core.sizes import SIZES
 from zaozi.core.types import Cond
-from zaozi.model.denoiser import Denoiser
+from zaozi.model.denoiser import Denoiser, ModelConfig, make_denoiser
 
 TOKENS = 16
 """Text tokens assumed in a call; a definition has 12 on average."""
@@ -46,3 +49,11 @@ def describe(model: Denoiser) -> str:
             f"cost        {gflops(model):.2f} GFLOP a call of the network",
         ]
     )
+
+
+def sized(name: str, *, size: int = 128, channels: int = 1) -> Denoiser:
+    """A fresh model of a named size for pictures of `size` pixels, in half-size space. Raises `ZaoziError`."""
+    if name not in SIZES:
+        raise unknown("size", name, SIZES)
+    space = SpaceConfig(kind="halved")
+    return make_denoiser(ModelConfig(name, size, channels, SIZES[name], space, DiffusionConfig(), TextConfig()))

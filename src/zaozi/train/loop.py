@@ -61,7 +61,8 @@ class Trainer:
         if train.batch_size < 1 or train.accumulate < 1 or (train.steps < 1 and train.max_minutes <= 0):
             raise ZaoziError("train.batch_size, train.accumulate and train.steps must be 1 or more")
         self.out = Path(train.out)
-        self.accelerator = Accelerator()
+        # asked for by name, since several CPU processes are otherwise taken for single ones
+        self.accelerator = Accelerator(cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()))
         self.main = self.accelerator.is_main_process
         self.say: Callable[[str], None] = say if self.main else (lambda _: None)
         world = self.accelerator.num_processes
@@ -126,7 +127,7 @@ class Trainer:
         self.optimisers = make_optimisers(self.model.network, recipe.optim)
         if resume and last is not None:
             self._load(last)
-        if train.compile:
+        if train.compile and self._can_compile():
             self.model.network.compile()
         self.network = self.accelerator.prepare_model(self.model.network)
 
@@ -313,6 +314,15 @@ class Trainer:
             f"{self.recipe.name}: {count / 1e6:.1f} M parameters, {len(self.batches.pairs)} pairs, "
             f"{self.accelerator.num_processes} x {self.device.type} in {how}, to {self.out}"
         )
+
+    def _can_compile(self) -> bool:
+        """Whether torch.compile works on this machine (it needs a compiler); training goes on without it where not."""
+        try:
+            torch.compile(lambda x: x * 2 + 1)(torch.ones(8, device=self.device))
+        except Exception as error:  # whatever a missing or broken compiler raises
+            self.say(f"training without torch.compile ({str(error).splitlines()[0]})")
+            return False
+        return True
 
     def _fit_space(self, space: Halved) -> None:
         from tqdm import tqdm
