@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from zaozi.data import font, unihan
 from zaozi.data.folder import build_folder, fitted
 from zaozi.data.glyphs import build_glyphs
 from zaozi.data.pairs import load_pairs, training_rows
-from zaozi.data.shards import manifest_hash, read_manifest, split_of
+from zaozi.data.shards import data_hash, read_manifest, split_of
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,8 @@ def test_no_glyph_is_empty_and_captions_are_verbatim(rows: list[dict[str, object
     definitions = {c.code: c.definition for c in unihan.characters()}
     for row in rows[::37]:
         assert row["text"] == definitions[ord(str(row["character"]))]
+        with Image.open(io.BytesIO(row["image"]["bytes"])) as picture:  # type: ignore[index]
+            assert np.asarray(picture).min() < 128, row["character"]
     assert any("(" in str(row["text"]) for row in rows)
     assert all(row["text"] for row in rows)
 
@@ -123,7 +126,8 @@ def test_glyphs_share_one_em_box() -> None:
 def test_a_build_gives_the_same_bytes_again_and_opens_as_pictures(tmp_path: Path) -> None:
     for name in ("a", "b"):
         build_glyphs(tmp_path / name, size=24, limit=60, processes=1 if name == "a" else 2)
-    assert manifest_hash(tmp_path / "a") == manifest_hash(tmp_path / "b")
+    assert (tmp_path / "a" / "manifest.json").read_bytes() == (tmp_path / "b" / "manifest.json").read_bytes()
+    assert data_hash(tmp_path / "a") == data_hash(tmp_path / "b")
     for file, digest in read_manifest(tmp_path / "a")["sha256"].items():
         assert hashlib.sha256((tmp_path / "b" / file).read_bytes()).hexdigest() == digest
     opened = datasets.load_dataset("parquet", data_dir=str(tmp_path / "a"), cache_dir=str(tmp_path / "cache"))
@@ -216,6 +220,11 @@ GOOD = [{"file_name": "00.png", "text": "a"}, {"file_name": "01.png", "text": "b
         (metadata([*GOOD, {"file_name": "00.png", "text": "c"}]), "repeats '00.png'"),
         (metadata([*GOOD, {"file_name": "none.png", "text": "c"}]), "none.png is missing"),
         (metadata([*GOOD, {"text": "c"}]), "has no file_name"),
+        (
+            lambda p: metadata(GOOD)(p) and (p / "metadata.jsonl").open("a").write("{oops\n"),
+            "metadata.jsonl:3 is not JSON",
+        ),
+        (lambda p: (p / "03.png").rename(p / "02.jpg"), "share the caption 02.txt"),
     ],
 )
 def test_bad_input_is_named_in_one_line_or_skipped(tmp_path: Path, spoil: object, says: str) -> None:
@@ -228,7 +237,44 @@ def test_bad_input_is_named_in_one_line_or_skipped(tmp_path: Path, spoil: object
     assert not (tmp_path / "d").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["p"]  # nothing half-made is left
     manifest = build_folder(pictures, tmp_path / "d", size=16, processes=1, skip_bad=True)
-    assert len(manifest["skipped"]) + len(manifest["skipped_rows"]) == 1
+    assert manifest["counts"]["skipped"] == len(manifest["skipped"]) == 1
+    assert says in manifest["skipped"][0]
+
+
+def test_missing_values_stay_missing(tmp_path: Path) -> None:
+    """An empty cell is not a number, nor does it make text of a column; 0 and False are values like any other."""
+    pictures = draw_folder(tmp_path / "p", 12)
+    lines = ["file_name,text,size,label,serial"]
+    lines += [f"{i:02d}.png,shape {i},{'' if i % 3 else i},{i % 2},{2**40 + i}" for i in range(12)]
+    (pictures / "metadata.csv").write_text("\n".join(lines))
+    build_folder(pictures, tmp_path / "d", size=16, processes=1)
+    pairs = load_pairs(tmp_path / "d", "train")
+    size, label = pairs.fill(Property("size", kind="number")), pairs.fill(Property("label"))
+    assert label.values == ("0", "1")
+    assert np.isfinite(size.mean)
+    columns = pairs.property_columns((size, label))
+    assert columns["size"].isnan().tolist() == [v is None for v in pairs.columns["size"]]
+    assert columns["label"].min() >= 1
+    assert min(pairs.columns["serial"]) >= 2**40
+
+
+def test_sixteen_bit_pictures_keep_their_greys() -> None:
+    ramp = Image.fromarray(np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8))
+    for mode in ("L", "RGB"):
+        values = np.asarray(fitted(ramp, 8, mode)).reshape(64, -1)[:, 0]
+        assert values[0] < 10
+        assert values[-1] > 245
+        assert 118 < values[32] < 138
+
+
+def test_other_peoples_folders_are_never_replaced(tmp_path: Path) -> None:
+    """A manifest.json alone does not make a folder ours."""
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "manifest.json").write_text("{}")
+    (tmp_path / "web" / "index.html").touch()
+    with pytest.raises(ZaoziError, match=r"holds other files \(index.html\)"):
+        build_glyphs(tmp_path / "web", size=16, limit=4)
+    assert (tmp_path / "web" / "index.html").exists()
 
 
 def test_empty_folders_and_foreign_targets_are_refused(tmp_path: Path) -> None:

@@ -65,23 +65,26 @@ def test_minilm_knows_what_is_alike(minilm: TextEncoder) -> None:
 def test_the_cache_holds_what_the_encoder_said(encoder: TextEncoder, tmp_path: Path) -> None:
     texts = ["gold", "a small bird", "fish", "gold"]
     cache = cached(encoder, texts, tmp_path)
-    rows = cache.rows(texts)
-    assert rows[0] == rows[3]
-    found, wanted = cache.cond(rows, multiple=8), encoder.encode(texts)
+    places = cache.places(texts)
+    assert places[0].tolist() == places[3].tolist()
+    found, wanted = cache.cond(places, multiple=8), encoder.encode(texts)
     n = wanted.tokens.shape[1]
     assert found.tokens.shape[1] % 8 == 0
     assert torch.equal(found.mask[:, :n], wanted.mask)
     assert torch.allclose(found.tokens[:, :n], wanted.tokens, atol=5e-3)
     assert torch.allclose(found.pooled, wanted.pooled, atol=2e-3)
-    assert isinstance(cache.tokens, np.memmap)
+    assert all(isinstance(part.tokens, np.memmap) for part in cache.parts)
 
 
-def test_the_cache_is_made_once_and_keyed_by_encoder(encoder: TextEncoder, tmp_path: Path) -> None:
+def test_the_cache_grows_by_what_is_new_and_is_keyed_by_encoder(encoder: TextEncoder, tmp_path: Path) -> None:
     cached(encoder, ["gold", "fish"], tmp_path)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.f16")}
     cached(encoder, ["fish", "gold", "gold"], tmp_path)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.f16")} == before
-    cached(encoder, ["fish", "gold", "tree"], tmp_path)
+    grown = cached(encoder, ["fish", "gold", "tree"], tmp_path)
+    assert [len(part.pooled) for part in grown.parts] == [2, 1]
+    mixed = grown.cond(grown.places(["tree", "gold"]))
+    assert torch.allclose(mixed.pooled, encoder.encode(["tree", "gold"]).pooled, atol=2e-3)
     other = load_encoder("minilm", 8)
     cached(other, ["gold", "fish"], tmp_path)
     assert len(list(tmp_path.rglob("*.f16"))) == 3

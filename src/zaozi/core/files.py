@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +24,37 @@ def write_json(path: Path, value: Any) -> None:
     """Indented JSON, written beside and renamed."""
     work = path.with_name(path.name + ".partial")
     work.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    work.rename(path)
+    os.replace(work, path)
 
 
 @contextmanager
-def whole_folder(out: Path, *, marker: str) -> Iterator[Path]:
+def whole_folder(out: Path, *, marker: str, names: Sequence[str]) -> Iterator[Path]:
     """A folder to fill that becomes `out` only when the block ends well; half a folder never looks whole.
 
-    An `out` that holds `marker` is replaced; raises `ZaoziError` where it is something else.
+    An older folder of the same kind is replaced: one that holds the file `marker` and nothing but files that match `names`
+    (patterns such as '*.json'). Raises `ZaoziError` where `out` is something else.
     """
     out = out.absolute()
     if out.exists() and not out.is_dir():
         raise ZaoziError(f"{out} is a file; give a folder")
-    if out.exists() and any(out.iterdir()) and not (out / marker).exists():
-        raise ZaoziError(f"{out} holds other files; give an empty or new folder")
+    held = [p.name for p in out.iterdir()] if out.exists() else []
+    foreign = [name for name in held if not any(fnmatch(name, pattern) for pattern in names)]
+    if foreign or (held and marker not in held):
+        raise ZaoziError(f"{out} holds other files ({(foreign or held)[0]}); give an empty or new folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}-partial-", dir=out.parent))
+    old = work.with_name(work.name + "-old")
     try:
         yield work
         work.chmod(0o755)
         if out.exists():
-            old = work.with_name(work.name + "-old")
             out.rename(old)
+        try:
             work.rename(out)
-            shutil.rmtree(old)
-        else:
-            work.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        for left in (work, old):
+            shutil.rmtree(left, ignore_errors=True)

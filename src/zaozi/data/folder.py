@@ -4,63 +4,80 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+import numpy as np
+from PIL import Image, ImageOps
 
 from zaozi.core.errors import ZaoziError
-from zaozi.data.shards import Record, build
+from zaozi.data.shards import Record, build, normalised
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-_GREY = ("1", "L", "LA", "I", "I;16", "F")
+_GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 
 
 class _Bad:
     """Stops at the first bad row, or (`skip`) counts them."""
 
     def __init__(self, skip: bool) -> None:
-        self.skip, self.skipped = skip, list[dict[str, str]]()
+        self.skip, self.skipped = skip, list[str]()
 
-    def row(self, key: str, why: str) -> None:
+    def row(self, why: str) -> None:
         if not self.skip:
             raise ZaoziError(f"{why} (or pass --skip-bad to go on without it)")
-        self.skipped.append({"key": key, "why": why})
+        self.skipped.append(why)
 
 
-def _metadata_rows(folder: Path) -> tuple[Path, list[dict[str, Any]]] | None:
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ZaoziError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from None
+
+
+def _metadata_rows(folder: Path, bad: _Bad) -> tuple[Path, list[dict[str, Any]]] | None:
     """The rows of metadata.jsonl or metadata.csv, or None without either. Raises `ZaoziError` for a damaged file."""
     lines = folder / "metadata.jsonl"
     if lines.is_file():
         rows = []
-        for number, line in enumerate(lines.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        for number, line in enumerate(_read(lines).splitlines(), start=1):
             if line.strip():
                 try:
                     row = json.loads(line)
                 except ValueError as error:
-                    raise ZaoziError(f"{lines}:{number} is not JSON ({error}); mend or remove that line") from None
-                if not isinstance(row, dict):
-                    raise ZaoziError(f'{lines}:{number} is not an object; write {{"file_name": ..., "text": ...}}')
-                rows.append(row)
+                    bad.row(f"{lines}:{number} is not JSON ({error}); mend or remove that line")
+                    continue
+                if isinstance(row, dict):
+                    rows.append(row)
+                else:
+                    bad.row(f'{lines}:{number} is not an object; write {{"file_name": ..., "text": ...}}')
         return lines, rows
     table = folder / "metadata.csv"
     if table.is_file():
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            return table, [{k: v for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
+        try:
+            found = list(csv.DictReader(_read(table).splitlines(keepends=True)))
+        except csv.Error as error:
+            raise ZaoziError(f"{table} is not a CSV table ({error}); mend it") from None
+        return table, [{k: v for k, v in row.items() if k is not None} for row in found]
     return None
 
 
 def _beside(folder: Path, bad: _Bad) -> list[dict[str, Any]]:
     """Rows from pictures and the text files beside them."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+    taken: dict[Path, Path] = {}
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
         name, caption = path.relative_to(folder).as_posix(), path.with_suffix(".txt")
-        if caption.is_file():
-            rows.append({"file_name": name, "text": caption.read_text(encoding="utf-8-sig").strip()})
+        if not caption.is_file():
+            bad.row(f"{path} has no caption; write {caption.name} beside it, or a metadata.jsonl")
+        elif caption in taken:
+            bad.row(f"{path} and {taken[caption].name} share the caption {caption.name}; rename one of them")
         else:
-            bad.row(name, f"{path} has no caption; write {caption.name} beside it, or a metadata.jsonl")
+            taken[caption] = path
+            rows.append({"file_name": name, "text": _read(caption).strip()})
     return rows
 
 
@@ -69,7 +86,7 @@ def _open(path: Path) -> Image.Image:
         with Image.open(path) as picture:
             picture.load()
             return ImageOps.exif_transpose(picture)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError):
+    except Exception:  # decoders raise all kinds of things on damaged files
         raise ZaoziError(f"{path} cannot be read as a picture; replace or remove it") from None
 
 
@@ -79,8 +96,11 @@ def fitted(picture: Image.Image, size: int, mode: str) -> Image.Image:
         paper = Image.new("RGBA", picture.size, "white")
         paper.alpha_composite(picture.convert("RGBA"))
         picture = paper
-    if picture.mode.startswith("I") and mode == "L":
-        picture = picture.point(lambda v: v / 256).convert("L")
+    if picture.mode.startswith("I") or picture.mode == "F":  # 16 bits a pixel, or more
+        values = np.asarray(picture).astype(np.float64)
+        picture = Image.fromarray(
+            (values * (255 / max(values.max(), 65535 if values.max() > 255 else 255))).astype(np.uint8)
+        )
     return ImageOps.fit(picture.convert(mode), (size, size), Image.Resampling.LANCZOS)
 
 
@@ -89,23 +109,24 @@ def _draw(record: Record, *, folder: Path, size: int, mode: str) -> Image.Image:
 
 
 def _number(value: Any) -> Any:
-    """A CSV cell as the number it spells, else as it is."""
+    """A CSV cell as the number it spells, None where it is empty or not a number, else as it is."""
     if isinstance(value, str):
         for kind in (int, float):
             try:
-                return kind(value)
+                value = kind(value)
+                break
             except ValueError:
                 pass
-    return value
+    return None if value == "" or (isinstance(value, float) and not math.isfinite(value)) else value
 
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """The columns beside file_name and text: numbers where all are, else text."""
+    """The columns beside file_name and text: numbers where all that are given are, else text."""
     names = {k: None for row in rows for k in row if k not in ("file_name", "text", "image", "key")}
     made: dict[str, list[Any]] = {}
     for name in names:
         values = [_number(row.get(name)) for row in rows]
-        numeric = all(isinstance(v, (int, float)) for v in values)
+        numeric = all(isinstance(v, (int, float)) for v in values if v is not None)
         made[name] = values if numeric else ["" if row.get(name) is None else str(row[name]) for row in rows]
     return made
 
@@ -125,12 +146,14 @@ def build_folder(
     `auto` is grey where every picture is, else RGB. Raises `ZaoziError` that names the first unreadable picture, missing
     file, empty caption or duplicate name, unless `skip_bad`.
     """
+    if limit < 0:
+        raise ZaoziError(f"limit {limit} is out of range; use 1 or more, or 0 for all")
     if not folder.is_dir():
         raise ZaoziError(f"{folder} is not a folder; give one with pictures and captions")
     if not 8 <= size <= 1024:
         raise ZaoziError(f"size {size} is out of range; use 8 to 1024")
     bad = _Bad(skip_bad)
-    found = _metadata_rows(folder)
+    found = _metadata_rows(folder, bad)
     rows = found[1] if found else _beside(folder, bad)
     if not rows and not bad.skipped:
         raise ZaoziError(
@@ -142,36 +165,29 @@ def build_folder(
         name, text = str(row.get("file_name") or ""), row.get("text")
         where = f"{found[0]}: row {number}" if found else str(folder / name)
         if not name:
-            bad.row(where, f"{where} has no file_name; add it")
+            bad.row(f"{where} has no file_name; add it")
         elif not isinstance(text, str) or not text.strip():
-            bad.row(name, f"{where} ('{name}') has an empty caption; write one in 'text'")
+            bad.row(f"{where} ('{name}') has an empty caption; write one in 'text'")
         elif name in seen:
-            bad.row(name, f"{where} repeats '{name}'; keep one row a picture")
+            bad.row(f"{where} repeats '{name}'; keep one row a picture")
         elif not (folder / name).is_file():
-            bad.row(name, f"{folder / name} is missing; add the picture or remove its row")
+            bad.row(f"{folder / name} is missing; add the picture or remove its row")
         else:
             seen.add(name)
             good.append(row)
     if limit:
         good = good[:limit]
     if not good:
-        raise ZaoziError(
-            f"{folder} has no usable pair; {len(bad.skipped)} were skipped, the first: {bad.skipped[0]['why']}"
-        )
+        raise ZaoziError(f"{folder} has no usable pair; {len(bad.skipped)} were skipped, the first: {bad.skipped[0]}")
     columns = _columns(good)
     records = [
-        Record(row["file_name"], row["text"], _group(row["text"]), {k: v[i] for k, v in columns.items()})
+        Record(row["file_name"], row["text"], normalised(row["text"]), {k: v[i] for k, v in columns.items()})
         for i, row in enumerate(good)
     ]
     chosen = {"grey": "L", "rgb": "RGB"}.get(mode) or _common_mode(folder, records)
-    about: Mapping[str, Any] = {"source": "image folder", "folder": folder.name, "skipped_rows": bad.skipped}
+    about = {"source": "image folder", "folder": folder.name}
     draw = partial(_draw, folder=folder, size=size, mode=chosen)
-    return build(records, draw, out, about=about, skip_bad=skip_bad, processes=processes)
-
-
-def _group(text: str) -> str:
-    """Rows with one caption share a split, whatever its case and spacing."""
-    return " ".join(text.casefold().split())
+    return build(records, draw, out, about=about, skip_bad=skip_bad, already_skipped=bad.skipped, processes=processes)
 
 
 def _common_mode(folder: Path, records: list[Record]) -> str:
@@ -181,6 +197,6 @@ def _common_mode(folder: Path, records: list[Record]) -> str:
             with Image.open(folder / record.key) as picture:
                 if picture.mode not in _GREY:
                     return "RGB"
-        except (OSError, SyntaxError, ValueError):
+        except Exception:  # a damaged file, which drawing will name
             continue
     return "L"

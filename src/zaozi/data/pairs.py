@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from zaozi.core.config import DataConfig, Property
 from zaozi.core.errors import ZaoziError, unknown
-from zaozi.data.shards import MANIFEST, SPLITS, read_manifest
+from zaozi.core.files import home, whole_folder
+from zaozi.data.shards import MANIFEST, SPLITS, read_manifest, usable_cores
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def some(self, count: int) -> NDArray[np.int64]:
+        """Up to `count` rows, evenly spread (rows are sorted, so the first ones would be all of a kind)."""
+        count = min(count, len(self))
+        return np.arange(count) * len(self) // max(count, 1)
+
     def batch(self, rows: NDArray[np.int64] | Sequence[int]) -> Tensor:
         """Some pictures as float32 `[B, C, S, S]` in [-1, 1], white +1."""
         return torch.from_numpy(self.pictures[np.asarray(rows)]).float().div_(127.5).sub_(1.0)
@@ -45,7 +52,7 @@ class Pairs:
                 number = {v: i for i, v in enumerate(p.values, start=1)}
                 made[p.column] = torch.tensor([number.get(str(v), 0) for v in values])
             else:
-                made[p.column] = torch.tensor([float(v) if v is not None else torch.nan for v in values])
+                made[p.column] = torch.tensor([torch.nan if v is None else float(v) for v in values])
         return made
 
     def _column(self, name: str) -> list[Any]:
@@ -57,7 +64,7 @@ class Pairs:
         """The property with its classes, or its mean and deviation, read off this split (the training one)."""
         values = self._column(p.column)
         if p.kind == "class":
-            seen = {v for v in values if v not in (None, "", 0)}
+            seen = {v for v in values if v is not None and v != ""}
             try:
                 classes = tuple(str(v) for v in sorted(seen))
             except TypeError:
@@ -65,7 +72,9 @@ class Pairs:
             return replace(p, values=classes)
         if not all(isinstance(v, (int, float)) or v is None for v in values):
             raise ZaoziError(f"column '{p.column}' holds text; give the property kind = 'class'")
-        numbers = np.array([float(v) for v in values if v is not None])
+        numbers = np.array([float(v) for v in values if v is not None and np.isfinite(v)])
+        if not len(numbers):
+            raise ZaoziError(f"column '{p.column}' holds no number; leave this property out")
         return replace(p, mean=float(numbers.mean()), std=float(max(numbers.std(), 1e-6)))
 
 
@@ -95,18 +104,43 @@ def load_pairs(folder: Path, split: str) -> Pairs:
     if not names:
         return Pairs(np.zeros((0, channels, size, size), np.uint8), [], [], {})
     columns: dict[str, list[Any]] = {}
-    for name in names:
-        for column, values in pq.read_table(folder / name).to_pydict().items():
-            columns.setdefault(column, []).extend(values)
-
-    def decode(image: dict[str, Any]) -> NDArray[np.uint8]:
-        with Image.open(io.BytesIO(image["bytes"])) as picture:
-            pixels = np.asarray(picture)
-        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-
-    with ThreadPoolExecutor() as pool:
-        pictures = np.stack(list(pool.map(decode, columns.pop("image"))))
+    try:
+        for name in names:
+            rest = [column for column in manifest["columns"] if column != "image"]
+            for column, values in pq.read_table(folder / name, columns=rest).to_pydict().items():
+                columns.setdefault(column, []).extend(values)
+        pictures = _pictures(folder, names, len(columns["text"]), (channels, size, size))
+    except (OSError, ValueError, KeyError) as error:
+        raise ZaoziError(
+            f"{folder} has a damaged shard ({str(error).splitlines()[0]}); build the dataset again"
+        ) from None
     return Pairs(pictures, columns.pop("text"), columns.pop("key"), columns)
+
+
+def _pictures(folder: Path, names: Sequence[str], count: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The shards' pictures, decoded once into a memory-mapped file that every process shares: uint8 `[N, C, S, S]`."""
+    import pyarrow.parquet as pq
+
+    digests = "".join(read_manifest(folder)["sha256"][name] for name in names)
+    cache = home() / "pictures" / hashlib.sha256(digests.encode()).hexdigest()[:24]
+    if not (cache / "pictures.npy").is_file():
+        with whole_folder(cache, marker="pictures.npy", names=("pictures.npy",)) as work:
+            made = np.lib.format.open_memmap(work / "pictures.npy", "w+", np.uint8, (count, *shape))
+
+            def decode(row: int, image: dict[str, Any]) -> None:
+                with Image.open(io.BytesIO(image["bytes"])) as picture:
+                    pixels = np.asarray(picture)
+                made[row] = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+            row = 0
+            with ThreadPoolExecutor(usable_cores()) as pool:
+                for name in names:
+                    for part in pq.ParquetFile(folder / name).iter_batches(1024, columns=["image"]):
+                        images = part.column("image").to_pylist()
+                        list(pool.map(decode, range(row, row + len(images)), images))
+                        row += len(images)
+            made.flush()
+    return np.load(cache / "pictures.npy", mmap_mode="r")
 
 
 def training_rows(count: int, start: int, number: int, seed: int) -> NDArray[np.int64]:

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -52,6 +51,16 @@ def split_of(group: str) -> str:
     return "test"
 
 
+def normalised(caption: str) -> str:
+    """A caption without case and extra spaces: rows whose captions agree so far share a split."""
+    return " ".join(caption.casefold().split())
+
+
+def usable_cores() -> int:
+    """The cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _png(draw: Draw, record: Record) -> bytes | str:
     """The picture as PNG bytes, or the error in one line."""
     try:
@@ -60,19 +69,23 @@ def _png(draw: Draw, record: Record) -> bytes | str:
         return data.getvalue()
     except ZaoziError as error:
         return str(error)
+    except Exception as error:  # whatever a decoder raises on a damaged file
+        return f"{record.key} cannot be drawn ({type(error).__name__}: {str(error).splitlines()[0][:100]}); replace or remove it"
 
 
 def _type(values: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
     """The Arrow type of a column and how `datasets` names it."""
     import pyarrow as pa
 
-    if all(isinstance(v, bool) for v in values):
+    values = [v for v in values if v is not None]
+    if values and all(isinstance(v, bool) for v in values):
         return pa.bool_(), {"dtype": "bool", "_type": "Value"}
-    if all(isinstance(v, int) for v in values):
-        return pa.int32(), {"dtype": "int32", "_type": "Value"}
-    if all(isinstance(v, (int, float)) for v in values):
+    if values and all(isinstance(v, int) and abs(v) < 2**63 for v in values):
+        name = "int32" if all(abs(v) < 2**31 for v in values) else "int64"
+        return getattr(pa, name)(), {"dtype": name, "_type": "Value"}
+    if values and all(isinstance(v, (int, float)) for v in values):
         return pa.float64(), {"dtype": "float64", "_type": "Value"}
-    if all(isinstance(v, (list, tuple)) for v in values):
+    if values and all(isinstance(v, (list, tuple)) for v in values):
         return pa.list_(pa.string()), {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}
     return pa.string(), {"dtype": "string", "_type": "Value"}
 
@@ -104,6 +117,7 @@ def build(
     *,
     about: Mapping[str, Any],
     skip_bad: bool = False,
+    already_skipped: Sequence[str] = (),
     processes: int | None = None,
 ) -> dict[str, Any]:
     """Draw every record, write the shards and the manifest, and return the manifest.
@@ -115,17 +129,17 @@ def build(
 
     if not records:
         raise ZaoziError("there is nothing to build; the source has no pair")
-    processes = processes or os.cpu_count() or 1
+    processes = processes or min(usable_cores(), 32)
     rows: dict[str, list[tuple[Record, bytes]]] = {name: [] for name in SPLITS}
-    skipped: list[dict[str, str]] = []
-    with whole_folder(out, marker=MANIFEST) as work:
+    skipped: list[str] = [*already_skipped]
+    with whole_folder(out, marker=MANIFEST, names=(MANIFEST, "*.parquet")) as work:
         with ProcessPoolExecutor(processes) as pool:
             drawn = pool.map(partial(_png, draw), records, chunksize=max(1, min(256, len(records) // processes)))
             for record, png in zip(tqdm(records, desc="drawing", unit="pair", leave=False), drawn, strict=False):
                 if isinstance(png, bytes):
                     rows[split_of(record.group)].append((record, png))
                 elif skip_bad:
-                    skipped.append({"key": record.key, "why": png})
+                    skipped.append(png)
                 else:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise ZaoziError(f"{png} (or pass --skip-bad to go on without it)")
@@ -154,9 +168,9 @@ def build(
                 "pairs": len(kept),
                 "captions": len({row["text"] for row in kept}),
                 **{split: len(part) for split, part in rows.items()},
+                "skipped": len(skipped),
             },
             "skipped": skipped,
-            "skipped_by_reason": dict(Counter(s["why"].split(" (")[0].split(";")[0] for s in skipped).most_common(5)),
             "sha256": files,
         }
         (work / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -170,15 +184,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ZaoziError(f"{folder} is not a dataset (no {MANIFEST}); make one with: zaozi data build --out {folder}")
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        format_, files, _, _ = (manifest[key] for key in ("format", "sha256", "size", "channels"))
+    except (ValueError, KeyError, TypeError) as error:
         raise ZaoziError(f"{path} is damaged ({error}); build the dataset again") from None
-    for name in manifest["sha256"]:
+    if format_ != FORMAT:
+        raise ZaoziError(f"{folder} is of format {format_}, not {FORMAT}; build the dataset again")
+    for name in files:
         if not (folder / name).is_file():
             raise ZaoziError(f"{folder / name} is missing; build the dataset again")
     return manifest
 
 
-def manifest_hash(folder: Path) -> str:
-    """The SHA-256 of the manifest, which holds those of the shards: the name of exactly this data."""
-    read_manifest(folder)
-    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+def data_hash(folder: Path) -> str:
+    """A SHA-256 over those of the shards: the name of exactly this data, wherever it lies."""
+    files = read_manifest(folder)["sha256"]
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()

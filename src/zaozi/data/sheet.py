@@ -39,7 +39,8 @@ def contact_sheet(
     sheet = Image.new("RGB", (width, height), _PAPER)
     pen = ImageDraw.Draw(sheet)
     y = gap
-    for wrapped, caption in zip(lines, captions, strict=True):
+    for wrapped, text in zip(lines, captions, strict=True):
+        caption = " ".join(text.split())
         for line in wrapped:
             for i, picture in enumerate(line):
                 x = gap + i * (tile + gap)

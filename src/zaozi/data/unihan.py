@@ -30,6 +30,7 @@ STRUCTURES = {
     "⿻": "overlaid",
 }
 SINGLE = "single"
+FILES = ("Unihan_Readings.txt", "Unihan_IRGSources.txt")
 INITIALS = ("zh", "ch", "sh", *"bpmfdtnlgkhjqxrzcsyw")
 
 _HAN = "[\u2e80-\u2fdf\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"

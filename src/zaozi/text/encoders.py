@@ -68,7 +68,10 @@ class _Frozen:
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(f"{self.name}|{self.weights}|{self.max_tokens}".encode()).hexdigest()
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        parts = (self.name, self.weights, str(self.max_tokens), self.tokenizer.to_str())
+        return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         self.tokenizer.no_truncation()
@@ -80,7 +83,7 @@ class _Frozen:
         self.tokenizer.enable_truncation(self.max_tokens)
         return list(self.tokenizer.encode(text).tokens)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Cond:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.max_tokens)
@@ -91,7 +94,7 @@ class _Frozen:
         device = next(self.network.parameters()).device
         output = self.network(input_ids=input_ids.to(device), attention_mask=mask.long().to(device))
         states = output.last_hidden_state.float().cpu() * mask[..., None]
-        return Cond(states.clone(), mask, _pool(states, mask).clone())
+        return Cond(states, mask, _pool(states, mask))
 
 
 def _sha256(path: Path) -> str:
@@ -136,9 +139,9 @@ def _t5(where: str, max_tokens: int) -> _Frozen:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(where)
-        network = T5EncoderModel.from_pretrained(where)
-    except (OSError, ValueError, ImportError) as error:
-        why = str(error).splitlines()[0]
+        network = T5EncoderModel.from_pretrained(where, use_safetensors=True, dtype=torch.float32)
+    except Exception as error:  # files that are missing, damaged or of another kind
+        why = (str(error) or type(error).__name__).splitlines()[0]
         raise ZaoziError(
             f"cannot load a T5 from '{where}' ({why}); give a folder with its weights and tokenizer"
         ) from None
