@@ -11,19 +11,20 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from conftest import PROPERTIES, random_cond, with_train
-from zaozi.core.config import DiffusionConfig, NetworkConfig, OptimConfig, Recipe, to_dict
+from conftest import PROPERTIES, fill_randomly, random_cond, with_train
+from zaozi.core.config import DiffusionConfig, NetworkConfig, OptimConfig, Property, Recipe, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import training_generator
 from zaozi.core.types import Cond, Level
 from zaozi.model.checkpoint import load_model, newest, read_tensors
+from zaozi.model.denoiser import make_denoiser
 from zaozi.train.batches import Batch, drop, shifted
-from zaozi.train.loop import RAW, Trainer
+from zaozi.train.loop import Trainer
 from zaozi.train.optim import block_matrices, ema_decay, ema_update, make_optimisers, rate
+from zaozi.train.state import RAW
 from zaozi.train.step import self_check
 from zaozi.train.validation import LOGSNRS, x0_error
 
@@ -45,9 +46,11 @@ def rich(tiny_recipe: Recipe) -> Recipe:
     return with_train(replace(tiny_recipe, network=network), shift=2, text_dropout=0.3, accumulate=2)
 
 
-@pytest.mark.parametrize("kind", ["muon", "adamw"])
-def test_resume_equals_the_uninterrupted_run_bit_for_bit(rich: Recipe, tmp_path: Path, kind: str) -> None:
-    rich = replace(rich, optim=OptimConfig(kind=kind, warmup=2))  # type: ignore[arg-type]
+@pytest.mark.parametrize(("kind", "precision"), [("muon", "fp32"), ("adamw", "fp32"), ("muon", "bf16")])
+def test_resume_equals_the_uninterrupted_run_bit_for_bit(
+    rich: Recipe, tmp_path: Path, kind: str, precision: str
+) -> None:
+    rich = with_train(replace(rich, optim=OptimConfig(kind=kind, warmup=2)), precision=precision)  # type: ignore[arg-type]
     whole = train(with_train(rich, out=str(tmp_path / "whole")))
     halves = with_train(rich, out=str(tmp_path / "halves"))
     trainer = Trainer(halves, say=lambda _: None)
@@ -92,40 +95,44 @@ def test_a_checkpoint_draws_what_the_trainer_drew(tiny_recipe: Recipe) -> None:
 
 
 def test_killed_at_any_moment_a_run_goes_on_to_the_same_weights(tiny_recipe: Recipe, tmp_path: Path) -> None:
-    """kill -9 at random, ten times, resuming each time."""
+    """kill -9 at random moments of the real command, ten times, resuming each time."""
     recipe = with_train(tiny_recipe, steps=60, save_steps=2)
     whole = train(with_train(recipe, out=str(tmp_path / "whole")))
     killed = with_train(recipe, out=str(tmp_path / "killed"))
     (tmp_path / "recipe.json").write_text(json.dumps(to_dict(killed)))
-    code = (
-        "import json, sys, torch; torch.set_num_threads(1)\n"
-        "from zaozi.core.config import Recipe, from_dict\n"
-        "from zaozi.train.loop import Trainer\n"
-        f"recipe = from_dict(Recipe, json.load(open({str(tmp_path / 'recipe.json')!r})))\n"
-        "import zaozi.model.checkpoint as c, pathlib\n"
-        "has = c.newest(pathlib.Path(recipe.train.out)) is not None\n"
-        "trainer = Trainer(recipe, resume=has, say=lambda _: None); print('ready', flush=True); trainer.run()\n"
-    )
-    random = np.random.Generator(np.random.Philox(1))
-    kills = 0
-    for attempt in range(40):
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        assert process.stdout is not None
-        process.stdout.readline()
-        if attempt < 10:
-            time.sleep(float(random.uniform(0.0, 0.6)))
-            process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        kills += process.returncode == -signal.SIGKILL
-        if process.returncode == 0:
-            break
+    code = f"""
+import json, os, random, signal, sys, threading, time
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from zaozi.core.config import Recipe, from_dict
+from zaozi.model.checkpoint import newest
+from zaozi.train.loop import Trainer
+recipe = from_dict(Recipe, json.load(open({str(tmp_path / "recipe.json")!r})))
+trainer = Trainer(recipe, resume=newest(Path(recipe.train.out)) is not None, say=lambda _: None)
+attempt, dice = int(sys.argv[1]), random.Random(int(sys.argv[1]))
+last, delay = trainer.step + dice.randint(1, 5), dice.uniform(0, 0.02)
+one_step = trainer._one_step
+def step():
+    if attempt < 10 and trainer.step == last:  # a moment from here: in a step, or while a checkpoint is written
+        threading.Thread(target=lambda: (time.sleep(delay), os.kill(os.getpid(), signal.SIGKILL))).start()
+    elif attempt < 10 and trainer.step > last + 1:
+        time.sleep(1)
+    return one_step()
+trainer._one_step = step
+trainer.run()
+"""
+    codes = []
+    for attempt in range(11):
+        command = [sys.executable, "-c", code, str(attempt)]
+        codes.append(subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode)
+    assert codes == [-signal.SIGKILL] * 10 + [0]
     folder = newest(tmp_path / "killed")
     assert folder is not None
     assert folder.name == "step-00000060"
     found = {f"{p.name}/{k}": v for p in sorted(folder.glob("*.safetensors")) for k, v in read_tensors(p).items()}
     assert same(found, whole)
-    assert kills >= 1
+    assert {p.name[:5] for p in (tmp_path / "killed").glob(".*")} <= {".step"}
     steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
 
@@ -140,7 +147,7 @@ def test_a_network_overfits_eight_pairs(tiny_recipe: Recipe, kind: str, predicti
         )
     how = DiffusionConfig(schedule="cosine", prediction=prediction, weight="unit")  # type: ignore[arg-type]
     trainer = Trainer(replace(tiny_recipe, network=network, diffusion=how), say=lambda _: None)
-    passed, before, after = self_check(trainer.config, trainer.batches, steps=150)
+    passed, before, after = self_check(trainer.config, trainer.batches)
     assert passed, (before, after)
 
 
@@ -167,20 +174,24 @@ def test_folders_are_guarded(tiny_recipe: Recipe) -> None:
     with pytest.raises(ZaoziError, match="already has step-00000006; pass --resume"):
         Trainer(tiny_recipe)
     other = replace(tiny_recipe, network=replace(tiny_recipe.network, depth=3))
-    with pytest.raises(ZaoziError, match="another network"):
+    with pytest.raises(ZaoziError, match=r"another network\.depth"):
         Trainer(other, resume=True)
+    for changed in (replace(tiny_recipe, optim=OptimConfig(kind="adamw")), with_train(tiny_recipe, seed=4)):
+        with pytest.raises(ZaoziError, match=r"was trained with another (optim\.kind|train\.seed)"):
+            Trainer(changed, resume=True)
     with pytest.raises(ZaoziError, match="does not divide"):
         Trainer(with_train(tiny_recipe, accumulate=3))
 
 
 def test_a_clock_ends_the_run_and_its_rates(tiny_recipe: Recipe) -> None:
     recipe = with_train(tiny_recipe, max_minutes=2 / 60)
+    trainer = Trainer(recipe, say=lambda _: None)
     start = time.monotonic()
-    folder = Trainer(recipe, say=lambda _: None).run()
-    assert 2.0 <= time.monotonic() - start < 8.0
+    folder = trainer.run()
+    assert time.monotonic() - start >= 2.0
     entries = [json.loads(line) for line in (folder.parent / "log.jsonl").read_text().splitlines()]
     assert entries[-1]["rate"] < 0.2 * max(e["rate"] for e in entries) + 0.05
-    assert entries[-1]["seconds"] >= 1.9
+    assert 1.9 <= entries[-1]["seconds"] < 6
 
 
 def test_starting_from_other_weights(tiny_recipe: Recipe, tmp_path: Path) -> None:
@@ -193,14 +204,50 @@ def test_starting_from_other_weights(tiny_recipe: Recipe, tmp_path: Path) -> Non
     assert second.step == 0
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(tiny_recipe: Recipe) -> None:
+def test_starting_from_a_model_with_other_properties(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Class vectors go to the class of the same value; what the other model lacks starts at zero."""
+    from zaozi.train.state import start_from
+
+    said: list[str] = []
+    config = Trainer(tiny_recipe, say=lambda _: None).config
+    theirs = make_denoiser(replace(config, properties=(Property("kind", values=("a", "b", "c")),)), seed=1)
+    fill_randomly(theirs)
+    mine = (Property("kind", values=("c", "d", "a")), Property("size", kind="number"))
+    own = make_denoiser(replace(config, properties=mine))
+    start_from(own, theirs, Path("theirs"), said.append)
+    table, source = (m.network.properties.parts["of_kind"].weight for m in (own, theirs))
+    assert torch.equal(table[1], source[3])
+    assert torch.equal(table[3], source[1])
+    assert table[2].abs().max() == table[0].abs().max() == 0
+    assert torch.equal(own.network.embed.weight, theirs.network.embed.weight)
+    assert said == ["the property 'size' starts anew; theirs has none like it"]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("train", "seed", -1),
+        ("network", "patch", 0),
+        ("optim", "clip", 0.0),
+        ("train", "ema", 1.5),
+        ("optim", "lr", -1.0),
+    ],
+)
+def test_numbers_out_of_range_are_named(tiny_recipe: Recipe, section: str, key: str, value: float) -> None:
+    recipe = replace(tiny_recipe, **{section: replace(getattr(tiny_recipe, section), **{key: value})})
+    with pytest.raises(ZaoziError, match=rf"{section}\.{key} {value} is out of range; use"):
+        Trainer(recipe)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_saves_and_says_how_to_go_on(tiny_recipe: Recipe, number: int) -> None:
     said: list[str] = []
     trainer = Trainer(with_train(tiny_recipe, steps=10_000), say=said.append)
     one_step = trainer._one_step
 
     def interrupted() -> tuple[float, float]:
         if trainer.step == 4:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return one_step()
 
     trainer._one_step = interrupted  # type: ignore[method-assign]
@@ -260,31 +307,36 @@ def test_x0_error_of_known_denoisers(tiny_recipe: Recipe) -> None:
     assert errors == pytest.approx([float(x0.square().mean())] * len(LOGSNRS), rel=1e-5)
 
 
+def test_two_processes_end_by_one_clock(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    out = torchrun(with_train(tiny_recipe, max_minutes=2 / 60, save_minutes=0.3 / 60), tmp_path)
+    assert "2 x cpu" in out
+    assert newest(Path(tiny_recipe.train.out)) is not None
+
+
+def torchrun(recipe: Recipe, folder: Path) -> str:
+    """What two processes that train a recipe together print."""
+    (folder / "recipe.json").write_text(json.dumps(to_dict(recipe)))
+    code = f"""
+import json, torch
+torch.set_num_threads(1)
+from zaozi.core.config import Recipe, from_dict
+from zaozi.train.loop import Trainer
+Trainer(from_dict(Recipe, json.load(open({str(folder / "recipe.json")!r})))).run()
+"""
+    (folder / "work.py").write_text(code)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(folder / "work.py")], capture_output=True, text=True, env=environment, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
 def test_two_processes_take_the_step_of_their_joint_batch(tiny_recipe: Recipe, tmp_path: Path) -> None:
     """torchrun with two CPU processes against one process that sees both shares."""
     two = with_train(tiny_recipe, out=str(tmp_path / "two"), steps=2)
-    (tmp_path / "recipe.json").write_text(json.dumps(to_dict(two)))
-    code = (
-        "import json, torch; torch.set_num_threads(1)\n"
-        "from zaozi.core.config import Recipe, from_dict\n"
-        "from zaozi.train.loop import Trainer\n"
-        f"Trainer(from_dict(Recipe, json.load(open({str(tmp_path / 'recipe.json')!r})))).run()\n"
-    )
-    (tmp_path / "work.py").write_text(code)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        str(tmp_path / "work.py"),
-    ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "2 x cpu" in done.stdout
+    assert "2 x cpu" in torchrun(two, tmp_path)
 
     one = Trainer(with_train(two, out=str(tmp_path / "one")), say=lambda _: None)
     share = one.batches.at

@@ -151,6 +151,8 @@ class TrainConfig:
     accumulate: int = 1
     """Forward passes into which each process splits its share of a batch."""
     seed: int = 0
+    device: Literal["auto", "cpu"] = "auto"
+    """`auto` takes the GPUs where there are any."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bf16 autocast on GPUs and on CPUs with matrix tiles (AMX), else fp32."""
     compile: bool = False

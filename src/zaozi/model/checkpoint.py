@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,20 @@ from zaozi.core.files import whole_folder, write_json
 from zaozi.model.denoiser import Denoiser, ModelConfig, make_denoiser
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FILES = (CONFIG, "*.safetensors", "state.json", "recipe.json", "training.json", "card.md")
 SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 
 
 def save_folder(folder: Path, files: dict[str, dict[str, Tensor]], texts: dict[str, Any]) -> None:
-    """Tensors and JSON files as one folder that appears all at once, replacing an older model of that name."""
-    with whole_folder(folder, marker=CONFIG) as work:
+    """Tensors, texts and JSON as one folder that appears all at once, replacing an older model of that name."""
+    with whole_folder(folder, marker=CONFIG, names=FILES) as work:
         for name, tensors in files.items():
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, work / name)
         for name, value in texts.items():
-            write_json(work / name, value)
+            if isinstance(value, str):
+                (work / name).write_text(value, encoding="utf-8")
+            else:
+                write_json(work / name, value)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -47,8 +52,13 @@ def save_model(folder: Path, model: Denoiser, *, half: bool = False) -> None:
 
 def newest(run: Path) -> Path | None:
     """The last whole checkpoint of a training run, or None."""
-    found = sorted(p for p in run.glob("step-*") if (p / CONFIG).is_file())
+    found = checkpoints(run)
     return found[-1] if found else None
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The whole checkpoints of a training run, oldest first: its folders step-00000000."""
+    return sorted(p for p in run.glob("step-*") if p.name[5:].isdigit() and (p / CONFIG).is_file())
 
 
 def shipped() -> list[str]:
@@ -75,11 +85,17 @@ def find_model(name: str) -> Path:
     raise unknown("model", name, [*shipped(), "or a folder"])
 
 
+def weights_hash(folder: Path) -> str:
+    """The SHA-256 of a model's weights file: exactly which model drew a picture."""
+    with (folder / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_config(folder: Path) -> ModelConfig:
     """A model's configuration. Raises `ZaoziError` where it is damaged or from another version."""
     try:
         return from_dict(ModelConfig, json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise ZaoziError(f"{folder / CONFIG} cannot be read ({error}); copy or train the model again") from None
 
 

@@ -45,10 +45,7 @@ class Denoiser(nn.Module):
         self.config = config
         self.network = make_network(config.network, config.properties)
         self.space: Space = make_space(config.space, config.channels)
-
-    @property
-    def schedule(self) -> Schedule:
-        return schedule(self.config.diffusion.schedule)
+        self.schedule: Schedule = schedule(config.diffusion.schedule)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -78,5 +75,5 @@ def make_denoiser(config: ModelConfig, *, seed: int = 0) -> Denoiser:
     if side % stride:
         raise ZaoziError(f"pictures of {side} pixels do not fit this network; use a side divisible by {stride}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
         return Denoiser(config)

@@ -25,11 +25,14 @@ def release_model(run: Path, out: Path, name: str) -> str:
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     log = _log(folder.parent / "log.jsonl", state["step"])
     weights = {k: v.half() for k, v in model.state_dict().items()}
-    save_folder(
-        out, {WEIGHTS: weights}, {CONFIG: to_dict(config), "recipe.json": state["recipe"], "training.json": _thin(log)}
-    )
     model.config = config
-    (out / "card.md").write_text(_card(describe(model), state, log), encoding="utf-8")
+    texts = {
+        CONFIG: to_dict(config),
+        "recipe.json": state["recipe"],
+        "training.json": _thin(log),
+        "card.md": _card(describe(model), state, log),
+    }
+    save_folder(out, {WEIGHTS: weights}, texts)
     size = (out / WEIGHTS).stat().st_size / 1e6
     return f"{out}: {size:.1f} MB, step {state['step']}, {state['seconds'] / 60:.0f} min of training"
 

@@ -61,12 +61,14 @@ class Batches:
 
     def __init__(self, recipe: Recipe, pairs: Pairs, texts: TextCache, schedule: Schedule, space: Space) -> None:
         self.recipe, self.pairs, self.texts, self.schedule, self.space = recipe, pairs, texts, schedule, space
-        self.text_rows = texts.rows(pairs.texts)
+        self.places = texts.places(pairs.texts)
+        # one shape of text a run where it is compiled, so that the kernels do not depend on which lengths came first
+        self.multiple = recipe.text.max_tokens if recipe.train.compile else 16
         self.columns = pairs.property_columns(recipe.properties)
 
     def cond(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Cond:
         """Everything that is known of some pairs."""
-        cond = self.texts.cond(self.text_rows[rows], multiple=16)
+        cond = self.texts.cond(self.places[rows], multiple=self.multiple)
         index = torch.from_numpy(rows)
         return replace(cond, properties={k: v[index] for k, v in self.columns.items()})
 

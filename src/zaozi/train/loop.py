@@ -19,78 +19,64 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zaozi.core.config import Recipe, from_dict, to_dict
+from zaozi.core.config import Recipe, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, write_json
+from zaozi.core.limits import check
 from zaozi.core.noise import training_generator
 from zaozi.data.pairs import find_dataset, load_pairs
-from zaozi.data.shards import manifest_hash
+from zaozi.data.shards import data_hash, read_manifest
 from zaozi.data.sheet import contact_sheet
-from zaozi.model.checkpoint import (
-    CONFIG,
-    WEIGHTS,
-    fill,
-    find_model,
-    load_model,
-    newest,
-    read_tensors,
-    save_folder,
-)
+from zaozi.model.checkpoint import find_model, load_model, newest
 from zaozi.model.denoiser import ModelConfig, make_denoiser
 from zaozi.model.space import Halved
 from zaozi.pipeline import draw, to_pictures
 from zaozi.text.cache import cached
 from zaozi.text.encoders import load_encoder
 from zaozi.train.batches import Batches
-from zaozi.train.optim import ema_decay, ema_update, flat_state, load_flat_state, make_optimisers, rate
+from zaozi.train.optim import ema_decay, ema_update, make_optimisers, rate
+from zaozi.train.state import filled, load_state, open_log, save_state, start_from
 from zaozi.train.step import loss_of, precision, self_check, some_rows, to_device
 from zaozi.train.validation import x0_error
 
-RAW, OPTIMISER, STATE = "training.safetensors", "optimiser.safetensors", "state.json"
-KEEP = 2
 VALIDATION_PAIRS = 128
 
 
 class Trainer:
-    """A run of one recipe in one folder. `run()` trains to the end; `resume=True` goes on from the last checkpoint."""
+    """A run of one recipe in one folder. `run()` trains to the end; `resume=True` goes on from the last checkpoint.
+
+    Raises `ZaoziError` where the recipe, the data or the folder do not allow it.
+    """
 
     def __init__(self, recipe: Recipe, *, resume: bool = False, say: Callable[[str], None] = print) -> None:
         from accelerate import Accelerator
 
+        check(recipe)
         train = recipe.train
-        if train.batch_size < 1 or train.accumulate < 1 or (train.steps < 1 and train.max_minutes <= 0):
-            raise ZaoziError("train.batch_size, train.accumulate and train.steps must be 1 or more")
         self.out = Path(train.out)
-        # asked for by name, since several CPU processes are otherwise taken for single ones
-        self.accelerator = Accelerator(cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()))
-        self.main = self.accelerator.is_main_process
+        on_cpu = train.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+        self.accelerator = Accelerator(cpu=on_cpu)  # said outright, or it takes several CPU processes for single ones
+        self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
+        self.world = self.accelerator.num_processes
         self.say: Callable[[str], None] = say if self.main else (lambda _: None)
-        world = self.accelerator.num_processes
-        if train.batch_size % (world * train.accumulate):
+        if train.batch_size % (self.world * train.accumulate):
             raise ZaoziError(
-                f"train.batch_size {train.batch_size} does not divide among {world} processes "
-                f"times {train.accumulate} accumulations; use a multiple of {world * train.accumulate}"
+                f"train.batch_size {train.batch_size} does not divide among {self.world} processes times "
+                f"{train.accumulate} accumulations; use a multiple of {self.world * train.accumulate}"
             )
         last = newest(self.out)
         if resume and last is None:
             raise ZaoziError(f"{self.out} has no checkpoint to resume; start without --resume")
         if not resume and last is not None:
-            raise ZaoziError(f"{self.out} already has {last.name}; pass --resume to go on, or give another --train.out")
+            raise ZaoziError(f"{self.out} already has {last.name}; pass --resume to go on, or give another --out")
 
         data = self._first_alone(lambda: find_dataset(recipe.data))
-        self.data_hash = manifest_hash(data)
-        manifest = json.loads((data / "manifest.json").read_text(encoding="utf-8"))
-        pairs, held_out = load_pairs(data, "train"), load_pairs(data, "validation")
+        manifest, self.data = read_manifest(data), data_hash(data)
+        pairs, held_out = self._first_alone(lambda: (load_pairs(data, "train"), load_pairs(data, "validation")))
         if not len(pairs):
             raise ZaoziError(f"{data} has no training pair; build it from more pictures")
-        recipe = replace(
-            recipe,
-            properties=tuple(p if p.values else pairs.fill(p) for p in recipe.properties),
-            network=replace(recipe.network, channels=manifest["channels"]),
-        )
         self.encoder = load_encoder(recipe.text.encoder, recipe.text.max_tokens)
-        recipe = replace(recipe, network=replace(recipe.network, text_width=self.encoder.width))
-        self.recipe = recipe
+        self.recipe = recipe = filled(recipe, pairs.fill, channels=manifest["channels"], text_width=self.encoder.width)
         self.config = ModelConfig(
             name=recipe.name,
             size=manifest["size"],
@@ -105,20 +91,18 @@ class Trainer:
         texts = self._first_alone(lambda: cached(self.encoder, captions, home() / "text"))
 
         self.model = make_denoiser(self.config, seed=train.seed)
-        self.batches = Batches(recipe, pairs, texts, self.model.schedule, self.model.space)
-        self.held_out = (
-            Batches(recipe, held_out, texts, self.model.schedule, self.model.space) if len(held_out) else None
-        )
-        if train.init_from and not resume:
-            other = load_model(find_model(train.init_from))
-            fill(self.model, other.state_dict(), Path(train.init_from))
-        self.device = self.accelerator.device
+        space = self.model.space
+        self.batches = Batches(recipe, pairs, texts, self.model.schedule, space)
+        self.held_out = Batches(recipe, held_out, texts, self.model.schedule, space) if len(held_out) else None
         self.dtype = precision(train.precision, self.device)
         self.step, self.seconds = 0, 0.0
         self.stopping = self.was_stopped = False
-        self.model.space.requires_grad_(False)
-        if isinstance(self.model.space, Halved) and not train.init_from and not resume:
-            self._fit_space(self.model.space)
+        space.requires_grad_(False)
+        if train.init_from and not resume:
+            where = find_model(train.init_from)
+            start_from(self.model, load_model(where), where, self.say)
+        elif isinstance(space, Halved) and not resume:
+            self._fit_space(space)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False).to(self.device)
         self.model.to(self.device).train()
         if self.device.type == "cuda":
@@ -126,7 +110,10 @@ class Trainer:
             torch.set_float32_matmul_precision("high")
         self.optimisers = make_optimisers(self.model.network, recipe.optim)
         if resume and last is not None:
-            self._load(last)
+            state = load_state(last, self.model, self.average, self.optimisers, recipe, self.data)
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.say(f"resuming {last}")
+        space.cpu()  # batches are encoded where they are made
         if train.compile and self._can_compile():
             self.model.network.compile()
         self.network = self.accelerator.prepare_model(self.model.network)
@@ -146,39 +133,38 @@ class Trainer:
         for name, optimiser in self.optimisers.items():
             for group in optimiser.param_groups:
                 group["lr"] = share * (recipe.optim.muon_lr if name == "muon" else recipe.optim.lr)
-        batch = to_device(self.batches.at(self.step, accelerator.process_index, accelerator.num_processes), self.device)
+        batch = to_device(self.batches.at(self.step, accelerator.process_index, self.world), self.device)
         parts = recipe.train.accumulate
         size = len(batch.x0) // parts
         total = 0.0
         with self._private_dropout():
             for i in range(parts):
                 some = some_rows(batch, slice(i * size, (i + 1) * size)) if parts > 1 else batch
-                wait = accelerator.no_sync(self.network) if i + 1 < parts else torch.enable_grad()
-                with wait:
-                    with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+                with accelerator.no_sync(self.network) if i + 1 < parts else torch.enable_grad():
+                    with self._autocast():
                         loss = loss_of(self.network, some, recipe.diffusion.prediction, recipe.diffusion.weight)
                     (loss / parts).backward()
                 total += float(loss.detach()) / parts
-        if accelerator.num_processes > 1:
-            total = float(accelerator.reduce(torch.tensor(total, device=self.device), reduction="mean"))
-        if not math.isfinite(total):
+        total = self._sum_over_processes(total / self.world)[0]
+        weights = list(self.model.network.parameters())
+        norm = float(nn.utils.clip_grad_norm_(weights, recipe.optim.clip))
+        if not (math.isfinite(total) and math.isfinite(norm)):
             last = newest(self.out)
             good = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
+            what = f"loss is {total}" if not math.isfinite(total) else f"gradient's norm is {norm}"
             raise ZaoziError(
-                f"the loss is {total} at step {self.step} (rate {share * recipe.optim.lr:.2g}); "
-                f"{good}; lower optim.lr or optim.muon_lr"
+                f"the {what} at step {self.step} (rate {share * recipe.optim.lr:.2g}); {good}; "
+                "lower optim.lr or optim.muon_lr"
             )
-        nn.utils.clip_grad_norm_(self.model.network.parameters(), recipe.optim.clip)
         for optimiser in self.optimisers.values():
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        ema_update(
-            list(self.average.network.parameters()),
-            list(self.model.network.parameters()),
-            ema_decay(recipe.train.ema, self.step),
-        )
+        ema_update(list(self.average.network.parameters()), weights, ema_decay(recipe.train.ema, self.step))
         self.step += 1
         return total, share
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     @contextmanager
     def _private_dropout(self) -> Iterator[None]:
@@ -189,6 +175,14 @@ class Trainer:
                 key = (self.recipe.train.seed, self.step, self.accelerator.process_index, 1)
                 torch.manual_seed(training_generator(*key).initial_seed())
             yield
+
+    def _sum_over_processes(self, *values: float) -> list[float]:
+        """Each value summed over all processes, so that all decide alike."""
+        if self.world == 1:
+            return list(values)
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        summed: Tensor = self.accelerator.reduce(torch.tensor(values, device=self.device, dtype=dtype), reduction="sum")
+        return summed.tolist()
 
     # -- the run ----------------------------------------------------------------------------------------------------
 
@@ -206,9 +200,20 @@ class Trainer:
             passed, before, after = self_check(self.config, self.batches)
             self.say(f"self-check: {'pass' if passed else 'FAIL'} (eight pairs: loss {before:.3f} -> {after:.3f})")
             if not passed:
-                raise ZaoziError("the self-check could not learn eight pairs; check the recipe's rates and network")
-        log = self._open_log()
+                raise ZaoziError(
+                    "the self-check could not learn eight pairs; try another network, prediction or weight"
+                )
+        log = open_log(self.out / "log.jsonl", self.step) if self.main else None
         board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.step) if self.main else None
+
+        def record(entry: dict[str, Any]) -> None:
+            if log is None or board is None or not entry:
+                return
+            log.write(json.dumps(entry) + "\n")
+            for key, value in entry.items():
+                if isinstance(value, float):
+                    board.add_scalar(key, value, entry["step"])
+
         by_clock = train.max_minutes > 0
         total = round(60 * train.max_minutes) if by_clock else train.steps
         bar = tqdm(
@@ -220,24 +225,26 @@ class Trainer:
             mininterval=1.0,
             file=sys.stderr,
         )
-        previous = self._listen()
-        tick, spent, first, saved = time.monotonic(), 0.0, self.step, time.monotonic()
-        window, window_start, window_step = 0.0, time.monotonic(), self.step
+        handlers = self._listen()
+        tick = saved = window_start = time.monotonic()
+        spent, window, window_step = 0.0, 0.0, self.step
         try:
-            while self._progress() < 1.0 and not self._stop_everywhere():
+            while self._progress() < 1.0 and not self.stopping:
                 loss, share = self._one_step()
+                now = time.monotonic()
                 if not self.was_stopped:  # a stopped process (Ctrl-Z, SIGSTOP) does not use up its clock
-                    spent = time.monotonic() - tick
-                self.seconds += spent
-                tick, self.was_stopped = time.monotonic(), False
+                    spent = now - tick
+                tick, self.was_stopped = now, False
+                due = now - saved > 60 * train.save_minutes > 0
+                mine = (self.seconds + spent, float(due)) if self.main else (0.0, 0.0)
+                self.seconds, due_now, stop = self._sum_over_processes(*mine, float(self.stopping))
+                self.stopping = stop > 0
+                done = self._progress() >= 1.0
                 window += loss
-                if by_clock:
-                    bar.update(min(round(self.seconds), total) - bar.n)
-                else:
-                    bar.update(1)
-                if self.step % 20 == 0 or self._progress() >= 1.0:
+                bar.update((min(round(self.seconds), total) - bar.n) if by_clock else 1)
+                if self.step % 20 == 0 or done or self.stopping:
                     count = self.step - window_step
-                    speed = count * train.batch_size / max(time.monotonic() - window_start, 1e-9)
+                    speed = count * train.batch_size / max(now - window_start, 1e-9)
                     entry = {
                         "step": self.step,
                         "samples": self.step * train.batch_size,
@@ -246,65 +253,54 @@ class Trainer:
                         "samples_per_s": round(speed, 1),
                         "seconds": round(self.seconds, 1),
                     }
-                    window, window_start, window_step = 0.0, time.monotonic(), self.step
                     bar.set_postfix(loss=f"{entry['loss']:.4f}", samples_s=f"{speed:.0f}")
-                    self._record(log, board, entry)
-                done = self._progress() >= 1.0
+                    record(entry)
+                    window, window_start, window_step = 0.0, now, self.step
                 if train.validate_steps and (self.step % train.validate_steps == 0 or done):
-                    self._record(log, board, self.validate())
+                    record(self.validate())
                 if train.sample_steps and (self.step % train.sample_steps == 0 or done):
                     self._sample_grid(board)
-                due = time.monotonic() - saved > 60 * train.save_minutes
-                if due or (train.save_steps and self.step % train.save_steps == 0):
+                if due_now or (train.save_steps and self.step % train.save_steps == 0):
                     self.save()
                     saved = time.monotonic()
         finally:
             bar.close()
-            for number, handler in previous.items():
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
             if log:
                 log.close()
             if board:
                 board.close()
-        if self.step > first or newest(self.out) is None:
-            self.save()
-        last = newest(self.out)
-        assert last is not None or not self.main
+        self.save()
         if self.stopping:
             self.say(f"stopped at step {self.step}; go on with the same command and --resume")
         else:
             self.say(
-                f"trained {self.step} steps, {self.step * train.batch_size} samples in "
-                f'{self.seconds / 60:.1f} min; draw with: zaozi generate "gold" --model {self.out}'
+                f"trained {self.step} steps, {self.step * train.batch_size} samples in {self.seconds / 60:.1f} min; "
+                f'draw with: zaozi generate "gold" --model {self.out}'
             )
-        return last or self.out
+        return newest(self.out) or self.out
 
     def _listen(self) -> dict[int, Any]:
-        """Watch for Ctrl-C and for being continued after a stop; returns the handlers to put back."""
+        """Watch for Ctrl-C, for being asked to end, and for being continued; returns the handlers to put back."""
         if threading.current_thread() is not threading.main_thread():
             return {}
 
-        def interrupted(*_: Any) -> None:
+        def asked_to_stop(number: int, *_: Any) -> None:
             self.stopping = True
+            signal.signal(number, signal.default_int_handler)  # a second time means now
 
         def continued(*_: Any) -> None:
             self.was_stopped = True
 
-        watched = {signal.SIGINT: interrupted}
+        watched: dict[int, Callable[..., None]] = {signal.SIGINT: asked_to_stop, signal.SIGTERM: asked_to_stop}
         if hasattr(signal, "SIGCONT"):
             watched[signal.SIGCONT] = continued
         return {number: signal.signal(number, handler) for number, handler in watched.items()}
 
-    def _stop_everywhere(self) -> bool:
-        """Whether any process was asked to stop (all must agree on the last step)."""
-        if self.accelerator.num_processes > 1:
-            flag = torch.tensor(float(self.stopping), device=self.device)
-            self.stopping = bool(self.accelerator.reduce(flag, reduction="sum") > 0)
-        return self.stopping
-
     def _first_alone(self, work: Callable[[], Any]) -> Any:
-        """What the first process makes, the others then find."""
-        with self.accelerator.main_process_first():
+        """What the first process of a machine makes, its others then find."""
+        with self.accelerator.local_main_process_first():
             return work()
 
     def _describe(self) -> None:
@@ -312,7 +308,7 @@ class Trainer:
         how = "bf16" if self.dtype == torch.bfloat16 else "fp32"
         self.say(
             f"{self.recipe.name}: {count / 1e6:.1f} M parameters, {len(self.batches.pairs)} pairs, "
-            f"{self.accelerator.num_processes} x {self.device.type} in {how}, to {self.out}"
+            f"{self.world} x {self.device.type} in {how}, to {self.out}"
         )
 
     def _can_compile(self) -> bool:
@@ -327,32 +323,28 @@ class Trainer:
     def _fit_space(self, space: Halved) -> None:
         from tqdm import tqdm
 
-        steps, seed = self.recipe.space.steps, self.recipe.train.seed
-        pairs = self.batches.pairs
-        rows = np.arange(len(pairs))
+        steps, pairs = self.recipe.space.steps, self.batches.pairs
+        whole = pairs.pictures.shape[-1]
+        side = min(whole, 64)
 
-        def batch(generator: torch.Generator) -> Tensor:
-            chosen = rows[torch.randint(0, len(rows), (64,), generator=generator).numpy()]
-            side = min(pairs.pictures.shape[-1], 64)
-            y, x = (
-                int(v) * 2
-                for v in torch.randint(0, (pairs.pictures.shape[-1] - side) // 2 + 1, (2,), generator=generator)
-            )
+        def crops(generator: torch.Generator) -> Tensor:
+            chosen = torch.randint(0, len(pairs), (64,), generator=generator).numpy()
+            y, x = (2 * int(v) for v in torch.randint(0, (whole - side) // 2 + 1, (2,), generator=generator))
             return pairs.batch(chosen)[:, :, y : y + side, x : x + side]
 
-        with tqdm(total=steps, desc="2x stage", unit="step", disable=not self.main, leave=False) as bar:
-            error = space.fit(batch, steps, seed=seed, watch=lambda *_: bar.update() and None)
+        with tqdm(total=steps, desc="2x stage", unit="step", disable=not self.main, leave=False, delay=1) as bar:
+            error = space.fit(crops, steps, seed=self.recipe.train.seed, watch=lambda *_: bar.update() and None)
         self.say(f"2x stage: mean absolute error {error / 2:.4f} of the range")
 
     # -- looking up -------------------------------------------------------------------------------------------------
 
     def validate(self) -> dict[str, Any]:
-        """The averaged model's x0 error on held-out pairs at twenty fixed levels, and its mean."""
+        """The averaged model's x0 error on held-out pairs at twenty fixed levels, and its mean; text alone is given."""
         if self.held_out is None:
             return {}
-        rows = np.arange(min(VALIDATION_PAIRS, len(self.held_out.pairs)))
+        rows = self.held_out.pairs.some(VALIDATION_PAIRS)
         x0 = self.held_out.space.encode(self.held_out.pairs.batch(rows))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+        with self._autocast():
             errors = x0_error(self.average, x0, replace(self.held_out.cond(rows), properties={}))
         mean = sum(errors) / len(errors)
         self.say(f"step {self.step}: validation x0 error {mean:.5f}")
@@ -363,9 +355,8 @@ class Trainer:
         if not self.main:
             return
         prompts, count = self.recipe.train.prompts, 8
-        cond = self.encoder.encode(prompts)
-        cond = cond.take(torch.arange(len(prompts)).repeat_interleave(count))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+        cond = self.encoder.encode(prompts).take(torch.arange(len(prompts)).repeat_interleave(count))
+        with self._autocast():
             x = draw(self.average, cond, pictures=list(range(count)) * len(prompts), num_steps=16)
         made = to_pictures(x)
         sheet = contact_sheet([made[i * count : (i + 1) * count] for i in range(len(prompts))], prompts, tile=96)
@@ -373,70 +364,10 @@ class Trainer:
         if board:
             board.add_image("samples", np.asarray(sheet), self.step, dataformats="HWC")
 
-    def _open_log(self) -> Any:
-        """log.jsonl, opened to append; entries past the step we start from are dropped."""
-        if not self.main:
-            return None
-        path = self.out / "log.jsonl"
-        if path.exists():
-            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] <= self.step]
-            path.write_text("".join(line + "\n" for line in kept))
-        return path.open("a", encoding="utf-8", buffering=1)
-
-    def _record(self, log: Any, board: Any, entry: dict[str, Any]) -> None:
-        if not entry or not self.main:
-            return
-        log.write(json.dumps(entry) + "\n")
-        for key, value in entry.items():
-            if isinstance(value, float):
-                board.add_scalar(key, value, entry["step"])
-
-    # -- checkpoints ------------------------------------------------------------------------------------------------
-
     def save(self) -> None:
-        """Write a whole checkpoint, then remove the older ones but one."""
-        if self.main:
-            state = {
-                "step": self.step,
-                "seconds": self.seconds,
-                "data": self.data_hash,
-                "recipe": to_dict(self.recipe),
-                "torch": torch.__version__,
-            }
-            save_folder(
-                self.out / f"step-{self.step:08d}",
-                {
-                    WEIGHTS: self.average.state_dict(),
-                    RAW: self.model.network.state_dict(),
-                    OPTIMISER: flat_state(self.optimisers),
-                },
-                {CONFIG: to_dict(self.config), STATE: state},
-            )
-            import shutil
-
-            for old in sorted(self.out.glob("step-*"))[:-KEEP]:
-                shutil.rmtree(old)
-            for half in self.out.glob(".step-*-partial-*"):
-                shutil.rmtree(half)
+        """Write a whole checkpoint of this step, unless it is there already."""
+        folder = self.out / f"step-{self.step:08d}"
+        if self.main and newest(self.out) != folder:
+            state = {"step": self.step, "seconds": self.seconds, "data": self.data}
+            save_state(folder, self.model, self.average, self.optimisers, self.recipe, **state)
         self.accelerator.wait_for_everyone()
-
-    def _load(self, folder: Path) -> None:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        if state["data"] != self.data_hash:
-            raise ZaoziError(
-                f"{folder} was trained on other data; give the same data, or start anew with --train.init-from {folder}"
-            )
-        before = from_dict(Recipe, state["recipe"])
-        if (before.network, before.diffusion, before.space) != (
-            self.recipe.network,
-            self.recipe.diffusion,
-            self.recipe.space,
-        ):
-            raise ZaoziError(f"{folder} has another network, diffusion or space; resume with its own recipe")
-        self.step, self.seconds = state["step"], state["seconds"]
-        fill(self.average, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
-        fill(self.model.network, read_tensors(folder / RAW), folder / RAW)
-        self.model.space.load_state_dict(self.average.space.state_dict())
-        load_flat_state(self.optimisers, read_tensors(folder / OPTIMISER))
-        self.say(f"resuming {folder}")

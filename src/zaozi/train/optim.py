@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -54,9 +56,9 @@ def ema_decay(target: float, step: int) -> float:
 
 
 @torch.no_grad()
-def ema_update(average: list[Tensor], weights: list[Tensor], decay: float) -> None:
+def ema_update(average: Sequence[Tensor], weights: Sequence[Tensor], decay: float) -> None:
     """average = decay * average + (1 - decay) * weights, in place."""
-    torch._foreach_lerp_(average, weights, 1.0 - decay)
+    torch._foreach_lerp_(list(average), list(weights), 1.0 - decay)
 
 
 def flat_state(optimisers: dict[str, torch.optim.Optimizer]) -> dict[str, Tensor]:

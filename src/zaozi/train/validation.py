@@ -49,12 +49,12 @@ def x0_error(
 
 
 def held_out_error(model: Denoiser, data: Path | None = None, pairs: int = 256, seed: int = 0) -> list[float]:
-    """`x0_error` on the first `pairs` validation pairs of a dataset (the glyphs unless told), text alone given.
+    """`x0_error` on `pairs` validation pairs, evenly spread, of a dataset (the glyphs unless told), text alone given.
 
     Raises `ZaoziError` where there is no such dataset or it has no validation pair.
     """
     found = load_pairs(find_dataset(DataConfig(path=str(data) if data else "", size=model.config.size)), "validation")
-    rows = np.arange(min(pairs, len(found)))
+    rows = found.some(pairs)
     if not len(rows):
         raise ZaoziError("the dataset has no validation pair; build it from more pictures")
     text = model.config.text

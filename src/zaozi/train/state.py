@@ -1,0 +1,141 @@
+"""What a run leaves on disk: checkpoints that are whole or absent, and a log that fits the last one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from torch import Tensor
+
+from zaozi.core.config import Property, Recipe, from_dict, to_dict
+from zaozi.core.errors import ZaoziError
+from zaozi.model.checkpoint import CONFIG, WEIGHTS, checkpoints, fill, read_tensors, save_folder
+from zaozi.model.denoiser import Denoiser
+from zaozi.nn.layers import part_name
+from zaozi.train.optim import flat_state, load_flat_state
+
+RAW, OPTIMISER, STATE = "training.safetensors", "optimiser.safetensors", "state.json"
+KEEP = 2
+_FREE = {  # what may differ between a run and its resumption
+    "train": ("out", "steps", "max_minutes", "save_minutes", "save_steps", "validate_steps", "sample_steps", "prompts",
+              "self_check", "init_from", "compile", "device"),
+}  # fmt: skip
+
+Optimisers = dict[str, torch.optim.Optimizer]
+
+
+def save_state(
+    folder: Path, model: Denoiser, average: Denoiser, optimisers: Optimisers, recipe: Recipe, **state: Any
+) -> None:
+    """Write a whole checkpoint into a run's folder, then remove all but the newest `KEEP` and what a kill left half-done."""
+    save_folder(
+        folder,
+        {
+            WEIGHTS: average.state_dict(),
+            RAW: model.network.state_dict(),
+            OPTIMISER: flat_state(optimisers),
+        },
+        {
+            CONFIG: to_dict(average.config),
+            STATE: {**state, "recipe": to_dict(recipe), "torch": torch.__version__},
+        },
+    )
+    for old in checkpoints(folder.parent)[:-KEEP]:
+        shutil.rmtree(old)
+    for half in folder.parent.glob(".step-*-partial-*"):
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def load_state(
+    folder: Path, model: Denoiser, average: Denoiser, optimisers: Optimisers, recipe: Recipe, data: str
+) -> dict[str, Any]:
+    """Undo `save_state` in place and return its `state`.
+
+    Raises `ZaoziError` where the checkpoint is damaged, or was trained on other data or by another recipe (naming the key).
+    """
+    try:
+        state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        before = from_dict(Recipe, state["recipe"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ZaoziError(
+            f"{folder / STATE} cannot be read ({error}); remove {folder} to go on from the one before"
+        ) from None
+    if state["data"] != data:
+        raise ZaoziError(f"{folder} was trained on other data; give the same, or start anew with --init-from {folder}")
+    if (key := difference(before, recipe)) is not None:
+        raise ZaoziError(
+            f"{folder} was trained with another {key}; resume with its own recipe, or use --init-from {folder}"
+        )
+    fill(average, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    fill(model.network, read_tensors(folder / RAW), folder / RAW)
+    model.space.load_state_dict(average.space.state_dict())
+    load_flat_state(optimisers, read_tensors(folder / OPTIMISER))
+    return state
+
+
+def difference(before: Recipe, now: Recipe) -> str | None:
+    """The first key on which two recipes differ in a way that training would notice, or None."""
+    for section, values in to_dict(before).items():
+        others = to_dict(now)[section]
+        if not isinstance(values, Mapping):
+            if section != "name" and values != others:
+                return section
+            continue
+        for key, value in values.items():
+            if key not in _FREE.get(section, ()) and value != others[key]:
+                return f"{section}.{key}"
+    return None
+
+
+def open_log(path: Path, step: int) -> TextIO:
+    """log.jsonl, opened to append; entries past the step we start from, and a line cut short, are dropped."""
+    if path.exists():
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    return path.open("a", encoding="utf-8", buffering=1)
+
+
+def start_from(model: Denoiser, other: Denoiser, where: Path, say: Callable[[str], None]) -> None:
+    """Take the weights of another model of the same network and space; properties are matched by name and value.
+
+    Raises `ZaoziError` where the networks differ.
+    """
+    own, theirs = model.config, other.config
+    if own.diffusion.prediction != theirs.diffusion.prediction:
+        say(f"{where} predicts {theirs.diffusion.prediction}, not {own.diffusion.prediction}; it must learn that anew")
+    weights = {k: v for k, v in other.state_dict().items() if ".properties.parts." not in k}
+    for name, value in model.state_dict().items():
+        if ".properties.parts." in name:
+            weights[name] = value.clone()
+    for p in own.properties:
+        twin = next((q for q in theirs.properties if (q.column, q.kind) == (p.column, p.kind)), None)
+        if twin is None or (p.kind == "number" and (p.mean, p.std) != (twin.mean, twin.std)):
+            say(f"the property '{p.column}' starts anew; {where} has none like it")
+            continue
+        _copy_property(p, twin, weights, other.state_dict())
+    fill(model, weights, where)
+
+
+def _copy_property(p: Property, twin: Property, weights: dict[str, Tensor], source: Mapping[str, Tensor]) -> None:
+    prefix = f"network.properties.parts.{part_name(p.column)}."
+    if p.kind == "number":
+        weights.update({k: v for k, v in source.items() if k.startswith(prefix)})
+        return
+    place = {value: i for i, value in enumerate(twin.values, start=1)}
+    table = weights[prefix + "weight"]
+    for i, value in enumerate(p.values, start=1):
+        if value in place:
+            table[i] = source[prefix + "weight"][place[value]]
+
+
+def filled(recipe: Recipe, fill_property: Callable[[Property], Property], channels: int, text_width: int) -> Recipe:
+    """The recipe with what the data decide: its properties' values, and the network's inputs."""
+    properties = tuple(fill_property(p) for p in recipe.properties)
+    network = replace(recipe.network, channels=channels, text_width=text_width)
+    return replace(recipe, properties=properties, network=network)
