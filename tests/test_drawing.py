@@ -17,6 +17,7 @@ from conftest import fill_randomly
 from zaozi import TextToImage, ZaoziError
 from zaozi.cli.generate import folder_name
 from zaozi.cli.main import main
+from zaozi.data.sheet import contact_sheet
 from zaozi.model.checkpoint import find_model, load_model, save_model, shipped
 from zaozi.model.denoiser import ModelConfig
 from zaozi.pipeline import to_pictures
@@ -136,6 +137,7 @@ def test_generate_writes_what_it_says(run: Path, here: Path, capsys: pytest.Capt
     assert names == sorted([*(f"{f}/{i}.png" for f in folders for i in range(3)), "sheet.png"])
     record = json.loads((here / "o" / "run.json").read_text())
     assert record["prompts"] == ["a small, song bird!", "fish", "魚"]
+    assert len(record["weights"]) == 64
     assert (record["steps"], record["count"], record["seed"]) == (2, 3, 0)
     out = capsys.readouterr().out
     assert "9 pictures in" in out
@@ -286,6 +288,7 @@ def test_info_and_help(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_data_commands(tiny_data: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "build", "--limit", "40", "--size", "16", "--out", "g"]) == 0
     assert main(["data", "show", "g", "--count", "5", "--out", "sheet.png"]) == 0
+    contact_sheet([[Image.new("L", (16, 16))]], ["two\nlines"])
     assert Image.open("sheet.png").width > 300
     assert "40 pairs" in capsys.readouterr().out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import typing
 from itertools import pairwise
 
 import numpy as np
@@ -12,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixture import TWO
+from zaozi.core.config import DiffusionConfig
 from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Level
 from zaozi.diffusion.levels import GRIDS, levels
-from zaozi.diffusion.losses import WEIGHTS, training_times, weight_on_f
+from zaozi.diffusion.losses import TIMES, WEIGHTS, training_times, weight_on_f
 from zaozi.diffusion.prediction import PREDICTIONS, coefficients, estimate, score, target
 from zaozi.diffusion.process import add_noise, add_noise_step, posterior, transition
 from zaozi.diffusion.schedules import SCHEDULES, T, cosine_alpha_bar, linear_alpha_bar, logsnr, schedule
@@ -113,8 +115,6 @@ def test_add_noise_step_uses_the_transition() -> None:
 @given(t=st.floats(1.0, 999.0), x=st.floats(-1, 1), e=st.floats(-4, 4))
 def test_predictions_round_trip(prediction: str, name: str, t: float, x: float, e: float) -> None:
     """From (x0, eps) to F and back, in float64."""
-    if prediction == "v_prediction" and name == "linear_path":
-        return  # v's row assumes alpha^2 + sigma^2 = 1
     level = schedule(name).level(t)
     x0, eps = torch.full((1, 1, 1, 1), x, dtype=torch.float64), torch.full((1, 1, 1, 1), e, dtype=torch.float64)
     x_t = add_noise(x0, eps, level)
@@ -122,6 +122,15 @@ def test_predictions_round_trip(prediction: str, name: str, t: float, x: float, 
     assert float(guess.x0) == pytest.approx(x, abs=1e-8)
     assert float(guess.eps) == pytest.approx(e, abs=1e-8)
     assert float(score(guess, level)) == pytest.approx(-e / level.sigma, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_pure_noise_gives_finite_estimates(prediction: str) -> None:
+    """At t = T of the straight path no picture is left; eps_hat is then x_t for all but what epsilon itself says."""
+    level, x_t = schedule("linear_path").level(float(T)), torch.full((1, 1, 1, 1), 0.7, dtype=torch.float64)
+    guess = estimate(prediction, torch.full_like(x_t, 0.2), x_t, level)
+    assert torch.isfinite(guess.x0).all()
+    assert float(guess.eps) == pytest.approx(0.2 if prediction == "epsilon" else 0.7)
 
 
 def test_the_score_is_the_gradient_of_the_log_density() -> None:
@@ -193,6 +202,13 @@ def test_weights_are_finite_at_pure_noise(prediction: str, weight: str) -> None:
     for name in SCHEDULES:
         found = weight_on_f(weight, prediction, schedule(name).level(torch.tensor([float(T)])))
         assert torch.isfinite(found).all()
+
+
+def test_recipes_know_the_same_names() -> None:
+    names = {key: typing.get_args(hint) for key, hint in typing.get_type_hints(DiffusionConfig).items()}
+    assert names["schedule"] == ("linear", "cosine", "linear_path")
+    assert set(names["schedule"]) == set(SCHEDULES)
+    assert (names["prediction"], names["weight"], names["times"]) == (PREDICTIONS, WEIGHTS, TIMES)
 
 
 def test_the_coefficients_reject_unknown_predictions() -> None:

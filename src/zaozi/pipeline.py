@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -114,7 +115,6 @@ class TextToImage:
 
     def encode(self, prompts: Sequence[str], properties: Mapping[str, str | float] | None = None) -> Cond:
         """The condition of some prompts, one row each; the same properties for all."""
-        check_prompts(self.encoder, prompts)
         cond = self.encoder.encode(prompts)
         given = property_values(self.model.config.properties, properties or {}, len(prompts))
         return Cond(cond.tokens, cond.mask, cond.pooled, given)
@@ -124,38 +124,24 @@ class TextToImage:
         prompts: Sequence[str],
         *,
         count: int = 1,
-        num_steps: int = 20,
-        guidance_scale: float = 5.0,
-        sampler: str = "dpmpp-2m",
-        grid: str = "uniform",
-        eta: float = 0.0,
-        seed: int = 0,
         properties: Mapping[str, str | float] | None = None,
         batch_size: int = 16,
-        on_step: Watch | None = None,
+        **options: Any,
     ) -> Iterator[tuple[int, int, Image.Image]]:
         """(p, i, picture) for picture i of prompt p, in order, drawn `batch_size` at a time across prompts.
 
-        Picture i of a prompt depends on (seed, i, prompt) alone, whatever the batch size.
+        `options` are those of `draw`. Picture i of a prompt depends on (seed, i, prompt) alone, whatever the batch size.
         """
         if count < 1 or batch_size < 1:
             raise ZaoziError(f"count {count} or batch size {batch_size} is out of range; use 1 or more")
-        cond = self.encode(prompts, properties)
+        check_prompts(self.encoder, prompts)
         todo = [(p, i) for p in range(len(prompts)) for i in range(count)]
         for start in range(0, len(todo), batch_size):
             part = todo[start : start + batch_size]
-            x = draw(
-                self.model,
-                cond.take(torch.tensor([p for p, _ in part])),
-                pictures=[i for _, i in part],
-                num_steps=num_steps,
-                guidance_scale=guidance_scale,
-                sampler=sampler,
-                grid=grid,
-                eta=eta,
-                seed=seed,
-                on_step=on_step,
-            )
+            distinct = sorted({p for p, _ in part})
+            cond = self.encode([prompts[p] for p in distinct], properties)
+            rows = torch.tensor([distinct.index(p) for p, _ in part])
+            x = draw(self.model, cond.take(rows), pictures=[i for _, i in part], **options)
             for (p, i), picture in zip(part, to_pictures(x), strict=True):
                 yield p, i, picture
 

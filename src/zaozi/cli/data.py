@@ -32,7 +32,7 @@ def _build(
     """Build the glyph dataset, or one from a folder of your own.
 
     Args:
-        out: Where to; the glyphs go to ~/.cache/zaozi (or $ZAOZI_HOME) unless told, where every other command finds them.
+        out: Where to; the whole glyphs go to ~/.cache/zaozi (or $ZAOZI_HOME) unless told, where other commands find them.
         images: Your folder: pictures with metadata.jsonl or metadata.csv (file_name, text), or name.png beside name.txt.
         limit: Keep this many pairs (0: all); of the glyphs, evenly spread ones.
         size: Side of the pictures in pixels, 8 to 1024.
@@ -49,10 +49,12 @@ def _build(
             raise ZaoziError("a folder of your own needs a place to go; add --out DIR")
         manifest = build_folder(images, out, size=size, mode=mode, limit=limit, skip_bad=skip_bad)
     else:
+        if font is not None and out is None:
+            raise ZaoziError("another font needs a place to go; add --out DIR")
         out = out or default_folder(size, limit)
         manifest = build_glyphs(out, size=size, limit=limit, font_path=font)
     counts = manifest["counts"]
-    skipped = len(manifest["skipped"]) + len(manifest.get("skipped_rows", []))
+    skipped = counts["skipped"]
     lacking = manifest.get("lacking_in_font", 0)
     left_out = f"; {skipped} bad ones skipped" if skipped else ""
     left_out += f"; {lacking} characters the font lacks left out" if lacking else ""

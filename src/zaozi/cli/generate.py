@@ -52,16 +52,16 @@ def _given(pairs: list[str]) -> dict[str, str]:
 def _clear(out: Path) -> None:
     """Remove what an earlier run wrote there (its run.json lists it), so that a folder holds one run."""
     try:
-        earlier = json.loads((out / "run.json").read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError):
+        record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        earlier = [str(name) for name in record["files"]] if "sampler" in record else []
+    except (OSError, ValueError, KeyError, TypeError):
         return
     for name in earlier:
-        path = out / name
-        if path.resolve().is_relative_to(out.resolve()):
+        if re.fullmatch(r"\d{3,}-[^/\\]+/\d+\.png|sheet\.png", name):
+            path = out / name
             path.unlink(missing_ok=True)
             if path.parent != out and path.parent.is_dir() and not any(path.parent.iterdir()):
                 path.parent.rmdir()
-    (out / "run.json").unlink()
 
 
 def _generate(
@@ -81,6 +81,7 @@ def _generate(
     batch_size: int = 16,
     video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     columns: int = 8,
+    device: str = "",
 ) -> None:
     """Draw pictures for prompts: DIR/000-gold/0.png ..., a contact sheet DIR/sheet.png, and DIR/run.json.
 
@@ -100,6 +101,7 @@ def _generate(
         batch_size: Pictures drawn at a time.
         video: A film of the first prompt's pictures forming (.mp4, .gif or .webp).
         columns: Pictures in a row of the contact sheet.
+        device: cpu, cuda or mps; a GPU where there is one unless told.
     """
     start = time.monotonic()
     wanted = [*prompt, *(read_prompts(prompts) if prompts else [])]
@@ -117,9 +119,10 @@ def _generate(
 
     from zaozi.core.files import write_json
     from zaozi.data.sheet import contact_sheet
+    from zaozi.model.checkpoint import find_model, weights_hash
     from zaozi.pipeline import TextToImage
 
-    artist = TextToImage.from_pretrained(model)
+    artist = TextToImage.from_pretrained(model, device=device or None)
     steps_in_all = -(-len(wanted) * count // max(batch_size, 1)) * steps
     frames: list[tuple[int, Tensor]] = []
     made: list[list[Image.Image]] = [[] for _ in wanted]
@@ -161,6 +164,7 @@ def _generate(
     record: dict[str, Any] = {
         "version": __version__,
         "model": model,
+        "weights": weights_hash(find_model(model)),
         "prompts": wanted,
         "count": count,
         "steps": steps,

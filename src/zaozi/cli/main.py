@@ -126,11 +126,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"zaozi: the package '{error.name}' is missing; run: pip install 'zaozi[data,train,viz]'", file=sys.stderr
         )
         return 2
-    except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        print(
-            f"zaozi: cannot use{where}: {error.strerror or error}; check the path, its rights and the disk's space",
-            file=sys.stderr,
-        )
+    except Exception as error:
+        if os.environ.get("ZAOZI_DEBUG"):
+            raise
+        print(f"zaozi: {_in_one_line(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _in_one_line(error: Exception) -> str:
+    """An error that no part of ours named, with what to try."""
+    what = " ".join(str(error).split())[:200]
+    if isinstance(error, OSError):
+        where = f" {error.filename}" if error.filename else ""
+        return f"cannot use{where}: {error.strerror or what}; check the path, its rights and the disk's space"
+    if isinstance(error, (MemoryError, torch_out_of_memory())):
+        return "out of memory; use a smaller batch (--batch-size, or train.batch_size with train.accumulate)"
+    return f"{type(error).__name__}: {what}; set ZAOZI_DEBUG=1 to see where, and please report it"
+
+
+def torch_out_of_memory() -> type[Exception]:
+    """What PyTorch raises when a GPU is full, without importing PyTorch for it."""
+    torch = sys.modules.get("torch")
+    return torch.OutOfMemoryError if torch else MemoryError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 from zaozi.cli.main import parse
@@ -20,6 +21,7 @@ _SHORT = {
 _HELP = """usage: zaozi train RECIPE.toml [--resume] [--max-minutes M] [--init-from MODEL] [--out DIR] [--section.key VALUE ...]
 
 Train a recipe (a TOML file; recipes/ has some), or go on with it:
+  --steps N            train for so many steps instead of to the recipe's clock
   --resume             go on from the last checkpoint in the recipe's folder
   --max-minutes M      train to a clock; the rates fall so as to end there   (= --train.max-minutes)
   --init-from MODEL    start from the weights of another model               (= --train.init-from)
@@ -61,6 +63,8 @@ def train(args: list[str]) -> None:
     if "-h" in args or "--help" in args:
         print(_HELP)
     recipe = read_recipe(Path(args[0]))
+    if any(a.split("=")[0] == "--steps" for a in args) and not any("max-minutes" in a for a in args):
+        recipe = replace(recipe, train=replace(recipe.train, max_minutes=0.0))  # who counts steps means it
     rest = [
         _SHORT.get(a.split("=")[0], a.split("=")[0]) + a[len(a.split("=")[0]) :] for a in args[1:] if a != "--resume"
     ]
@@ -68,4 +72,7 @@ def train(args: list[str]) -> None:
 
     from zaozi.train.loop import Trainer
 
-    Trainer(recipe, resume="--resume" in args).run()
+    trainer = Trainer(recipe, resume="--resume" in args)
+    trainer.run()
+    if trainer.stopping:
+        raise SystemExit(130)

@@ -13,7 +13,7 @@ from zaozi.diffusion.prediction import from_x0
 
 
 def cfg(model: Conditional, cond: Cond, scale: float) -> Denoise:
-    """Classifier-free guidance (arXiv:2207.12598, eq. 6): uncond + scale * (cond - uncond), in one batched call.
+    """Classifier-free guidance: uncond + scale * (cond - uncond), in one batched call (arXiv:2207.12598, eq. 6, scale = 1 + w).
 
     Scale 0 is unconditional, 1 the plain condition; both cost one row a picture instead of two. The scale may be any
     finite number from 0 up; raises `ZaoziError` otherwise.

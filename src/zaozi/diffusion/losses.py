@@ -24,7 +24,7 @@ def weight_on_f(weight: str, prediction: str, level: Level) -> Tensor:
     | min_snr_5 | min(alpha^2/sigma^2, 5) (arXiv:2303.09556, eq. 8)                     |
     | velocity  | 1/max(sigma, 0.05)^2: the plain error of the flow on `linear_path`   |
 
-    Factors of F are held at 1e4, which only touches epsilon near pure noise.
+    Factors of F are held at 1e4, which touches epsilon near pure noise, and `snr` near the clean end for the others.
     """
     alpha, sigma = torch.as_tensor(level.alpha).double(), torch.as_tensor(level.sigma).double()
     if weight == "unit":

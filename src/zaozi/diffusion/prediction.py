@@ -4,7 +4,7 @@
 |--------------|--------|-------|-------------------------------------------------|
 | epsilon      | 0      | 1     | alpha: ill-conditioned near pure noise          |
 | sample       | 1      | 0     | -sigma: x0_hat is F itself                      |
-| v_prediction | -sigma | alpha | 1 under a variance-preserving schedule          |
+| v_prediction | -sigma | alpha | alpha^2 + sigma^2: 1 when variance-preserving   |
 | flow         | -1     | 1     | alpha + sigma                                   |
 
 With x_t = alpha * x0 + sigma * eps these are two linear equations for (x0, eps); Cramer's rule solves them.
@@ -48,12 +48,13 @@ def estimate(prediction: str, f: Tensor, x_t: Tensor, level: Level) -> Estimate:
     x0_hat = (b * x_t - sigma * F) / (b * alpha - a * sigma) and eps_hat = (alpha * F - a * x_t) / (b * alpha - a * sigma).
     For epsilon the divisor alpha is kept at 1e-12 or more, so that pure noise gives a finite (if meaningless) x0_hat.
     """
-    alpha, sigma = level.per_picture(x_t)
-    a, b = coefficients(prediction, alpha, sigma)
     if prediction == "sample":
-        return Estimate(f, (x_t - alpha * f) / sigma)
+        return from_x0(f, x_t, level)
+    alpha, sigma = level.per_picture(x_t)
+    if prediction == "epsilon":
+        return Estimate((x_t - sigma * f) / alpha.clamp(min=1e-12), f)
+    a, b = coefficients(prediction, alpha, sigma)
     determinant = b * alpha - a * sigma
-    determinant = determinant.clamp(min=1e-12)
     return Estimate((b * x_t - sigma * f) / determinant, (alpha * f - a * x_t) / determinant)
 
 

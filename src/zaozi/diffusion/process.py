@@ -33,14 +33,19 @@ def add_noise_step(x_s: Tensor, eps: Tensor, earlier: Level, later: Level) -> Te
     return factor * x_s + std * eps
 
 
+def posterior_std(level: Level, previous: Level) -> float:
+    """The standard deviation of q(x_s | x_t, x_0) for s = `previous`: std * sigma_s / sigma_t, sqrt(beta-tilde) of DDPM."""
+    return transition(previous, level)[1] * float(previous.sigma) / float(level.sigma)
+
+
 def posterior(x0: Tensor, x_t: Tensor, level: Level, previous: Level) -> tuple[Tensor, float]:
     """q(x_s | x_t, x_0) for s = `previous`, before t = `level`: returns its mean `[B, C, H, W]` and standard deviation.
 
     With factor and std of one step s -> t,
-    mean = (alpha_s * std^2 * x0 + factor * sigma_s^2 * x_t) / sigma_t^2 and deviation = std * sigma_s / sigma_t, the
-    square root of DDPM's beta-tilde (arXiv:2006.11239, eqs. 6 and 7). Needs sigma_t > 0; at the clean end it is (x0, 0).
+    mean = (alpha_s * std^2 * x0 + factor * sigma_s^2 * x_t) / sigma_t^2 and the deviation is `posterior_std`
+    (arXiv:2006.11239, eqs. 6 and 7). Needs sigma_t > 0; at the clean end it is (x0, 0).
     """
     factor, std = transition(previous, level)
     sigma_s, sigma_t = float(previous.sigma), float(level.sigma)
     mean = (float(previous.alpha) * std**2 * x0 + factor * sigma_s**2 * x_t) / sigma_t**2
-    return mean, std * sigma_s / sigma_t
+    return mean, posterior_std(level, previous)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zaozi.core.errors import unknown
 from zaozi.core.types import Denoise, Level, Noise, OnStep
-from zaozi.diffusion.process import posterior, transition
+from zaozi.diffusion.process import posterior, posterior_std
 from zaozi.diffusion.schedules import logsnr
 
 
@@ -50,7 +50,7 @@ def ddim(
         if on_step:
             on_step(t, x, guess)
         alpha_s, sigma_s = float(s.alpha), float(s.sigma)
-        std = eta * transition(s, t)[1] * sigma_s / float(t.sigma)
+        std = eta * posterior_std(t, s)
         x = alpha_s * guess.x0 + math.sqrt(max(sigma_s**2 - std**2, 0.0)) * guess.eps
         if std > 0:
             x = x + std * noise(n)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -51,6 +52,12 @@ class Schedule:
     name: str
     alpha_bar: NDArray[np.float64] | None = None
 
+    @cached_property
+    def _logsnr(self) -> NDArray[np.float64]:
+        """log(alpha_bar / (1 - alpha_bar)) at t = 1 .. T."""
+        assert self.alpha_bar is not None
+        return np.log(self.alpha_bar[1:]) - np.log1p(-self.alpha_bar[1:])
+
     @property
     def variance_preserving(self) -> bool:
         """Whether alpha^2 + sigma^2 = 1 everywhere."""
@@ -68,8 +75,7 @@ class Schedule:
             alpha, sigma = 1.0 - times / T, times / T
         else:
             bar = self.alpha_bar
-            table = np.log(bar[1:]) - np.log1p(-bar[1:])
-            logsnr = np.interp(times, np.arange(1, T + 1), table)
+            logsnr = np.interp(times, np.arange(1, T + 1), self._logsnr)
             variance = np.where(times < 1, times * (1.0 - bar[1]), 1.0 / (1.0 + np.exp(logsnr)))
             kept = np.where(times < 1, 1.0 - variance, 1.0 / (1.0 + np.exp(-logsnr)))
             alpha, sigma = np.sqrt(kept), np.sqrt(variance)
@@ -86,12 +92,10 @@ class Schedule:
             raise ZaoziError("log-SNR is not a number; give a finite value, or infinity for a clean picture")
         if self.alpha_bar is None:
             return T / (1.0 + math.exp(min(logsnr / 2.0, 700.0)))
-        bar = self.alpha_bar
-        table = np.log(bar[1:]) - np.log1p(-bar[1:])
-        if logsnr > table[0]:
-            sigma2 = 1.0 / (1.0 + math.exp(min(logsnr, 700.0)))
-            return float(sigma2 / (1.0 - bar[1]))
-        return float(np.interp(-logsnr, -table, np.arange(1, T + 1)))
+        if logsnr > self._logsnr[0]:
+            variance = 1.0 / (1.0 + math.exp(min(logsnr, 700.0)))
+            return float(variance / (1.0 - self.alpha_bar[1]))
+        return float(np.interp(-logsnr, -self._logsnr, np.arange(1, T + 1)))
 
 
 def logsnr(level: Level) -> float:

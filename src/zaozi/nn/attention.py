@@ -29,16 +29,20 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """softmax(q k^T / sqrt(D)) v for q `[B, H, N, D]` and k, v `[B, H, L, D]`, with its weights `[B, H, N, L]`.
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, weigh: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """softmax(q k^T / sqrt(D)) v for q `[B, H, N, D]` and k, v `[B, H, L, D]`; with `weigh` its weights `[B, H, N, L]` too.
 
-    Written out: with N and L of tens, as here, two plain matrix products train faster than the fused kernels do on a CPU.
+    Written out on a CPU: with N and L of tens, as here, two plain matrix products train faster than the fused kernel.
     """
+    if q.device.type != "cpu" and not weigh:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask), None
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, H, N, L)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
     weights = scores.softmax(dim=-1).to(v.dtype)
-    return weights @ v, weights
+    return weights @ v, weights if weigh else None
 
 
 def _heads(x: Tensor, head_width: int) -> Tensor:
@@ -95,7 +99,6 @@ class CrossAttention(nn.Module):
         q = self.query_norm(_heads(self.query(x), self.head_width))  # (B, H, N, D)
         k = self.key_norm(_heads(self.key(tokens), self.head_width))  # (B, H, 1 + L, D)
         v = _heads(self.value(tokens), self.head_width)  # (B, H, 1 + L, D)
-        y, weights = attend(q.to(v.dtype), k.to(v.dtype), v, mask)  # (B, H, N, D)
-        if self.keep_weights:
-            self.weights = weights.detach()
+        y, weights = attend(q.to(v.dtype), k.to(v.dtype), v, mask, weigh=self.keep_weights)  # (B, H, N, D)
+        self.weights = None if weights is None else weights.detach()
         return self.out(y.transpose(1, 2).flatten(2))  # (B, N, width)

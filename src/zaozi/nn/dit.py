@@ -75,8 +75,9 @@ class DiT(nn.Module):
 
     def _positions(self, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
         if (side, device) not in self._rotary:
-            cos, sin = rotary_table(side, self.config.head_width)
-            self._rotary[side, device] = cos.to(device), sin.to(device)
+            with torch.inference_mode(False):  # kept for later calls, which may want gradients
+                cos, sin = rotary_table(side, self.config.head_width)
+                self._rotary[side, device] = cos.to(device), sin.to(device)
         return self._rotary[side, device]
 
     def forward(self, x: Tensor, u: Tensor, cond: Cond) -> Tensor:

@@ -37,6 +37,11 @@ class LevelEmbedding(nn.Module):
         return self.mlp(sinusoids(1000.0 * u, 256))  # (B, width)
 
 
+def part_name(column: str) -> str:
+    """A column's name as a module's: prefixed, since modules refuse names such as 'type', and without dots."""
+    return "of_" + column.replace(".", "_")
+
+
 class PropertyEmbedding(nn.Module):
     """The sum of the given properties' vectors, `[B, width]`; all start at zero, and one not given adds nothing."""
 
@@ -48,15 +53,15 @@ class PropertyEmbedding(nn.Module):
             if p.kind == "class":
                 table = nn.Embedding(len(p.values) + 1, width, padding_idx=0)
                 nn.init.zeros_(table.weight)
-                self.parts[p.column] = table
+                self.parts[part_name(p.column)] = table
             else:
-                self.parts[p.column] = zeroed(nn.Linear(64, width))
+                self.parts[part_name(p.column)] = zeroed(nn.Linear(64, width))
 
     def forward(self, given: Mapping[str, Tensor], c: Tensor) -> Tensor:
         for p in self.properties:
             if p.column not in given:
                 continue
-            value, part = given[p.column], self.parts[p.column]
+            value, part = given[p.column], self.parts[part_name(p.column)]
             if p.kind == "class":
                 c = c + part(value)
             else:
