@@ -64,7 +64,7 @@ def _card(description: str, state: dict[str, Any], log: list[dict[str, Any]]) ->
 
 Trained for {state["seconds"] / 60:.0f} minutes, {state["step"]} steps, {samples} samples, by the recipe in `recipe.json`
 (the log is in `training.json`).{started} Mean x0 error on held-out pairs, text alone, twenty levels: {held_out}.
-Data: manifest SHA-256 `{state["data"]}`.
+Data: SHA-256 `{state["data"]}`.
 
 The weights are licensed under Apache-2.0. The flagship data they may have learned from are Noto Sans CJK TC (SIL Open
 Font License 1.1) and Unihan (Unicode License); the text encoder, all-MiniLM-L6-v2 (Apache-2.0), is not included.
