@@ -100,7 +100,7 @@ def _show(
     for r in rows:
         pixels = pairs.pictures[r]
         picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-        tiles.append(contact_sheet([[picture]], [pairs.texts[r]], tile=160))
+        tiles.append(contact_sheet([[picture]], [pairs.texts[r]], tile=160, lines=3, text_size=13))
     out.parent.mkdir(parents=True, exist_ok=True)
     columns = min(6, len(tiles))
     width, height = tiles[0].size

@@ -21,35 +21,55 @@ def label_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
         return ImageFont.load_default(size)
 
 
-def contact_sheet(
-    rows: Sequence[Sequence[Image.Image]], captions: Sequence[str], *, tile: int = 0, columns: int = 0
-) -> Image.Image:
-    """Pictures in rows, each row's caption under it; a row longer than `columns` wraps. White paper, RGB.
+def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, lines: int) -> list[str]:
+    """The text in at most `lines` lines of at most `width` pixels, broken at spaces; what does not fit ends in an ellipsis."""
+    made: list[str] = []
+    words = text.split()
+    while words and len(made) < lines:
+        line = words.pop(0)
+        while words and font.getlength(f"{line} {words[0]}") <= width:
+            line = f"{line} {words.pop(0)}"
+        if words and len(made) == lines - 1:
+            line += "…"
+        while font.getlength(line) > width and len(line) > 1:
+            line = line.rstrip("…")[:-1].rstrip() + "…"
+        made.append(line)
+    return made
 
-    `tile` is the side at which pictures are shown (0: their own); captions too long for the sheet end in an ellipsis.
+
+def contact_sheet(
+    rows: Sequence[Sequence[Image.Image]],
+    captions: Sequence[str],
+    *,
+    tile: int = 0,
+    columns: int = 0,
+    lines: int = 1,
+    text_size: int = 0,
+) -> Image.Image:
+    """Pictures in rows, each row's caption under it in up to `lines` lines; a row longer than `columns` wraps. RGB on white.
+
+    `tile` is the side at which pictures are shown (0: their own), `text_size` the captions' in pixels (0: to suit the tile).
     """
     gap, first = 6, rows[0][0]
     tile = tile or first.width
     columns = columns or max(len(r) for r in rows)
-    text_size = max(13, tile // 8)
-    font, label = label_font(text_size), text_size + 12
+    text_size = text_size or max(13, tile // 8)
+    font, label = label_font(text_size), lines * (text_size + 4) + 8
     width = gap + columns * (tile + gap)
-    lines = [[list(r[i : i + columns]) for i in range(0, len(r), columns)] for r in rows]
-    height = gap + sum(len(ls) * (tile + gap) + label for ls in lines)
+    shelves = [[list(r[i : i + columns]) for i in range(0, len(r), columns)] for r in rows]
+    height = gap + sum(len(shelf) * (tile + gap) + label for shelf in shelves)
     sheet = Image.new("RGB", (width, height), _PAPER)
     pen = ImageDraw.Draw(sheet)
     y = gap
-    for wrapped, text in zip(lines, captions, strict=True):
-        caption = " ".join(text.split())
-        for line in wrapped:
+    for shelf, caption in zip(shelves, captions, strict=True):
+        for line in shelf:
             for i, picture in enumerate(line):
                 x = gap + i * (tile + gap)
                 shown = picture if picture.width == tile else picture.resize((tile, tile), Image.Resampling.LANCZOS)
                 sheet.paste(shown, (x, y))
                 pen.rectangle((x - 1, y - 1, x + tile, y + tile), outline=_FRAME)
             y += tile + gap
-        while caption and pen.textlength(caption, font) > width - 2 * gap:
-            caption = caption[:-2].rstrip("…") + "…" if len(caption) > 2 else ""
-        pen.text((gap, y), caption, fill=_INK, font=font)
+        for i, text in enumerate(wrapped(caption, font, width - 2 * gap, lines)):
+            pen.text((gap, y + i * (text_size + 4)), text, fill=_INK, font=font)
         y += label
     return sheet
