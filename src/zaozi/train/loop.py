@@ -40,6 +40,7 @@ from zaozi.train.step import loss_of, precision, self_check, some_rows, to_devic
 from zaozi.train.validation import x0_error
 
 VALIDATION_PAIRS = 128
+CPU = torch.device("cpu")
 
 
 class Trainer:
@@ -197,7 +198,8 @@ class Trainer:
             write_json(self.out / "recipe.json", to_dict(self.recipe))
         self._describe()
         if train.self_check and self.step == 0 and self.main:
-            passed, before, after = self_check(self.config, self.batches)
+            with self._clocked():
+                passed, before, after = self_check(self.config, self.batches)
             self.say(f"self-check: {'pass' if passed else 'FAIL'} (eight pairs: loss {before:.3f} -> {after:.3f})")
             if not passed:
                 raise ZaoziError(
@@ -281,6 +283,13 @@ class Trainer:
             )
         return newest(self.out) or self.out
 
+    @contextmanager
+    def _clocked(self) -> Iterator[None]:
+        """Preparations count as time of the run."""
+        start = time.monotonic()
+        yield
+        self.seconds += time.monotonic() - start
+
     def _listen(self) -> dict[int, Any]:
         """Watch for Ctrl-C, for being asked to end, and for being continued; returns the handlers to put back."""
         if threading.current_thread() is not threading.main_thread():
@@ -332,7 +341,12 @@ class Trainer:
             y, x = (2 * int(v) for v in torch.randint(0, (whole - side) // 2 + 1, (2,), generator=generator))
             return pairs.batch(chosen)[:, :, y : y + side, x : x + side]
 
-        with tqdm(total=steps, desc="2x stage", unit="step", disable=not self.main, leave=False, delay=1) as bar:
+        bar = tqdm(total=steps, desc="2x stage", unit="step", disable=not self.main, leave=False, delay=1)
+        with (
+            bar,
+            self._clocked(),
+            torch.autocast("cpu", torch.bfloat16, enabled=precision("auto", CPU) == torch.bfloat16),
+        ):
             error = space.fit(crops, steps, seed=self.recipe.train.seed, watch=lambda *_: bar.update() and None)
         self.say(f"2x stage: mean absolute error {error / 2:.4f} of the range")
 
