@@ -58,7 +58,7 @@ def test_resume_equals_the_uninterrupted_run_bit_for_bit(
 
     def then_stop() -> tuple[float, float]:
         done.append(one_step())
-        trainer.stopping = len(done) == 3
+        trainer.asked = len(done) == 3
         return done[-1]
 
     trainer._one_step = then_stop  # type: ignore[method-assign]

@@ -97,7 +97,9 @@ class Trainer:
         self.held_out = Batches(recipe, held_out, texts, self.model.schedule, space) if len(held_out) else None
         self.dtype = precision(train.precision, self.device)
         self.step, self.seconds = 0, 0.0
-        self.stopping = self.was_stopped = False
+        self.asked = False  # this process was asked to stop
+        self.stopping = False  # all processes agreed to
+        self.was_stopped = False
         space.requires_grad_(False)
         if train.init_from and not resume:
             where = find_model(train.init_from)
@@ -239,7 +241,7 @@ class Trainer:
                 tick, self.was_stopped = now, False
                 due = now - saved > 60 * train.save_minutes > 0
                 mine = (self.seconds + spent, float(due)) if self.main else (0.0, 0.0)
-                self.seconds, due_now, stop = self._sum_over_processes(*mine, float(self.stopping))
+                self.seconds, due_now, stop = self._sum_over_processes(*mine, float(self.asked))
                 self.stopping = stop > 0
                 done = self._progress() >= 1.0
                 window += loss
@@ -296,7 +298,7 @@ class Trainer:
             return {}
 
         def asked_to_stop(number: int, *_: Any) -> None:
-            self.stopping = True
+            self.asked = True
             signal.signal(number, signal.default_int_handler)  # a second time means now
 
         def continued(*_: Any) -> None:
@@ -345,7 +347,9 @@ class Trainer:
         with (
             bar,
             self._clocked(),
-            torch.autocast("cpu", torch.bfloat16, enabled=precision("auto", CPU) == torch.bfloat16),
+            torch.autocast(
+                "cpu", torch.bfloat16, enabled=precision(self.recipe.train.precision, CPU) == torch.bfloat16
+            ),
         ):
             error = space.fit(crops, steps, seed=self.recipe.train.seed, watch=lambda *_: bar.update() and None)
         self.say(f"2x stage: mean absolute error {error / 2:.4f} of the range")
