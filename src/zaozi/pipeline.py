@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -26,10 +28,19 @@ Watch = Callable[[float, Tensor, Tensor, Tensor], None]
 """`on_step(t, x_t, x0_hat, eps_hat)`: the time before the step and three tensors `[B, C, s, s]`."""
 
 
+def to_bytes(x: Tensor) -> NDArray[np.uint8]:
+    """Pictures `[B, C, S, S]` in [-1, 1] as bytes of the same shape; -1 is 0 (black), +1 is 255 (white)."""
+    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+
+
+def to_images(pixels: NDArray[np.uint8]) -> list[Image.Image]:
+    """Bytes `[B, C, S, S]` as images, grey or RGB."""
+    return [Image.fromarray(p[0] if len(p) == 1 else p.transpose(1, 2, 0)) for p in pixels]
+
+
 def to_pictures(x: Tensor) -> list[Image.Image]:
     """Pictures `[B, C, S, S]` in [-1, 1] as 8-bit images, grey or RGB; -1 is black, +1 white."""
-    pixels = ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
-    return [Image.fromarray(p[0] if len(p) == 1 else p.transpose(1, 2, 0)) for p in pixels]
+    return to_images(to_bytes(x))
 
 
 @torch.inference_mode()

@@ -7,7 +7,8 @@ on what was drawn before, and the global generators are never touched.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -60,3 +61,11 @@ def training_generator(*key: int) -> torch.Generator:
     """
     state = np.random.SeedSequence((len(key), *key)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state))
+
+
+@contextmanager
+def lent_generator(*key: int) -> Iterator[None]:
+    """For what has no generator of its own (dropout, initialisation): the global one, seeded by a key, and put back after."""
+    with torch.random.fork_rng():
+        torch.manual_seed(training_generator(*key).initial_seed())
+        yield

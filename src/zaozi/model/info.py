@@ -24,11 +24,13 @@ def parameters(module: nn.Module) -> int:
 @torch.inference_mode()
 def gflops(model: Denoiser) -> float:
     """Billions of floating-point operations (a multiply-add is two) of the network for one picture with 16 text tokens."""
-    width = model.config.network.text_width
+    width, device = model.config.network.text_width, next(model.parameters()).device
     cond = Cond(torch.zeros(1, TOKENS, width), torch.ones(1, TOKENS, dtype=torch.bool), torch.zeros(1, width))
     counter = FlopCounterMode(display=False)
     with counter:
-        model.network(torch.zeros(1, *model.shape), torch.full((1,), 0.5), cond)
+        model.network(
+            torch.zeros(1, *model.shape, device=device), torch.full((1,), 0.5, device=device), cond.to(device)
+        )
     return counter.get_total_flops() / 1e9
 
 

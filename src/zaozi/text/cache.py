@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from zaozi.core.files import whole_folder
 from zaozi.core.types import Cond
@@ -53,8 +54,11 @@ class TextCache:
         for i, span in enumerate(spans):
             tokens[i, : len(span)] = span
         mask = np.arange(longest)[None] < lengths[:, None]
-        pooled = np.stack([part.pooled[r] for part, r in found])
-        return Cond(torch.from_numpy(tokens).float(), torch.from_numpy(mask), torch.from_numpy(pooled).float())
+        return Cond(torch.from_numpy(tokens).float(), torch.from_numpy(mask), self.pooled(places))
+
+    def pooled(self, places: NDArray[np.int64]) -> Tensor:
+        """The pooled vectors alone, float32 `[N, D]`."""
+        return torch.from_numpy(np.stack([self.parts[p].pooled[r] for p, r in places])).float()
 
 
 def cached(encoder: TextEncoder, texts: Sequence[str], folder: Path, *, batch: int = 64) -> TextCache:
