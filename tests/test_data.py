@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from conftest import draw_folder
-from zaozi.core.config import Property
+from zaozi.core.config import DataConfig, Property
 from zaozi.core.errors import ZaoziError
 from zaozi.data import font, unihan
 from zaozi.data.folder import build_folder, fitted
-from zaozi.data.glyphs import build_glyphs
-from zaozi.data.pairs import load_pairs, training_rows
+from zaozi.data.glyphs import build_glyphs, default_folder
+from zaozi.data.pairs import find_dataset, load_pairs, training_rows
 from zaozi.data.shards import data_hash, read_manifest, split_of
 
 
@@ -63,6 +63,32 @@ def test_cross_references_stay_with_the_character_they_name(rows: list[dict[str,
     references = [row for row in rows if row["cross_reference"]]
     assert 1_800 < len(references) < 2_400
     assert all(split[r["refers_to"]] == r["split"] for r in references if r["refers_to"] in split)
+
+
+def test_hints_say_what_the_radical_means(rows: list[dict[str, object]]) -> None:
+    of = {row["character"]: row["hints"] for row in rows}
+    assert of["鈀"] == of["钯"] == ["gold", "metals in general", "money"]
+    assert of["豹"][0] == "badger"
+    assert not any("radical" in hint.lower() for hints in of.values() for hint in hints)
+    assert all(of.values())
+
+
+def test_the_default_dataset_of_an_older_edition_is_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZAOZI_HOME", str(tmp_path))
+    folder = default_folder(16)
+    build_glyphs(folder, size=16, limit=40)
+    manifest = folder / "manifest.json"
+    built: list[Path] = []
+    monkeypatch.setattr("zaozi.data.glyphs.build_glyphs", lambda out, size: built.append(out))
+    assert find_dataset(DataConfig(size=16)) == folder
+    assert not built
+    old = json.loads(manifest.read_text())
+    del old["edition"]
+    manifest.write_text(json.dumps(old))
+    assert find_dataset(DataConfig(size=16)) == folder
+    assert built == [folder]
 
 
 def test_no_glyph_is_empty_and_captions_are_verbatim(rows: list[dict[str, object]]) -> None:

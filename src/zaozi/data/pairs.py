@@ -84,10 +84,10 @@ def find_dataset(config: DataConfig) -> Path:
         folder = Path(config.path)
         read_manifest(folder)
         return folder
-    from zaozi.data.glyphs import build_glyphs, default_folder
+    from zaozi.data.glyphs import EDITION, build_glyphs, default_folder
 
     folder = default_folder(config.size)
-    if not (folder / MANIFEST).is_file():
+    if not (folder / MANIFEST).is_file() or read_manifest(folder).get("edition") != EDITION:
         build_glyphs(folder, size=config.size)
     return folder
 

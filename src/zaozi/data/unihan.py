@@ -31,6 +31,9 @@ STRUCTURES = {
 }
 SINGLE = "single"
 FILES = ("Unihan_Readings.txt", "Unihan_IRGSources.txt")
+EQUIVALENTS = "EquivalentUnifiedIdeograph.txt"
+_ALSO = {"王": 96, "阝": 163, "月": 130}
+"""Parts that stand for a second radical, or for one that Unihan files elsewhere: jade, city (on the right), flesh."""
 INITIALS = ("zh", "ch", "sh", *"bpmfdtnlgkhjqxrzcsyw")
 
 _HAN = "[\u2e80-\u2fdf\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
@@ -135,6 +138,43 @@ def components(character: str) -> tuple[str, ...]:
 def structure(character: str) -> str:
     """How its outermost parts stand: the first operator of its description, in words; 'single' without one."""
     return STRUCTURES.get(descriptions().get(character, " ")[:1], SINGLE)
+
+
+def radical(number: int) -> str:
+    """The character of a Kangxi radical, 1 to 214: 167 -> '金'."""
+    return unicodedata.normalize("NFKC", chr(0x2EFF + number))
+
+
+@cache
+def radical_senses(number: int) -> tuple[str, ...]:
+    """What a Kangxi radical means: its name in Unicode and the senses of its definition, 154 -> 'shell', 'sea shell', ..."""
+    names = [unicodedata.name(chr(0x2EFF + number)).removeprefix("KANGXI RADICAL ").lower()]
+    senses = _field("Unihan_Readings.txt", "kDefinition").get(ord(radical(number)), "").split(";")
+    senses = [s.strip() for s in senses if not re.search(r"\brad(ical|\.)", s) and s.strip() != "surname"]
+    return tuple(dict.fromkeys([*names, *filter(None, senses)]))
+
+
+@cache
+def radical_forms() -> dict[str, tuple[int, ...]]:
+    """Every form of a Kangxi radical that a part of a character can take -> its number: 金, 钅 -> 167; 阝 -> both of its two.
+
+    From kRSUnicode (no stroke beyond the radical) and Unicode's table of equivalents of radical symbols.
+    """
+    found: dict[str, set[int]] = {}
+    for code, value in _field("Unihan_IRGSources.txt", "kRSUnicode").items():
+        for reading in value.split():
+            number, _, residual = reading.partition(".")
+            if residual == "0":
+                found.setdefault(chr(code), set()).add(int(number.rstrip("'")))
+    for part, other in _ALSO.items():
+        found.setdefault(part, set()).add(other)
+    for line in (unihan_folder() / EQUIVALENTS).read_text(encoding="utf-8").splitlines():
+        symbols, _, character = line.partition("#")[0].partition(";")
+        if character:
+            first, _, last = symbols.strip().partition("..")
+            for code in range(int(first, 16), int(last or first, 16) + 1):
+                found.setdefault(chr(code), set()).update(found.get(chr(int(character, 16)), ()))
+    return {part: tuple(sorted(numbers)) for part, numbers in found.items() if numbers}
 
 
 def refers_to(code: int, definition: str) -> int:
