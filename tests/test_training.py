@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,7 +22,7 @@ from zaozi.core.noise import training_generator
 from zaozi.core.types import Cond, Level
 from zaozi.model.checkpoint import load_model, newest, read_tensors
 from zaozi.model.denoiser import make_denoiser
-from zaozi.train.batches import Batch, drop, shifted
+from zaozi.train.batches import Batch, Batches, drop, shifted
 from zaozi.train.loop import Trainer
 from zaozi.train.optim import block_matrices, ema_decay, ema_update, make_optimisers, rate
 from zaozi.train.state import RAW
@@ -287,6 +288,21 @@ def test_what_is_hidden_is_hidden_at_its_rate() -> None:
     kind, size = found.properties["kind"] > 0, ~found.properties["size"].isnan()
     assert float(kind.float().mean()) == pytest.approx(0.5 * 0.7, abs=0.02)
     assert float((kind & size).float().mean()) == pytest.approx(0.5 * 0.49, abs=0.02)
+
+
+def test_hints_are_told_at_their_rate(tiny_recipe: Recipe) -> None:
+    trainer = Trainer(tiny_recipe, say=lambda _: None)
+    plain = trainer.batches
+    pairs = replace(plain.pairs, columns=plain.pairs.columns | {"hints": [[plain.pairs.texts[0]]] * len(plain.pairs)})
+    recipe = with_train(tiny_recipe, hint_rate=0.25, batch_size=len(pairs))
+    batches = Batches(recipe, pairs, plain.texts, plain.schedule, plain.space)
+    rows = np.arange(len(pairs))
+    told = np.stack([batches._told(rows, training_generator(i)) for i in range(200)])
+    share = (told == plain.places[0]).all(-1)[:, 1:].mean()
+    assert share == pytest.approx(0.25, abs=0.03)
+    assert (plain._told(rows, training_generator(0)) == plain.places).all()
+    with pytest.raises(ZaoziError, match="no column 'hints'"):
+        Batches(recipe, plain.pairs, plain.texts, plain.schedule, plain.space)
 
 
 def test_shifts_move_and_fill_with_white() -> None:

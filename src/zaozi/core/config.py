@@ -159,6 +159,9 @@ class TrainConfig:
     """Fuse the network with torch.compile (needs a C++ compiler; pays on long runs)."""
     text_dropout: float = 0.1
     """How often a picture's text is hidden, so that guidance has an unconditional twin."""
+    hint_rate: float = 0.0
+    """How often a picture is told one of its hints in place of its caption: other short texts that fit it, a list in the
+    dataset's column `hints` (of a glyph, what its radical means)."""
     property_dropout: float = 0.5
     """How often all properties of a picture are hidden together."""
     ema: float = 0.9995

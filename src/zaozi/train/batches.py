@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from zaozi.core.config import Property, Recipe
+from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import training_generator
 from zaozi.core.types import Cond, Level
 from zaozi.data.pairs import Pairs, training_rows
@@ -40,6 +42,16 @@ def shifted(pictures: Tensor, reach: int, generator: torch.Generator) -> Tensor:
     return torch.stack([p[:, y : y + size, x : x + size] for p, (y, x) in zip(padded, corners, strict=True)])
 
 
+def hints(pairs: Pairs) -> list[list[str]]:
+    """Other texts that fit each pair. Raises `ZaoziError` where the dataset has none."""
+    found = pairs.columns.get("hints")
+    if found is None or not all(isinstance(h, list) for h in found):
+        raise ZaoziError(
+            "the dataset has no column 'hints' of lists of texts; build it again, or set train.hint_rate = 0"
+        )
+    return found
+
+
 def drop(cond: Cond, properties: Sequence[Property], text: float, together: float, generator: torch.Generator) -> Cond:
     """The condition with text hidden at rate `text`, all properties at rate `together`, and each at its own rate."""
     count = len(cond)
@@ -65,12 +77,23 @@ class Batches:
         # one shape of text a run where it is compiled, so that the kernels do not depend on which lengths came first
         self.multiple = recipe.text.max_tokens if recipe.train.compile else 16
         self.columns = pairs.property_columns(recipe.properties)
+        self.hints = [texts.places(h) for h in hints(pairs)] if recipe.train.hint_rate > 0 else []
 
-    def cond(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Cond:
-        """Everything that is known of some pairs."""
-        cond = self.texts.cond(self.places[rows], multiple=self.multiple)
+    def cond(self, rows: NDArray[np.int64], places: NDArray[np.int64] | None = None) -> Cond:
+        """Everything that is known of some pairs; their text is the caption, or what stands at `places` of the cache."""
+        cond = self.texts.cond(self.places[rows] if places is None else places, multiple=self.multiple)
         index = torch.from_numpy(rows)
         return replace(cond, properties={k: v[index] for k, v in self.columns.items()})
+
+    def _told(self, rows: NDArray[np.int64], generator: torch.Generator) -> NDArray[np.int64]:
+        """Where the text of each pair lies in the cache: its caption's place or, at `train.hint_rate`, that of a hint."""
+        places, rate = self.places[rows], self.recipe.train.hint_rate
+        if rate > 0:
+            chance, which = torch.rand(2, len(rows), generator=generator).tolist()
+            for i, row in enumerate(rows):
+                if chance[i] < rate and len(self.hints[row]):
+                    places[i] = self.hints[row][int(which[i] * len(self.hints[row]))]
+        return places
 
     def at(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """This process's share of the step's batch, on the CPU."""
@@ -79,7 +102,13 @@ class Batches:
         generator = training_generator(train.seed, step, rank)
         with torch.no_grad():
             x0 = self.space.encode(shifted(self.pairs.batch(share), train.shift, generator))
-        cond = drop(self.cond(share), self.recipe.properties, train.text_dropout, train.property_dropout, generator)
+        cond = drop(
+            self.cond(share, self._told(share, generator)),
+            self.recipe.properties,
+            train.text_dropout,
+            train.property_dropout,
+            generator,
+        )
         how = self.recipe.diffusion
         times = training_times(how.times, len(share), generator, mean=how.times_mean, std=how.times_std)
         eps = torch.randn(x0.shape, generator=generator)

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from zaozi.core.config import Recipe, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, write_json
 from zaozi.core.limits import check
-from zaozi.core.noise import training_generator
+from zaozi.core.noise import lent_generator
 from zaozi.data.pairs import find_dataset, load_pairs
 from zaozi.data.shards import data_hash, read_manifest
 from zaozi.data.sheet import contact_sheet
@@ -33,7 +33,7 @@ from zaozi.model.space import Halved
 from zaozi.pipeline import draw, to_pictures
 from zaozi.text.cache import cached
 from zaozi.text.encoders import load_encoder
-from zaozi.train.batches import Batches
+from zaozi.train.batches import Batches, hints
 from zaozi.train.optim import ema_decay, ema_update, make_optimisers, rate
 from zaozi.train.state import filled, load_state, open_log, save_state, start_from
 from zaozi.train.step import loss_of, precision, self_check, some_rows, to_device
@@ -89,6 +89,8 @@ class Trainer:
             properties=recipe.properties,
         )
         captions = [*pairs.texts, *held_out.texts]
+        if train.hint_rate > 0:
+            captions += [hint for some in hints(pairs) for hint in some]
         texts = self._first_alone(lambda: cached(self.encoder, captions, home() / "text"))
 
         self.model = make_denoiser(self.config, seed=train.seed)
@@ -169,15 +171,10 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
-    @contextmanager
-    def _private_dropout(self) -> Iterator[None]:
-        """Dropout has no generator of its own: lend it the global one, seeded by the step, and put that back after."""
-        lent = self.recipe.network.dropout > 0
-        with torch.random.fork_rng(enabled=lent):
-            if lent:
-                key = (self.recipe.train.seed, self.step, self.accelerator.process_index, 1)
-                torch.manual_seed(training_generator(*key).initial_seed())
-            yield
+    def _private_dropout(self) -> AbstractContextManager[None]:
+        """Dropout has no generator of its own: lend it the global one, seeded by the step."""
+        key = (self.recipe.train.seed, self.step, self.accelerator.process_index, 1)
+        return lent_generator(*key) if self.recipe.network.dropout > 0 else nullcontext()
 
     def _sum_over_processes(self, *values: float) -> list[float]:
         """Each value summed over all processes, so that all decide alike."""
