@@ -49,30 +49,41 @@ def _heads(x: Tensor, head_width: int) -> Tensor:
     return x.unflatten(-1, (-1, head_width)).transpose(1, 2)  # (B, H, N, D)
 
 
-class SelfAttention(nn.Module):
-    """Multi-head attention over N tokens `[B, N, width]`, queries and keys normalised (arXiv:2302.05442, sec. 2)."""
+class _Attention(nn.Module):
+    """What both have: pictures `[B, N, width]` ask, `source` `[B, L, source_width]` answers."""
 
-    def __init__(self, width: int, head_width: int) -> None:
+    def __init__(self, width: int, source_width: int, head_width: int) -> None:
         super().__init__()
         self.head_width = head_width
         self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(source_width, width, bias=False)
+        self.value = nn.Linear(source_width, width, bias=False)
         self.query_norm = nn.RMSNorm(head_width)
         self.key_norm = nn.RMSNorm(head_width)
+
+    def heads(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries `[B, H, N, D]`, keys and values `[B, H, L, D]`; queries and keys normalised (arXiv:2302.05442, sec. 2)."""
+        q = self.query_norm(_heads(self.query(x), self.head_width))
+        k = self.key_norm(_heads(self.key(source), self.head_width))
+        return q, k, _heads(self.value(source), self.head_width)
+
+
+class SelfAttention(_Attention):
+    """Multi-head attention over N tokens `[B, N, width]`."""
+
+    def __init__(self, width: int, head_width: int) -> None:
+        super().__init__(width, width, head_width)
         self.out = zeroed(nn.Linear(width, width, bias=False))
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        q = self.query_norm(_heads(self.query(x), self.head_width))  # (B, H, N, D)
-        k = self.key_norm(_heads(self.key(x), self.head_width))  # (B, H, N, D)
-        v = _heads(self.value(x), self.head_width)  # (B, H, N, D)
+        q, k, v = self.heads(x, x)  # (B, H, N, D)
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
         y, _ = attend(q.to(v.dtype), k.to(v.dtype), v)  # (B, H, N, D)
         return self.out(y.transpose(1, 2).flatten(2))  # (B, N, width)
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(_Attention):
     """Pictures `[B, N, width]` attend to text tokens `[B, L, text_width]` where `mask` `[B, L]` is True.
 
     One learned null token always stands beside them, so a row without text still attends to something: that token alone.
@@ -80,13 +91,7 @@ class CrossAttention(nn.Module):
     """
 
     def __init__(self, width: int, text_width: int, head_width: int) -> None:
-        super().__init__()
-        self.head_width = head_width
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(text_width, width, bias=False)
-        self.value = nn.Linear(text_width, width, bias=False)
-        self.query_norm = nn.RMSNorm(head_width)
-        self.key_norm = nn.RMSNorm(head_width)
+        super().__init__(width, text_width, head_width)
         self.null = nn.Parameter(0.02 * torch.randn(text_width))
         self.out = zeroed(nn.Linear(width, width, bias=False))
         self.keep_weights = False
@@ -96,9 +101,7 @@ class CrossAttention(nn.Module):
         null = self.null.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
         tokens = torch.cat([null, tokens], dim=1)  # (B, 1 + L, text_width)
         mask = F.pad(mask, (1, 0), value=True)[:, None, None, :]  # (B, 1, 1, 1 + L)
-        q = self.query_norm(_heads(self.query(x), self.head_width))  # (B, H, N, D)
-        k = self.key_norm(_heads(self.key(tokens), self.head_width))  # (B, H, 1 + L, D)
-        v = _heads(self.value(tokens), self.head_width)  # (B, H, 1 + L, D)
+        q, k, v = self.heads(x, tokens)
         y, weights = attend(q.to(v.dtype), k.to(v.dtype), v, mask, weigh=self.keep_weights)  # (B, H, N, D)
         self.weights = None if weights is None else weights.detach()
         return self.out(y.transpose(1, 2).flatten(2))  # (B, N, width)
