@@ -19,7 +19,8 @@ from torch import Tensor
 from zaozi.core.config import DataConfig, Property
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.files import home, whole_folder
-from zaozi.data.shards import MANIFEST, SPLITS, read_manifest, usable_cores
+from zaozi.core.machine import usable_cores
+from zaozi.data.shards import MANIFEST, SPLITS, read_manifest
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from PIL import Image
 
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import whole_folder
+from zaozi.core.machine import usable_cores
 
 SPLITS = {"train": 0.85, "validation": 0.05, "test": 0.10}
 MANIFEST = "manifest.json"
@@ -54,11 +55,6 @@ def split_of(group: str) -> str:
 def normalised(caption: str) -> str:
     """A caption without case and extra spaces: rows whose captions agree so far share a split."""
     return " ".join(caption.casefold().split())
-
-
-def usable_cores() -> int:
-    """The cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _png(draw: Draw, record: Record) -> bytes | str:
@@ -130,32 +126,43 @@ def build(
     if not records:
         raise ZaoziError("there is nothing to build; the source has no pair")
     processes = processes or min(usable_cores(), 32)
-    rows: dict[str, list[tuple[Record, bytes]]] = {name: [] for name in SPLITS}
+    rows: dict[str, list[tuple[Record, int, int]]] = {
+        name: [] for name in SPLITS
+    }  # record, start and length in the spool
     skipped: list[str] = [*already_skipped]
-    with whole_folder(out, marker=MANIFEST, names=(MANIFEST, "*.parquet")) as work:
+    with (
+        whole_folder(out, marker=MANIFEST, names=(MANIFEST, "*.parquet")) as work,
+        TemporaryFile(dir=out.absolute().parent) as spool,  # a large dataset's pictures need not fit in memory
+    ):
+
+        def picture(start: int, length: int) -> bytes:
+            spool.seek(start)
+            return spool.read(length)
+
         with ProcessPoolExecutor(processes) as pool:
             drawn = pool.map(partial(_png, draw), records, chunksize=max(1, min(256, len(records) // processes)))
             for record, png in zip(tqdm(records, desc="drawing", unit="pair", leave=False), drawn, strict=False):
                 if isinstance(png, bytes):
-                    rows[split_of(record.group)].append((record, png))
+                    rows[split_of(record.group)].append((record, spool.tell(), len(png)))
+                    spool.write(png)
                 elif skip_bad:
                     skipped.append(png)
                 else:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise ZaoziError(f"{png} (or pass --skip-bad to go on without it)")
-        kept = [_columns(r) for part in rows.values() for r, _ in part]
+        kept = [_columns(r) for part in rows.values() for r, *_ in part]
         if not kept:
             raise ZaoziError("no picture could be used; see the errors with one picture at a time")
         columns = {name: _type([row[name] for row in kept]) for name in kept[0]}
-        first = next(png for part in rows.values() for _, png in part)
-        with Image.open(io.BytesIO(first)) as picture:
-            size, mode = picture.size[0], picture.mode
+        first = next(place for part in rows.values() for _, *place in part)
+        with Image.open(io.BytesIO(picture(*first))) as opened:
+            size, mode = opened.size[0], opened.mode
         files = {}
         for split, part in rows.items():
             count = max(1, -(-len(part) // ROWS_A_SHARD))
             for i in range(count if part else 0):
                 name = f"{split}-{i:05d}-of-{count:05d}.parquet"
-                chunk = part[i * ROWS_A_SHARD : (i + 1) * ROWS_A_SHARD]
+                chunk = [(r, picture(*place)) for r, *place in part[i * ROWS_A_SHARD : (i + 1) * ROWS_A_SHARD]]
                 pq.write_table(_table(chunk, columns), work / name, compression="zstd", row_group_size=1024)
                 files[name] = hashlib.sha256((work / name).read_bytes()).hexdigest()
         manifest = {
