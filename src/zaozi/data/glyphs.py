@@ -59,6 +59,7 @@ def _record(row: unihan.Character, group: int) -> Record:
         "tone": row.tone or None,
         "structure": row.structure,
         "components": list(row.components),
+        "group": f"U+{group:04X}",
         "hints": list(unihan.radical_senses(row.radical)) if row.radical else [],
         "cross_reference": bool(row.refers_to),
         "refers_to": f"U+{row.refers_to:04X}" if row.refers_to else "",
