@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zaozi.core.config import to_dict
+from zaozi.core.machine import watt_hours
 from zaozi.model.checkpoint import CONFIG, WEIGHTS, find_model, load_model, read_config, save_folder
 from zaozi.model.info import describe
 
@@ -56,13 +57,15 @@ def _card(description: str, state: dict[str, Any], log: list[dict[str, Any]]) ->
     held_out = f"{validations[-1]['validation']:.5f}" if validations else "not measured"
     samples = state["step"] * recipe["train"]["batch_size"]
     started = f" It started from {recipe['train']['init_from']}." if recipe["train"]["init_from"] else ""
+    words = state.get("machine", "")
+    energy = f" on {words}, some {watt_hours(words, state['seconds']):.0f} Wh by estimate" if words else ""
     return f"""# {description.splitlines()[0].split()[-1]}
 
 ```
 {description}
 ```
 
-Trained for {state["seconds"] / 60:.0f} minutes, {state["step"]} steps, {samples} samples, by the recipe in `recipe.json`
+Trained for {state["seconds"] / 60:.0f} minutes{energy}: {state["step"]} steps, {samples} samples, by the recipe in `recipe.json`
 (the log is in `training.json`).{started} Mean x0 error on held-out pairs, text alone, twenty levels: {held_out}.
 Data: SHA-256 `{state["data"]}`.
 

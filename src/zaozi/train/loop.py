@@ -23,6 +23,7 @@ from zaozi.core.config import Recipe, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, write_json
 from zaozi.core.limits import check
+from zaozi.core.machine import machine
 from zaozi.core.noise import lent_generator
 from zaozi.data.pairs import find_dataset, load_pairs
 from zaozi.data.shards import data_hash, read_manifest
@@ -383,6 +384,11 @@ class Trainer:
         """Write a whole checkpoint of this step, unless it is there already."""
         folder = self.out / f"step-{self.step:08d}"
         if self.main and newest(self.out) != folder:
-            state = {"step": self.step, "seconds": self.seconds, "data": self.data}
+            state = {
+                "step": self.step,
+                "seconds": self.seconds,
+                "data": self.data,
+                "machine": machine(self.device.type, self.world),
+            }
             save_state(folder, self.model, self.average, self.optimisers, self.recipe, **state)
         self.accelerator.wait_for_everyone()
