@@ -90,7 +90,7 @@ def _generate(
         prompts: A file of prompts, one a line.
         count: Pictures a prompt.
         steps: Steps of the sampler, 1 to 1000.
-        sampler: ddpm, ddim or dpmpp-2m.
+        sampler: ddpm, ddim, euler, heun, dpmpp-2m, dpmpp-2m-sde, dpmpp-sde or unipc.
         guidance: Guidance scale; 1 is none, 5 is usual, more is truer and less varied.
         seed: Picture i depends on (seed, i, prompt) alone.
         model: A shipped name, or the folder of a model or training run.

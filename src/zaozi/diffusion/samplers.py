@@ -14,7 +14,8 @@ from itertools import pairwise
 from torch import Tensor
 
 from zaozi.core.errors import unknown
-from zaozi.core.types import Denoise, Level, Noise, OnStep
+from zaozi.core.types import Denoise, Estimate, Level, Noise, OnStep
+from zaozi.diffusion.brownian import Brownian
 from zaozi.diffusion.process import posterior, posterior_std
 from zaozi.diffusion.schedules import logsnr
 
@@ -69,7 +70,7 @@ def dpmpp_2m(
         guess = denoise(x, t)
         if on_step:
             on_step(t, x, guess)
-        h = (logsnr(s) - logsnr(t)) / 2  # lambda_s - lambda_t
+        h = _half(t, s)
         d = guess.x0
         if last is not None and math.isfinite(h) and math.isfinite(last[1]):
             r = last[1] / h
@@ -79,8 +80,155 @@ def dpmpp_2m(
     return x
 
 
+def euler(
+    denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
+) -> Tensor:
+    """Euler's method on the probability-flow ODE dx = x0_hat d(alpha) + eps_hat d(sigma) (arXiv:2206.00364, algorithm 1).
+
+    Since x = alpha * x0_hat + sigma * eps_hat it lands where `ddim` with eta = 0 does.
+    """
+    for t, s in pairwise(levels):
+        guess = denoise(x, t)
+        if on_step:
+            on_step(t, x, guess)
+        x = x + _change(t, s, guess)
+    return x
+
+
+def heun(
+    denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
+) -> Tensor:
+    """Heun's method on the same ODE: the mean of the slopes at both ends of a step (arXiv:2206.00364, algorithm 1).
+
+    Two calls a step, second order; one call on the last step where it ends clean, so 2N - 1 in all.
+    """
+    for t, s in pairwise(levels):
+        guess = denoise(x, t)
+        if on_step:
+            on_step(t, x, guess)
+        change = _change(t, s, guess)
+        if float(s.sigma) > 0:
+            change = (change + _change(t, s, denoise(x + change, s))) / 2
+        x = x + change
+    return x
+
+
+def dpmpp_2m_sde(
+    denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
+) -> Tensor:
+    """DPM-Solver++(2M) for the reverse SDE: `ddpm` with x0_hat extrapolated from two steps, on one Brownian path.
+
+    arXiv:2211.01095, app. B.4 (SDE-DPM-Solver++(2M), eq. 19 in the midpoint form). One call a step.
+    """
+    path = Brownian(noise)
+    last: tuple[Tensor, float] | None = None
+    for t, s in pairwise(levels):
+        guess = denoise(x, t)
+        if on_step:
+            on_step(t, x, guess)
+        h = _half(t, s)
+        d = guess.x0
+        if last is not None and math.isfinite(h) and math.isfinite(last[1]):
+            d = d + (d - last[0]) * h / (2 * last[1])
+        x = _ancestral(d, x, t, s, path)
+        last = (guess.x0, h)
+    return x
+
+
+def dpmpp_sde(
+    denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
+) -> Tensor:
+    """DPM-Solver++(2S) for the reverse SDE: each step looks first at a level on its way, on one Brownian path.
+
+    arXiv:2211.01095, algorithm 1 with r free, made stochastic as in its app. B. A step takes two calls and spans two of
+    `levels`, whose middle one is the level on its way, so that N steps cost N calls here too. First order where the step
+    ends clean or starts from noise alone.
+    """
+    path = Brownian(noise)
+    for i in range(0, len(levels) - 1, 2):
+        t, m = levels[i : i + 2]
+        guess = denoise(x, t)
+        if on_step:
+            on_step(t, x, guess)
+        x_m = _ancestral(guess.x0, x, t, m, path)
+        if i + 2 == len(levels):
+            return x_m
+        s = levels[i + 2]
+        later = denoise(x_m, m)
+        if on_step:
+            on_step(m, x_m, later)
+        r = (logsnr(m) - logsnr(t)) / (logsnr(s) - logsnr(t))
+        if 0 < r < 1:  # not where either end is infinite
+            x = _ancestral(guess.x0 + (later.x0 - guess.x0) / (2 * r), x, t, s, path)
+        else:
+            x = _ancestral(later.x0, x_m, m, s, path)
+    return x
+
+
+def unipc(
+    denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
+) -> Tensor:
+    """UniPC of order 2 with B(h) = e^h - 1 (arXiv:2302.04867, algorithms 5 and 6): predict, then correct with the next call.
+
+    One call a step: the call that corrects x_t also predicts x_s. First order on the first step, and where a step's end is
+    infinite in log-SNR; such steps go uncorrected.
+    """
+    steps: list[tuple[Level, Tensor, Tensor]] = []  # level, x (corrected) and x0_hat there
+    for t, s in pairwise(levels):
+        guess = denoise(x, t)
+        if on_step:
+            on_step(t, x, guess)
+        if steps and math.isfinite(h := _half(steps[-1][0], t)):
+            x = _unipc_corrected(steps, guess.x0, t, h)
+        h, d = _half(t, s), guess.x0
+        if steps and math.isfinite(h) and math.isfinite(before := _half(steps[-1][0], t)):
+            d = d + (d - steps[-1][2]) * h / (2 * before)
+        steps = [*steps[-1:], (t, x, guess.x0)]
+        x = float(s.sigma) / float(t.sigma) * x - float(s.alpha) * math.expm1(-h) * d
+    return x
+
+
+def _unipc_corrected(steps: list[tuple[Level, Tensor, Tensor]], now: Tensor, s: Level, h: float) -> Tensor:
+    """x at s again, from the step before and x0_hat at s (`now`), by eq. 9 of UniPC with one earlier step where there is one."""
+    t, x, x0 = steps[-1]
+    phi1 = math.expm1(-h)  # of the paper's varphi functions, in -h
+    b1 = (phi1 / -h - 1) / phi1
+    b2 = 2 * ((phi1 / -h - 1) / -h - 0.5) / phi1
+    correction = 0.5 * (now - x0)
+    if len(steps) > 1 and math.isfinite(before := _half(steps[-2][0], t)):
+        r = -before / h
+        rho = (b1 - b2) / (1 - r)
+        correction = rho * (steps[-2][2] - x0) / r + (b1 - rho) * (now - x0)
+    return float(s.sigma) / float(t.sigma) * x - float(s.alpha) * phi1 * (x0 + correction)
+
+
+def _half(t: Level, s: Level) -> float:
+    """lambda_s - lambda_t, half the gain in log-SNR."""
+    return (logsnr(s) - logsnr(t)) / 2
+
+
+def _change(t: Level, s: Level, guess: Estimate) -> Tensor:
+    """What x gains from t to s where x0_hat and eps_hat stand still."""
+    return (float(s.alpha) - float(t.alpha)) * guess.x0 + (float(s.sigma) - float(t.sigma)) * guess.eps
+
+
+def _ancestral(x0: Tensor, x: Tensor, t: Level, s: Level, path: Brownian) -> Tensor:
+    """A draw of q(x_s | x_t, x0) with the noise of a path."""
+    mean, std = posterior(x0, x, t, s)
+    return mean + std * path.normal(t, s) if std > 0 else mean
+
+
 Sampler = Callable[..., Tensor]
-SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim, "dpmpp-2m": dpmpp_2m}
+SAMPLERS: dict[str, Sampler] = {
+    "ddpm": ddpm,
+    "ddim": ddim,
+    "euler": euler,
+    "heun": heun,
+    "dpmpp-2m": dpmpp_2m,
+    "dpmpp-2m-sde": dpmpp_2m_sde,
+    "dpmpp-sde": dpmpp_sde,
+    "unipc": unipc,
+}
 
 
 def sampler(name: str) -> Sampler:
