@@ -17,7 +17,7 @@ from zaozi.core.files import whole_folder, write_json
 from zaozi.model.denoiser import Denoiser, ModelConfig, make_denoiser
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-FILES = (CONFIG, "*.safetensors", "state.json", "recipe.json", "training.json", "card.md")
+FILES = (CONFIG, "*.safetensors", "state.json", "recipe.json", "training.json", "card.md", "report.json", "misses.png")
 SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 
 

@@ -1,0 +1,246 @@
+"""`zaozi evaluate MODEL`, and the commands that train its judges, sweep its settings and publish its table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from zaozi.cli.main import parse
+
+if TYPE_CHECKING:
+    from zaozi.evaluate.drawing import Studio
+    from zaozi.evaluate.measure import Judge
+
+Model = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+Dir = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+
+
+def evaluate(args: list[str]) -> None:
+    parse(_evaluate, args, "evaluate")
+
+
+def train_reference(args: list[str]) -> None:
+    parse(_train_reference, args, "evaluate train-reference")
+
+
+def train_clip(args: list[str]) -> None:
+    parse(_train_clip, args, "evaluate train-clip")
+
+
+def sweep(args: list[str]) -> None:
+    parse(_sweep, args, "evaluate sweep")
+
+
+def publish(args: list[str]) -> None:
+    parse(_publish, args, "evaluate publish")
+
+
+def _evaluate(
+    model: Model = "base",
+    /,
+    data: Dir = None,
+    samples: int = 192,
+    steps: int = 20,
+    guidance: float = 5.0,
+    sampler: str = "dpmpp-2m",
+    seed: int = 0,
+    batch_size: int = 32,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    reference: Dir = None,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/evaluation"),
+) -> None:
+    """Measure a model: what its glyphs say, how far they are from real ones, whether they are new and crisp.
+
+    Draws 2.7 glyphs a sample: the project's list, held-out captions, training captions. Prints a table and writes
+    DIR/report.json and DIR/report.html. Uses all GPUs; torchrun -m zaozi evaluate ... spreads it over processes.
+
+    Args:
+        model: A shipped name, or the folder of a model or training run.
+        data: The glyph dataset; built when it is not there.
+        samples: Glyphs drawn for held-out captions, and for the list; 192 makes 512 in all, publish with 2000.
+        steps: Steps of the sampler.
+        guidance: Guidance scale.
+        sampler: ddpm, ddim, euler, heun, dpmpp-2m, dpmpp-2m-sde, dpmpp-sde or unipc.
+        seed: Of the noise.
+        batch_size: Glyphs drawn at a time on each device.
+        precision: In which the network is called; auto takes the faster.
+        reference: A folder with judges of your own (evaluate train-reference, train-clip).
+        out: Where to.
+    """
+    from zaozi.core.files import sha256, write_json
+    from zaozi.evaluate.drawing import How, Studio
+    from zaozi.evaluate.page import page, sheets, write_pictures
+    from zaozi.evaluate.report import as_text, check_samples, evaluate
+    from zaozi.model.checkpoint import WEIGHTS, find_model
+
+    how = How(steps, guidance, sampler, seed, batch_size, precision)
+    check_samples(samples)
+    where = find_model(model)
+    weights = sha256(where / WEIGHTS)
+    studio = Studio(where)
+    judge = _judge(studio, data, reference)
+    found = evaluate(studio, judge, weights, how, samples, print if studio.main else (lambda _: None))
+    if found is None:
+        return
+    report, sets = found
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = sheets(judge, sets)
+    write_json(out / "report.json", report)
+    (out / "report.html").write_text(page(report, pictures), encoding="utf-8")
+    write_pictures(out, pictures)
+    print(as_text(report))
+    print(f"\n{report['seconds']['all']:.0f} s: {out / 'report.html'}, {out / 'report.json'}")
+
+
+def _judge(studio: Studio, data: Path | None, reference: Path | None) -> Judge:
+    """The judges, over the dataset that was named or the glyphs at the model's size. Raises `ZaoziError`."""
+    from zaozi.core.config import DataConfig
+    from zaozi.core.errors import ZaoziError
+    from zaozi.data.pairs import find_dataset
+    from zaozi.data.shards import read_manifest
+    from zaozi.evaluate.measure import Judge
+
+    size = studio.artists[0].model.config.size
+    with studio.first_alone():
+        folder = find_dataset(DataConfig(path=str(data) if data else "", size=size))
+        if (other := read_manifest(folder)["size"]) != size:
+            raise ZaoziError(
+                f"{folder} has pictures of {other} pixels, the model draws {size}; build it with --size {size}"
+            )
+        return Judge(folder, reference)
+
+
+def _train_reference(
+    data: Dir = None,
+    epochs: int = 12,
+    seed: int = 0,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/reference"),
+) -> None:
+    """Train the reference network: it names radical, structure and parts, and never sees a test glyph.
+
+    Args:
+        data: The glyph dataset; built when it is not there.
+        epochs: Passes over the glyphs, some 25 s each on two cores.
+        seed: Of weights, order and augmentation.
+        out: Where to.
+    """
+    from zaozi.core.config import DataConfig
+    from zaozi.data.pairs import find_dataset, load_pairs
+    from zaozi.evaluate.fit import train_reference
+    from zaozi.evaluate.reference import save_reference
+
+    folder = find_dataset(DataConfig(path=str(data) if data else ""))
+    network = train_reference(load_pairs(folder, "train"), load_pairs(folder, "test"), epochs=epochs, seed=seed)
+    save_reference(out, network)
+    print(f"{out}: next, zaozi evaluate train-clip --reference {out}")
+
+
+def _train_clip(
+    data: Dir = None,
+    epochs: int = 60,
+    seed: int = 0,
+    reference: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/reference"),
+) -> None:
+    """Train the two towers that match glyphs with captions, on a reference network's features; kept in its folder.
+
+    Args:
+        data: The glyph dataset; built when it is not there.
+        epochs: Passes over the pairs, a second each.
+        seed: Of weights and order.
+        reference: The reference network's folder.
+    """
+    import torch
+
+    from zaozi.core.config import DataConfig
+    from zaozi.data.pairs import find_dataset, load_pairs
+    from zaozi.evaluate.fit import train_towers
+    from zaozi.evaluate.measure import TEXT_TOKENS
+    from zaozi.evaluate.reference import load_reference, look
+    from zaozi.evaluate.towers import save_towers
+    from zaozi.text.encoders import load_encoder
+
+    folder = find_dataset(DataConfig(path=str(data) if data else ""))
+    network = load_reference(reference)
+    pairs = load_pairs(folder, "train"), load_pairs(folder, "validation")
+    features = [torch.from_numpy(look(network, p.pictures).features).float() for p in pairs]
+    encoder = load_encoder("minilm", TEXT_TOKENS)
+    towers = train_towers((features[0], features[1]), pairs, encoder, epochs=epochs, seed=seed)
+    save_towers(reference, towers)
+
+
+def _sweep(
+    model: Model = "base",
+    /,
+    data: Dir = None,
+    samples: int = 192,
+    guidance: tuple[float, ...] = (0, 1, 2, 3, 5, 7, 10, 15),
+    steps: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 120),
+    samplers: tuple[str, ...] = ("dpmpp-2m", "ddim", "ddpm"),
+    reference: Dir = None,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/sweep"),
+) -> None:
+    """Adherence, distance, diversity and copies against guidance, steps and sampler: a picture, a table, and the figures.
+
+    Args:
+        model: A shipped name, or the folder of a model or training run.
+        data: The glyph dataset; built when it is not there.
+        samples: Glyphs a setting.
+        guidance: Scales, at 20 steps of the first sampler.
+        steps: Numbers of steps of each sampler, at guidance 5.
+        samplers: Which.
+        reference: A folder with judges of your own.
+        out: Where to.
+    """
+    from zaozi.evaluate.drawing import Studio
+    from zaozi.evaluate.sweep import sweep
+    from zaozi.model.checkpoint import find_model
+
+    studio = Studio(find_model(model))
+    sweep(studio, _judge(studio, data, reference), out, samples, guidance, steps, samplers)
+
+
+def _publish(
+    report: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="REPORT")],
+    model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")],
+    /,
+    readme: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+) -> None:
+    """Put a report's table into a released model's card, and into a README between its two quality marks.
+
+    Args:
+        report: report.json of an evaluation of exactly these weights.
+        model: The released model's folder.
+        readme: A file with the lines <!-- quality --> and <!-- /quality -->.
+    """
+    from zaozi.evaluate.publish import publish
+
+    publish(report, model, readme)
+
+
+def speedrun(args: list[str]) -> None:
+    parse(_speedrun, args, "speedrun")
+
+
+def _speedrun(
+    recipe: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RECIPE")] = Path("recipes/glyphs-1h.toml"),
+    /,
+    minutes: float = 20.0,
+    rounds: int = 4,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/speedrun"),
+) -> None:
+    """From nothing to glyphs with the asked-for radicals, by the clock: data, captions, training, then the list is read.
+
+    The goal is an adherence of 0.70 at guidance 5 with 20 guided calls. Prints a line for the table of records.
+
+    Args:
+        recipe: Which recipe.
+        minutes: All that it may take, the preparations included; reading the list comes after.
+        rounds: Glyphs a prompt of the list.
+        out: A new folder for everything it makes.
+    """
+    from zaozi.cli.train import read_recipe
+    from zaozi.evaluate.speedrun import speedrun
+
+    speedrun(read_recipe(recipe), out, minutes, rounds)

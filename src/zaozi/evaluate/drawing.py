@@ -1,0 +1,137 @@
+"""Many drawings for measuring: over all devices of this machine, or over torchrun's processes, a few at a time."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from zaozi.core.errors import ZaoziError
+from zaozi.diffusion.levels import MAX_STEPS
+from zaozi.diffusion.samplers import sampler as find_sampler
+from zaozi.pipeline import TextToImage, draw, to_bytes
+from zaozi.train.step import precision
+
+
+@dataclass(frozen=True)
+class How:
+    """How glyphs are drawn for a measurement; the options are those of `zaozi.pipeline.draw`. Raises `ZaoziError`."""
+
+    steps: int = 20
+    guidance: float = 5.0
+    sampler: str = "dpmpp-2m"
+    seed: int = 0
+    batch_size: int = 32
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ZaoziError(f"batch size {self.batch_size} is out of range; use 1 or more")
+        find_sampler(self.sampler)
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise ZaoziError(f"{self.steps} steps are out of range; use 1 to {MAX_STEPS}")
+
+    @property
+    def rows_a_picture(self) -> int:
+        """Rows that the network sees for one picture: one or, guided, two a call."""
+        return self.steps * (1 if self.guidance in (0, 1) else 2)
+
+
+class Studio:
+    """One model on every device there is, ready to draw for lists of texts."""
+
+    def __init__(self, model: Path) -> None:
+        self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        self.gather: Callable[[list[Any]], list[Any]] = lambda parts: parts
+        self.first_alone: Callable[[], AbstractContextManager[Any]] = nullcontext
+        """What the first process of a machine makes within it, its others then find."""
+        devices = [torch.device("cuda", i) for i in range(torch.cuda.device_count())] or [torch.device("cpu")]
+        if self.world > 1:
+            from accelerate import PartialState
+            from accelerate.utils import gather_object
+
+            state = PartialState(cpu=not torch.cuda.is_available())
+            devices, self.gather, self.first_alone = [state.device], gather_object, state.local_main_process_first
+        self.artists = [TextToImage.from_pretrained(model, device=str(device)) for device in devices]
+
+    def dtype(self, how: How) -> str:
+        """In what the network is called: 'bf16' or 'fp32'."""
+        device = next(self.artists[0].model.parameters()).device
+        return "bf16" if precision(how.precision, device) == torch.bfloat16 else "fp32"
+
+    @property
+    def main(self) -> bool:
+        """Whether this process is the one that speaks and writes."""
+        return self.rank == 0
+
+    def draw(
+        self, texts: Sequence[str], how: How, *, first: int = 0, bar: tqdm[Any] | None = None
+    ) -> NDArray[np.uint8] | None:
+        """One glyph a text, `[N, C, S, S]` uint8, in the main process (None in others); glyph n starts from the noise of
+        picture `first + n`.
+
+        The same on any number of devices and processes, up to rounding (batches of other sizes round differently).
+        """
+        lanes = self.world * len(self.artists)
+        lock = threading.Lock()
+
+        def lane(number: int) -> list[tuple[int, NDArray[np.uint8]]]:
+            artist = self.artists[number % len(self.artists)]
+            device = next(artist.model.parameters()).device
+            mine = range(number, len(texts), lanes)
+            made = []
+            for start in range(0, len(mine), how.batch_size):
+                rows = mine[start : start + how.batch_size]
+                with lock:  # the encoder is shared
+                    cond = artist.encode([texts[r] for r in rows])
+                half = precision(how.precision, device) == torch.bfloat16
+                with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                    x = draw(
+                        artist.model,
+                        cond,
+                        pictures=[first + r for r in rows],
+                        num_steps=how.steps,
+                        guidance_scale=how.guidance,
+                        sampler=how.sampler,
+                        seed=how.seed,
+                    )
+                made += list(zip(rows, to_bytes(x), strict=True))
+                if bar is not None:
+                    bar.update(len(rows))
+            return made
+
+        numbers = [self.rank * len(self.artists) + i for i in range(len(self.artists))]
+        if len(numbers) == 1:
+            parts = [lane(numbers[0])]
+        else:
+            with ThreadPoolExecutor(len(numbers)) as pool:
+                parts = list(pool.map(lane, numbers))
+        everything = self.gather([pair for part in parts for pair in part])
+        if not self.main:
+            return None
+        model = self.artists[0].model
+        pictures = np.zeros((len(texts), model.config.channels, model.config.size, model.config.size), np.uint8)
+        for row, picture in everything:
+            pictures[row] = picture
+        assert len(everything) == len(texts)
+        return pictures
+
+    def seconds_a_glyph(self, how: How) -> float:
+        """Measured on two small batches, the second timed: what one glyph takes with all that is there."""
+        batch = min(how.batch_size, 16)
+        few = How(2, how.guidance, how.sampler, how.seed, batch, how.precision)
+        self.draw(["a"] * batch * self.world * len(self.artists), few)
+        start = time.monotonic()
+        self.draw(["a"] * batch * self.world * len(self.artists), few)
+        return (time.monotonic() - start) / (batch * self.world * len(self.artists)) * how.steps / 2

@@ -1,0 +1,259 @@
+"""Everything that is measured of a model: what the picture says, how far it is from real ones, whether it is new and crisp."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zaozi.core.errors import ZaoziError
+from zaozi.core.files import home, whole_folder
+from zaozi.data.pairs import Pairs, load_pairs
+from zaozi.data.shards import data_hash
+from zaozi.data.unihan import radical
+from zaozi.evaluate.copies import nearest_features, nearest_pixels, thumbnails
+from zaozi.evaluate.distances import diversity, frechet, kid, prdc
+from zaozi.evaluate.ink import half_grey, specks
+from zaozi.evaluate.intervals import Figure, mean_figure, statistic_figure
+from zaozi.evaluate.prompts import PROMPTS, flat
+from zaozi.evaluate.reference import (
+    Reference,
+    Seen,
+    all_parts,
+    check_columns,
+    fingerprint,
+    joined,
+    load_reference,
+    look,
+    reserved,
+)
+from zaozi.evaluate.towers import Towers, encode_all, load_towers, retrieval
+from zaozi.text.encoders import TextEncoder, load_encoder
+
+Figures = dict[str, Figure]
+Nearest = tuple[NDArray[np.float64], NDArray[np.int64]]
+TEXT_TOKENS = 32
+LEAST = 8
+"""Fewer glyphs than this give no distance."""
+EDITION = 1
+"""Of what `look` sees in a picture; features kept on disk from an older one are made again."""
+COPIES_BELOW = 0.01
+"""A copy is nearer to a training glyph than this share of held-out real glyphs is."""
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """Pictures `[N, C, S, S]` uint8, the texts they carry, what the reference network sees in them, and the radical
+    (Kangxi number, 0 for none) that each has or was asked for."""
+
+    pictures: NDArray[np.uint8]
+    texts: list[str]
+    seen: Seen
+    radicals: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: NDArray[np.integer] | Sequence[int]) -> Glyphs:
+        """Some of them."""
+        index = np.asarray(rows, np.int64)
+        texts = [self.texts[r] for r in index]
+        return Glyphs(self.pictures[index], texts, self.seen.take(index), self.radicals[index])
+
+
+def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Up to `count` of some rows, evenly spread."""
+    count = min(count, len(rows))
+    return rows[np.arange(count) * len(rows) // max(count, 1)]
+
+
+class Reader:
+    """The reference network, asked whether glyphs show the radical they should."""
+
+    def __init__(self, reference: Path | None = None) -> None:
+        self.network: Reference = load_reference(reference)
+
+    def look(
+        self, pictures: NDArray[np.uint8], texts: list[str], radicals: Sequence[int] | NDArray[np.int64]
+    ) -> Glyphs:
+        """Drawn glyphs, seen by the reference network."""
+        return Glyphs(pictures, texts, look(self.network, pictures), np.array(radicals, np.int64))
+
+    def has_part(self, seen: Seen, radicals: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Whether the network sees each glyph's radical anywhere in it, `[N]`; where it knows no such part, as primary."""
+        index = {part: i for i, part in enumerate(self.network.config.parts)}
+        made = seen.radical == radicals
+        for row, number in enumerate(radicals):
+            if number and (place := index.get(radical(int(number)))) is not None:
+                made[row] |= seen.parts[row, place]
+        return made.astype(np.float64)
+
+    def adherence(self, drawn: Glyphs) -> Figures:
+        """The share of glyphs with the radical that was asked for; means over radicals, resampled by radical."""
+        primary = (drawn.seen.radical == drawn.radicals).astype(np.float64)
+        return {
+            "primary": mean_figure(primary, drawn.radicals),
+            "anywhere": mean_figure(self.has_part(drawn.seen, drawn.radicals), drawn.radicals),
+        }
+
+
+class Judge(Reader):
+    """The networks that judge, and the real glyphs to judge by. Raises `ZaoziError` where they or the dataset are not right.
+
+    `plain` rows have a definition of their own, `crossed` rows refer to another character ("same as ...").
+    """
+
+    def __init__(self, data: Path, reference: Path | None = None) -> None:
+        super().__init__(reference)
+        self.data = data
+        self.towers: Towers = load_towers(reference)
+        self.fingerprint = fingerprint(reference)
+        self.encoder: TextEncoder = load_encoder("minilm", TEXT_TOKENS)
+        splits = {name: load_pairs(data, name) for name in ("train", "test", "validation")}
+        real = {name: self._real(name, pairs) for name, pairs in splits.items()}
+        crossed = {
+            name: np.array([bool(v) for v in pairs.columns["cross_reference"]], bool) for name, pairs in splits.items()
+        }
+        self.train = real["train"]
+        self.held_out = _joined(real["test"], real["validation"])
+        """Test glyphs first, so that validation glyphs fill up only what those cannot."""
+        self.tests = len(real["test"])
+        self.held_out_crossed = np.concatenate([crossed["test"], crossed["validation"]])
+        self.train_crossed = crossed["train"]
+        self.train_parts = all_parts(splits["train"])
+        self.spare = reserved(splits["train"])
+        """Training glyphs that the reference network has not seen: the real side of every floor."""
+        plain = {"held-out": ~self.held_out_crossed, "reserved training": self.spare & ~self.train_crossed}
+        for name, chosen in plain.items():
+            if (count := int(chosen.sum())) < LEAST:
+                raise ZaoziError(f"the dataset has {count} {name} glyphs, too few to measure by; build a larger one")
+        self.train_thumbs = thumbnails(self.train.pictures)
+        self._nearest: dict[int, tuple[Glyphs, dict[str, Nearest]]] = {}
+
+    def held_out_rows(self, count: int, *, crossed: bool) -> NDArray[np.int64]:
+        """Up to `count` held-out rows, evenly spread: of the test split as far as it goes, then of validation."""
+        rows = np.flatnonzero(self.held_out_crossed == crossed)
+        test = spread(rows[rows < self.tests], count)
+        return np.concatenate([test, spread(rows[rows >= self.tests], count - len(test))])
+
+    def _real(self, split: str, pairs: Pairs) -> Glyphs:
+        check_columns(pairs)
+        radicals = np.array([r or 0 for r in pairs.columns["radical"]], np.int64)
+        return Glyphs(pairs.pictures, pairs.texts, self._seen(split, pairs), radicals)
+
+    def _seen(self, split: str, pairs: Pairs) -> Seen:
+        """What the network sees in a split's real glyphs, kept on disk by network and dataset."""
+        key = hashlib.sha256(f"{EDITION} {self.fingerprint} {data_hash(self.data)} {split}".encode()).hexdigest()[:24]
+        folder = home() / "seen" / key
+        if not (folder / "seen.npz").is_file():
+            made = look(self.network, pairs.pictures)
+            with whole_folder(folder, marker="seen.npz", names=("seen.npz",)) as work:
+                np.savez(work / "seen.npz", allow_pickle=False, **vars(made))
+        with np.load(folder / "seen.npz") as kept:
+            return Seen(**kept)
+
+    # -- the measures -----------------------------------------------------------------------------------------------
+
+    def real_adherence(self) -> Figures:
+        """The same of real held-out glyphs that have one of the list's radicals: what the network could find at best."""
+        return self.adherence(self.held_out.take(np.flatnonzero(np.isin(self.held_out.radicals, list(PROMPTS)))))
+
+    def lookup_adherence(self) -> Figures:
+        """What memory alone gives: for each prompt, the glyphs of the training caption nearest to it in meaning, by what
+        they are (the network that judges the others has seen most of these)."""
+        prompts, radicals = flat()
+        near = (encode_all(self.encoder, prompts) @ encode_all(self.encoder, self.train.texts).T).numpy()
+        primary, anywhere = [], []
+        for row, number in zip(near, radicals, strict=True):
+            found = np.flatnonzero(row > row.max() - 1e-6)  # all glyphs of that caption
+            primary.append(float((self.train.radicals[found] == number).mean()))
+            anywhere.append(float(np.mean([radical(number) in self.train_parts[r] for r in found])))
+        return {"primary": mean_figure(primary, radicals), "anywhere": mean_figure(anywhere, radicals)}
+
+    def chance_adherence(self, drawn: Glyphs) -> Figures:
+        """Adherence where the radicals asked for are dealt out anew: what common parts bring by themselves."""
+        order = np.random.Generator(np.random.Philox(0)).permutation(len(drawn))
+        return self.adherence(replace(drawn, radicals=drawn.radicals[order]))
+
+    def agreement(self, drawn: Glyphs) -> Figure:
+        """For captions of real characters: the share of glyphs with that character's own radical (many captions hide it)."""
+        return mean_figure((drawn.seen.radical == drawn.radicals).astype(np.float64))
+
+    def distance(self, drawn: Glyphs, real: Glyphs, *, crossed: bool = False) -> dict[str, Figures]:
+        """Distances of drawn glyphs to the real ones of the same captions, and of other real glyphs to those, at the same N;
+        nothing where there are too few."""
+        spare = np.flatnonzero(self.spare & (self.train_crossed == crossed))
+        count = min(len(drawn), len(spare))
+        if count < LEAST:
+            return {}
+        everything = np.arange(len(drawn))
+        a, b = (g.seen.features[spread(everything, count)] for g in (real, drawn))
+        made = {}
+        for name, features in (("drawn", b), ("real", self.train.seen.features[spread(spare, count)])):
+            figures = {"frechet": statistic_figure(frechet, features, a), "kid": statistic_figure(kid, features, a)}
+            made[name] = figures | {key: mean_figure(values) for key, values in prdc(a, features).items()}
+        return made
+
+    def retrieval(self, glyphs: Glyphs) -> Figure:
+        """How often a glyph finds its own caption among 100."""
+        features = torch.from_numpy(glyphs.seen.features).float()
+        return mean_figure(retrieval(self.towers, features, encode_all(self.encoder, glyphs.texts), glyphs.texts))
+
+    def nearest(self, glyphs: Glyphs) -> dict[str, Nearest]:
+        """Distance to, and row of, the nearest training glyph, `[N]` each: in `pixels` and in `features`."""
+        if id(glyphs) not in self._nearest:
+            value, place = nearest_pixels(thumbnails(glyphs.pictures), self.train_thumbs)
+            found = {
+                "pixels": (value.double().numpy(), place.numpy()),
+                "features": nearest_features(glyphs.seen.features, self.train.seen.features),
+            }
+            self._nearest[id(glyphs)] = (glyphs, found)  # the glyphs too, so that their id stays theirs
+        return self._nearest[id(glyphs)][1]
+
+    def thresholds(self) -> Figures:
+        """The distances below which a glyph is a copy: those that 1% of held-out real glyphs stay under."""
+
+        def lowest(values: NDArray[np.float64]) -> float:
+            return float(np.quantile(values, COPIES_BELOW))
+
+        return {name: statistic_figure(lowest, value) for name, (value, _) in self.nearest(self.held_out).items()}
+
+    def copies(self, glyphs: Glyphs) -> Figures:
+        """The share of glyphs that are copies, in pixels and in features."""
+        near, limits = self.nearest(glyphs), self.limits
+        return {name: mean_figure((value < limits[name].value).astype(np.float64)) for name, (value, _) in near.items()}
+
+    @cached_property
+    def limits(self) -> Figures:
+        """`thresholds`, found once."""
+        return self.thresholds()
+
+    def diversity(self, drawn: Glyphs) -> Figures:
+        """Mean feature distance between two glyphs asked for the same radical, and between two real held-out glyphs that
+        have it; radicals count alike."""
+        real = self.held_out.take(np.flatnonzero(np.isin(self.held_out.radicals, np.unique(drawn.radicals))))
+        return {
+            name: mean_figure(list(diversity(g.seen.features, g.radicals).values()))
+            for name, g in (("drawn", drawn), ("real", real))
+        }
+
+    @staticmethod
+    def legibility(pictures: NDArray[np.uint8]) -> Figures:
+        """How stroke-like the ink is: half-grey pixels among the inked ones, specks a glyph, separate parts a glyph."""
+        small, parts = specks(pictures)
+        return {
+            "half_grey": mean_figure(half_grey(pictures)),
+            "specks": mean_figure(small),
+            "parts": mean_figure(parts),
+        }
+
+
+def _joined(a: Glyphs, b: Glyphs) -> Glyphs:
+    pictures, radicals = np.concatenate([a.pictures, b.pictures]), np.concatenate([a.radicals, b.radicals])
+    return Glyphs(pictures, a.texts + b.texts, joined([a.seen, b.seen]), radicals)

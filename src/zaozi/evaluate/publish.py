@@ -1,0 +1,61 @@
+"""A report's table where people read it: in the model's card and in a README."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zaozi.core.errors import ZaoziError
+from zaozi.core.files import sha256, write_json
+from zaozi.evaluate.report import MISSES, as_markdown
+from zaozi.model.checkpoint import WEIGHTS
+
+BEGIN, END = "<!-- quality -->", "<!-- /quality -->"
+REPORT = "report.json"
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """A report. Raises `ZaoziError` where it is missing or not one."""
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        as_markdown(report)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ZaoziError(f"{path} is no report ({error}); make one: zaozi evaluate MODEL") from None
+    return report
+
+
+def with_table(text: str, report: Mapping[str, Any], below: str = "") -> str:
+    """A text with the report's table (and `below`) between its two marks. Raises `ZaoziError` where it has no marks."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ZaoziError(f"the text needs one line {BEGIN} and after it one line {END}; add them")
+    head, _, rest = text.partition(BEGIN)
+    return f"{head}{BEGIN}\n{as_markdown(report)}{below}\n{END}{rest.partition(END)[2]}"
+
+
+def publish(report_path: Path, model: Path, readme: Path | None = None) -> None:
+    """Keep the report with the model, and put its table in the card (with the picture of its misses) and the README.
+
+    Raises `ZaoziError` where the report is of other weights.
+    """
+    report = read_report(report_path)
+    if report["model"]["weights"] != sha256(model / WEIGHTS):
+        raise ZaoziError(f"{report_path} measured other weights than those in {model}; run: zaozi evaluate {model}")
+    card, misses = model / "card.md", report_path.parent / MISSES
+    text = card.read_text(encoding="utf-8") if card.is_file() else f"# {report['model']['name']}\n"
+    if BEGIN not in text:
+        text = f"{text.rstrip()}\n\n## Measured\n\n{BEGIN}\n{END}\n"
+    below = (
+        f"\n\nThe radicals of the list that it misses most often:\n\n![misses]({MISSES})" if misses.is_file() else ""
+    )
+    files = {card: with_table(text, report, below)}
+    if readme is not None:
+        files[readme] = with_table(readme.read_text(encoding="utf-8"), report)
+    for path, value in files.items():
+        path.write_text(value, encoding="utf-8")
+    write_json(model / REPORT, report)
+    (model / MISSES).unlink(missing_ok=True)
+    if misses.is_file():
+        shutil.copyfile(misses, model / MISSES)

@@ -1,0 +1,321 @@
+"""One model measured: the report as plain values, its table, and the pictures that go with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from zaozi import __version__
+from zaozi.core.errors import ZaoziError
+from zaozi.core.machine import usable_cores
+from zaozi.data.shards import data_hash
+from zaozi.evaluate.drawing import How, Studio
+from zaozi.evaluate.intervals import Figure
+from zaozi.evaluate.measure import COPIES_BELOW, Glyphs, Judge, spread
+from zaozi.evaluate.prompts import PROMPTS, flat
+from zaozi.model.info import gflops, parameters
+
+LEAST_SAMPLES = 16
+MISSES = "misses.png"
+"""The evaluation's picture of what the model cannot do, which goes into its card."""
+RELEASED_SAMPLES = 2000
+"""Distances at fewer glyphs are fit for watching, not for publishing."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The four sets of one evaluation: the project's list, held-out captions, held-out cross-references, training captions."""
+
+    listed: Glyphs
+    held_out: Glyphs
+    crossed: Glyphs
+    trained: Glyphs
+    real: Glyphs
+    """The real glyphs of the held-out captions."""
+    real_crossed: Glyphs
+
+
+def sizes(samples: int) -> dict[str, int]:
+    """Glyphs a set: N of the list (in whole rounds of its 192 prompts, at least one), N held-out, N/6 crossed, N/2 trained."""
+    rounds = max(1, samples // len(flat()[0]))
+    return {
+        "listed": rounds * len(flat()[0]),
+        "held_out": samples,
+        "crossed": samples // 6,
+        "trained": samples // 2,
+    }
+
+
+def check_samples(samples: int) -> None:
+    """Raises `ZaoziError` for too few samples."""
+    if samples < LEAST_SAMPLES:
+        raise ZaoziError(
+            f"samples {samples} is out of range; use {LEAST_SAMPLES} or more ({RELEASED_SAMPLES} to publish)"
+        )
+
+
+def draw_sets(studio: Studio, judge: Judge, how: How, samples: int, say: Callable[[str], None] = print) -> Drawn | None:
+    """Draw everything an evaluation looks at; says what it will cost first. None in all processes but the main one."""
+    check_samples(samples)
+    counts = sizes(samples)
+    prompts, radicals = flat()
+    rounds = counts["listed"] // len(prompts)
+    plain = judge.held_out_rows(counts["held_out"], crossed=False)
+    crossed = judge.held_out_rows(counts["crossed"], crossed=True)
+    real, real_crossed = judge.held_out.take(plain), judge.held_out.take(crossed)
+    trained = judge.train.take(spread(np.flatnonzero(~judge.train_crossed), counts["trained"]))
+    texts = {
+        "listed": (prompts * rounds, np.array(radicals * rounds)),
+        "held_out": (real.texts, real.radicals),
+        "crossed": (real_crossed.texts, real_crossed.radicals),
+        "trained": (trained.texts, trained.radicals),
+    }
+    total = sum(len(t) for t, _ in texts.values())
+    model = studio.artists[0].model
+    work = total * how.rows_a_picture * gflops(model) / 1000
+    seconds = studio.seconds_a_glyph(how) * total
+    say(
+        f"{total} glyphs, {how.steps} steps of {how.sampler} at guidance {how.guidance:g}: {work:.0f} TFLOP of network "
+        f"calls, about {max(seconds / 60, 0.1):.1f} min; then they are measured"
+    )
+    drawn: dict[str, Glyphs] = {}
+    first = 0
+    with tqdm(
+        total=-(-total // studio.world), desc="drawing", unit="glyph", leave=False, disable=not studio.main
+    ) as bar:
+        for name, (wanted, numbers) in texts.items():
+            pictures = studio.draw(wanted, how, first=first, bar=bar)
+            if pictures is not None:
+                drawn[name] = judge.look(pictures, wanted, numbers)
+            first += len(wanted)
+    if not studio.main:
+        return None
+    return Drawn(**drawn, real=real, real_crossed=real_crossed)
+
+
+def measure(judge: Judge, sets: Drawn) -> dict[str, Any]:
+    """Every figure of one evaluation, by measure and name."""
+    stages: list[tuple[str, Callable[[], Any]]] = [
+        ("adherence", lambda: judge.adherence(sets.listed)),
+        ("adherence_real", judge.real_adherence),
+        ("adherence_lookup", judge.lookup_adherence),
+        ("adherence_chance", lambda: judge.chance_adherence(sets.listed)),
+        ("by_radical", lambda: by_radical(judge, sets.listed)),
+        (
+            "agreement",
+            lambda: {
+                "held_out": judge.agreement(sets.held_out),
+                "crossed": judge.agreement(sets.crossed),
+                "trained": judge.agreement(sets.trained),
+                "real": judge.agreement(sets.real),
+            },
+        ),
+        ("distance", lambda: judge.distance(sets.held_out, sets.real)),
+        ("distance_crossed", lambda: judge.distance(sets.crossed, sets.real_crossed, crossed=True)),
+        (
+            "retrieval",
+            lambda: {
+                "held_out": judge.retrieval(sets.held_out),
+                "crossed": judge.retrieval(sets.crossed),
+                "trained": judge.retrieval(sets.trained),
+                "real": judge.retrieval(sets.real),
+            },
+        ),
+        (
+            "copies",
+            lambda: {
+                "listed": judge.copies(sets.listed),
+                "held_out": judge.copies(sets.held_out),
+                "trained": judge.copies(sets.trained),
+                "real": judge.copies(judge.held_out),
+            },
+        ),
+        ("copies_below", lambda: judge.limits),
+        ("diversity", lambda: judge.diversity(sets.listed)),
+        (
+            "legibility",
+            lambda: {
+                "drawn": judge.legibility(sets.held_out.pictures),
+                "real": judge.legibility(sets.real.pictures),
+            },
+        ),
+    ]
+    made = {}
+    for name, stage in tqdm(stages, desc="measuring", unit="measure", delay=2, leave=False):
+        made[name] = stage()
+    return made
+
+
+def by_radical(judge: Judge, listed: Glyphs) -> dict[str, dict[str, float]]:
+    """For each radical of the list: the share of its glyphs with it as primary radical, with it anywhere, and the share of
+    real held-out glyphs in which it is found anywhere."""
+    anywhere, real = (judge.has_part(g.seen, g.radicals) for g in (listed, judge.held_out))
+    made = {}
+    for number in PROMPTS:
+        own, others = listed.radicals == number, judge.held_out.radicals == number
+        made[str(number)] = {
+            "primary": float((listed.seen.radical[own] == number).mean()),
+            "anywhere": float(anywhere[own].mean()),
+            "real": float(real[others].mean()) if others.any() else float("nan"),
+        }
+    return made
+
+
+def evaluate(
+    studio: Studio, judge: Judge, weights: str, how: How, samples: int, say: Callable[[str], None] = print
+) -> tuple[dict[str, Any], Drawn] | None:
+    """Draw, measure, and put it together as plain values for `report.json`; None in all processes but the main one.
+
+    `weights` is the SHA-256 of the model's weights.
+    """
+    start = time.monotonic()
+    sets = draw_sets(studio, judge, how, samples, say)
+    drawing = time.monotonic() - start
+    if sets is None:
+        return None
+    torch.set_num_threads(usable_cores())  # torchrun gives each process one
+    figures = measure(judge, sets)
+    model = studio.artists[0].model
+    c = judge.network.config
+    names = ("radical_accuracy", "structure_accuracy", "parts_precision", "parts_recall", "held_out")
+    report = {
+        "version": __version__,
+        "model": {
+            "name": model.config.name,
+            "weights": weights,
+            "parameters": parameters(model.network),
+            "gflops_a_call": round(gflops(model), 3),
+        },
+        "data": data_hash(judge.data),
+        "how": {
+            **dataclasses.asdict(how),
+            "precision": studio.dtype(how),
+            "samples": samples,
+            "glyphs": {f.name: len(getattr(sets, f.name)) for f in dataclasses.fields(sets)},
+        },
+        "reference": {
+            **{name: getattr(c, name) for name in names},
+            "weights": judge.fingerprint,
+            "towers": judge.towers.accuracy,
+        },
+        "figures": plain(figures),
+        "seconds": {"drawing": round(drawing, 1), "all": round(time.monotonic() - start, 1)},
+    }
+    return report, sets
+
+
+def plain(value: Any) -> Any:
+    """Figures as plain dictionaries, rounded to six digits; what is not a number becomes None."""
+    if isinstance(value, Figure):
+        return {"value": _six(value.value), "low": _six(value.low), "high": _six(value.high), "n": value.n}
+    if isinstance(value, Mapping):
+        return {key: plain(v) for key, v in value.items()}
+    return _six(value) if isinstance(value, float) else value
+
+
+def _six(value: float) -> float | None:
+    return float(f"{value:.6g}") if np.isfinite(value) else None
+
+
+# -- the table ------------------------------------------------------------------------------------------------------
+
+PERCENT = True
+ROWS: tuple[tuple[str, str, str, str, bool], ...] = (
+    (
+        "asked-for radical is the primary one",
+        "adherence.primary",
+        "adherence_real.primary",
+        "adherence_lookup.primary",
+        PERCENT,
+    ),
+    (
+        "asked-for radical is anywhere in it",
+        "adherence.anywhere",
+        "adherence_real.anywhere",
+        "adherence_lookup.anywhere",
+        PERCENT,
+    ),
+    ("finds its held-out caption among 100", "retrieval.held_out", "retrieval.real", "", PERCENT),
+    ("Frechet distance to real glyphs", "distance.drawn.frechet", "distance.real.frechet", "", False),
+    ("kernel distance (KID)", "distance.drawn.kid", "distance.real.kid", "", False),
+    ("precision", "distance.drawn.precision", "distance.real.precision", "", PERCENT),
+    ("recall", "distance.drawn.recall", "distance.real.recall", "", PERCENT),
+    ("density", "distance.drawn.density", "distance.real.density", "", False),
+    ("coverage", "distance.drawn.coverage", "distance.real.coverage", "", PERCENT),
+    ("diversity within a radical", "diversity.drawn", "diversity.real", "", False),
+    ("copies, in pixels: the list", "copies.listed.pixels", "copies.real.pixels", "", PERCENT),
+    ("copies, in pixels: held-out captions", "copies.held_out.pixels", "copies.real.pixels", "", PERCENT),
+    ("copies, in pixels: training captions", "copies.trained.pixels", "copies.real.pixels", "", PERCENT),
+    ("copies, in features: the list", "copies.listed.features", "copies.real.features", "", PERCENT),
+    ("copies, in features: held-out captions", "copies.held_out.features", "copies.real.features", "", PERCENT),
+    ("copies, in features: training captions", "copies.trained.features", "copies.real.features", "", PERCENT),
+    ("half-grey share of the ink", "legibility.drawn.half_grey", "legibility.real.half_grey", "", PERCENT),
+    ("specks a glyph", "legibility.drawn.specks", "legibility.real.specks", "", False),
+    ("separate parts a glyph", "legibility.drawn.parts", "legibility.real.parts", "", False),
+)
+"""Name, where the drawn figure stands in the report, where the real one, where that of looking up the nearest caption."""
+
+
+def figure(plain_figure: Mapping[str, Any] | None) -> Figure | None:
+    """Undo `plain`; None where there is nothing or it is not a number."""
+    return Figure(**plain_figure) if plain_figure and plain_figure["value"] is not None else None
+
+
+def find(figures: Mapping[str, Any], path: str) -> Figure | None:
+    """The figure at 'measure.set.name' of a report's figures, or None."""
+    value: Any = figures
+    for key in path.split("."):
+        value = value.get(key, {})
+    return figure(value)
+
+
+def table(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """The report's table, headings first: name, drawn, real glyphs, nearest caption's glyph, with 95% intervals."""
+
+    def cell(path: str, percent: bool) -> str:
+        found = find(report["figures"], path) if path else None
+        return found.text(percent) if found else ""
+
+    rows = [(name, cell(a, pc), cell(b, pc), cell(c, pc)) for name, a, b, c, pc in ROWS]
+    return [("", "drawn", "real glyphs", "nearest caption's glyph"), *rows]
+
+
+def foot(report: Mapping[str, Any]) -> str:
+    """What the table rests on, in a few sentences."""
+    how, r, figures = report["how"], report["reference"], report["figures"]
+    glyphs, distance, chance = (
+        how["glyphs"],
+        find(figures, "distance.drawn.frechet"),
+        find(figures, "adherence_chance.anywhere"),
+    )
+    small = "" if distance and distance.n >= RELEASED_SAMPLES else " Distances at so few glyphs are for watching only."
+    dealt = f" Dealt to other prompts, {chance.value:.1%} would still show the radical anywhere." if chance else ""
+    return (
+        f"{glyphs['listed']} glyphs for {len(flat()[0])} prompts, {glyphs['held_out']} for held-out and {glyphs['trained']} "
+        f"for training captions; {how['steps']} steps of {how['sampler']}, guidance {how['guidance']:g}, seed "
+        f"{how['seed']}, {how['precision']}; 95% bootstrap intervals. The reference network (radical "
+        f"{r['radical_accuracy']:.1%}, structure {r['structure_accuracy']:.1%} right on {r['held_out']} glyphs it never "
+        f"saw) finds radicals, and its features measure distances; a copy is nearer to a training glyph than "
+        f"{COPIES_BELOW:.0%} of held-out real glyphs are.{dealt}{small}"
+    )
+
+
+def as_text(report: Mapping[str, Any]) -> str:
+    """The table for a terminal."""
+    rows = table(report)
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, "", foot(report)])
+
+
+def as_markdown(report: Mapping[str, Any]) -> str:
+    """The table for README and card."""
+    head, *rows = ("| " + " | ".join(row) + " |" for row in table(report))
+    return "\n".join([head, "|---|---|---|---|", *rows, "", foot(report)])

@@ -1,0 +1,95 @@
+"""Time to truth: from nothing to glyphs that show the radicals they were asked for, by the clock."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from zaozi.core.config import Recipe
+from zaozi.core.errors import ZaoziError
+from zaozi.core.files import write_json
+from zaozi.core.machine import machine
+from zaozi.evaluate.drawing import How, Studio
+from zaozi.evaluate.intervals import Figure
+from zaozi.evaluate.measure import Reader
+from zaozi.evaluate.prompts import flat
+from zaozi.evaluate.report import plain
+from zaozi.train.loop import Trainer
+
+GOAL = 0.70
+HOW = How(steps=20, guidance=5.0)
+
+
+def adherence(studio: Studio, reader: Reader, how: How, rounds: int = 1) -> Figure:
+    """The share of glyphs for the list whose primary radical is the one asked for; `rounds` glyphs a prompt."""
+    prompts, radicals = flat()
+    with tqdm(total=len(prompts) * rounds, desc="reading", unit="glyph", delay=2, leave=False) as bar:
+        pictures = studio.draw(prompts * rounds, how, bar=bar)
+    assert pictures is not None, "one process"
+    return reader.adherence(reader.look(pictures, prompts * rounds, np.array(radicals * rounds)))["primary"]
+
+
+def speedrun(
+    recipe: Recipe, out: Path, minutes: float, rounds: int = 4, say: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Build the data, encode the captions, train by `recipe` until `minutes` are over (all of it counted), then read the list.
+
+    Everything is made anew under `out`. Returns the record, also written to out/speedrun.json. Raises `ZaoziError` where
+    `out` exists, the recipe does not start from nothing, the minutes do not even cover the preparations, or it is stopped.
+    """
+    if out.exists():
+        raise ZaoziError(f"{out} exists; a speedrun starts from nothing: give a new --out")
+    if recipe.data.path or recipe.train.init_from:
+        raise ZaoziError("a speedrun starts from nothing; leave data.path and train.init_from out of the recipe")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ZaoziError("a speedrun is one process; run it without torchrun")
+    start = time.monotonic()
+    out.mkdir(parents=True)
+    home = os.environ.get("ZAOZI_HOME")
+    os.environ["ZAOZI_HOME"] = str(out / "home")
+    try:
+        train = replace(recipe.train, out=str(out / "run"), max_minutes=minutes)
+        trainer = Trainer(replace(recipe, train=train), say=say)
+        trainer.seconds = time.monotonic() - start  # its clock starts where this command did
+        if trainer.seconds > 60 * minutes:
+            raise ZaoziError(f"the preparations alone took {trainer.seconds / 60:.1f} min; give more --minutes")
+        folder = trainer.run()
+        wall = time.monotonic() - start
+        if trainer.stopping:
+            raise ZaoziError("stopped; a speedrun counts only whole")
+        found = adherence(Studio(folder), Reader(), HOW, rounds)
+    finally:
+        os.environ.pop("ZAOZI_HOME")
+        if home is not None:
+            os.environ["ZAOZI_HOME"] = home
+    record = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "recipe": recipe.name,
+        "machine": machine(trainer.device.type, trainer.world),
+        "minutes": round(wall / 60, 2),
+        "samples": trainer.step * recipe.train.batch_size,
+        "adherence": plain(found),
+        "goal": GOAL,
+        "reached": found.value >= GOAL,
+    }
+    write_json(out / "speedrun.json", record)
+    say(as_row(record))
+    return record
+
+
+def as_row(record: dict[str, Any]) -> str:
+    """The record as a line of the table of records."""
+    figure = Figure(**record["adherence"])
+    reached = "reached" if record["reached"] else f"short of {record['goal']:.0%}"
+    return (
+        f"| {record['date']} | {record['recipe']} | {record['machine']} | {record['minutes']:.1f} min | "
+        f"{record['samples']:,} samples | {figure.text(percent=True)} | {reached} |"
+    )

@@ -1,0 +1,128 @@
+"""What guidance, steps and samplers trade: adherence against distance, diversity and copies."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from zaozi.core.errors import ZaoziError
+from zaozi.core.files import write_json
+from zaozi.evaluate.distances import frechet
+from zaozi.evaluate.drawing import How, Studio
+from zaozi.evaluate.intervals import Figure, statistic_figure
+from zaozi.evaluate.measure import Judge
+from zaozi.evaluate.prompts import flat
+from zaozi.evaluate.report import check_samples, figure, plain
+
+MEASURES = {
+    "adherence": "radical found anywhere",
+    "frechet": "Frechet distance",
+    "diversity": "diversity in a radical",
+    "copies": "copies, in pixels",
+}
+
+
+def settings(guidance: Sequence[float], steps: Sequence[int], samplers: Sequence[str]) -> list[How]:
+    """Every setting once: the scales at 20 steps of the first sampler, and each sampler's steps at guidance 5."""
+    first = samplers[0] if samplers else "dpmpp-2m"
+    made = [How(20, scale, first) for scale in guidance]
+    made += [How(count, 5.0, sampler) for sampler in samplers for count in steps]
+    return list(dict.fromkeys(made))
+
+
+def measure_one(studio: Studio, judge: Judge, how: How, samples: int) -> dict[str, Figure] | None:
+    """Glyphs for the list and for held-out captions, half of `samples` each, and the four figures (in the main process)."""
+    prompts, radicals = flat()
+    half = samples // 2
+    texts = [prompts[i % len(prompts)] for i in range(half)]
+    numbers = np.array([radicals[i % len(prompts)] for i in range(half)])
+    real = judge.held_out.take(judge.held_out_rows(half, crossed=False))
+    listed, held_out = studio.draw(texts, how), studio.draw(real.texts, how, first=half)
+    if listed is None or held_out is None:
+        return None
+    drawn, others = judge.look(listed, texts, numbers), judge.look(held_out, real.texts, real.radicals)
+    return {
+        "adherence": judge.adherence(drawn)["anywhere"],
+        "frechet": statistic_figure(frechet, others.seen.features, real.seen.features, repeats=100),
+        "diversity": judge.diversity(others)["drawn"],
+        "copies": judge.copies(others)["pixels"],
+    }
+
+
+def sweep(
+    studio: Studio,
+    judge: Judge,
+    out: Path,
+    samples: int,
+    guidance: Sequence[float],
+    steps: Sequence[int],
+    samplers: Sequence[str],
+) -> None:
+    """Measure every setting, write sweep.json after each, then sweep.png and sweep.md. Raises `ZaoziError` for no setting."""
+    check_samples(samples)
+    todo = settings(guidance, steps, samplers)
+    if not todo:
+        raise ZaoziError("nothing to sweep; give --guidance, or --steps with --samplers")
+    seconds = studio.seconds_a_glyph(How()) * samples * sum(h.rows_a_picture for h in todo) / How().rows_a_picture
+    if studio.main:
+        print(f"{len(todo)} settings of {samples} glyphs: about {seconds / 60:.0f} min to draw")
+        out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for how in tqdm(todo, desc="sweep", unit="setting", disable=not studio.main):
+        found = measure_one(studio, judge, how, samples)
+        if found is not None:
+            rows.append({**dataclasses.asdict(how), **plain(found)})
+            write_json(out / "sweep.json", rows)
+    if studio.main:
+        (out / "sweep.md").write_text(as_markdown(rows), encoding="utf-8")
+        plot(rows, samplers).savefig(out / "sweep.png", dpi=110)
+        print(as_markdown(rows))
+        print(f"{out / 'sweep.png'}, {out / 'sweep.md'}, {out / 'sweep.json'}")
+
+
+def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """A table of all settings."""
+    lines = [
+        "| sampler | steps | guidance | " + " | ".join(MEASURES.values()) + " |",
+        "|" + "---|" * (3 + len(MEASURES)),
+    ]
+    for row in rows:
+        found = {name: figure(row[name]) for name in MEASURES}
+        cells = [f.text(percent=name in ("adherence", "copies")) if f else "" for name, f in found.items()]
+        lines.append(f"| {row['sampler']} | {row['steps']} | {row['guidance']:g} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(rows: Sequence[dict[str, Any]], samplers: Sequence[str]) -> Any:
+    """A matplotlib figure: the measures in four rows, against guidance (left) and steps (right), with their intervals."""
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(10, 11), layout="constrained")
+    grid = canvas.subplots(len(MEASURES), 2, sharey="row")
+    first = samplers[0] if samplers else "dpmpp-2m"
+
+    def line(axes: Any, chosen: list[dict[str, Any]], x: str, name: str, label: str) -> None:
+        known = [(float(r[x]), f) for r in chosen if (f := figure(r[name]))]
+        known.sort(key=lambda point: point[0])
+        at = [x for x, _ in known]
+        axes.plot(at, [f.value for _, f in known], marker="o", ms=4, label=label)
+        axes.fill_between(at, [f.low for _, f in known], [f.high for _, f in known], alpha=0.15)
+
+    for (left, right), (name, title) in zip(grid, MEASURES.items(), strict=True):
+        line(left, [r for r in rows if r["sampler"] == first and r["steps"] == 20], "guidance", name, first)
+        for sampler in samplers:
+            chosen = [r for r in rows if r["sampler"] == sampler and r["guidance"] == 5.0]
+            line(right, chosen, "steps", name, sampler)
+        right.set_xscale("log")
+        left.set_ylabel(title)
+        for axes in (left, right):
+            axes.grid(alpha=0.3)
+    grid[0][1].legend()
+    grid[-1][0].set_xlabel(f"guidance scale (20 steps of {first})")
+    grid[-1][1].set_xlabel("steps (guidance 5)")
+    return canvas

@@ -1,0 +1,117 @@
+"""Two small towers, one for glyphs and one for texts, that meet in one space: does this glyph fit this caption?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from zaozi.core.errors import ZaoziError
+from zaozi.core.files import home, write_json
+from zaozi.core.noise import lent_generator
+from zaozi.evaluate.reference import SHIPPED, fingerprint, half
+from zaozi.model.checkpoint import fill, read_tensors
+from zaozi.text.cache import cached
+from zaozi.text.encoders import TextEncoder
+
+CONFIG, WEIGHTS = "towers.json", "towers.safetensors"
+MEETING = 128
+AMONG = 100
+
+
+class Towers(nn.Module):
+    """Glyph features `[B, F]` (the reference network's) and pooled texts `[B, D]` -> scores `[B, B]`, cosine over temperature."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, features: int, text: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("deviation", torch.ones(features))
+        self.glyph = nn.Sequential(
+            nn.Dropout(0.2), nn.Linear(features, 384), nn.GELU(), nn.Dropout(0.3), nn.Linear(384, MEETING)
+        )
+        self.text = nn.Sequential(
+            nn.Dropout(0.2), nn.Linear(text, 512), nn.GELU(), nn.Dropout(0.3), nn.Linear(512, MEETING)
+        )
+        self.scale = nn.Parameter(torch.tensor(2.7))  # the logarithm of 1 / temperature
+        self.accuracy = 0.0
+        """Share of validation glyphs that find their own caption among 100."""
+
+    def standardise(self, features: Tensor) -> None:
+        """Take mean and deviation of each feature from a set `[N, F]`."""
+        self.mean.copy_(features.mean(0))
+        self.deviation.copy_(features.std(0).clamp(min=1e-6))
+
+    def glyphs(self, features: Tensor) -> Tensor:
+        """Unit vectors `[N, 128]` of glyphs."""
+        return F.normalize(self.glyph((features - self.mean) / self.deviation), dim=-1)
+
+    def texts(self, pooled: Tensor) -> Tensor:
+        """Unit vectors `[N, 128]` of texts."""
+        return F.normalize(self.text(pooled), dim=-1)
+
+    def forward(self, features: Tensor, pooled: Tensor) -> Tensor:
+        return self.scale.clamp(max=4.0).exp() * self.glyphs(features) @ self.texts(pooled).T
+
+
+@torch.inference_mode()
+def retrieval(
+    towers: Towers, features: Tensor, pooled: Tensor, texts: Sequence[str], seed: int = 0
+) -> NDArray[np.float64]:
+    """For each glyph, 1.0 where its own caption scores highest among itself and 99 others of `texts`, else 0.0: `[N]`.
+
+    The others are drawn by a seed from the distinct captions of the set, so real and drawn glyphs of the same captions face
+    the same choice. Chance is 1%. With fewer than 100 distinct captions all of them compete.
+    """
+    first = {text.casefold(): i for i, text in reversed(list(enumerate(texts)))}
+    pool = np.array(sorted(first.values()))
+    scores = (towers.glyphs(features) @ towers.texts(pooled).T).numpy()
+    hits = []
+    for row, text in enumerate(texts):
+        own = first[text.casefold()]
+        others = pool[pool != own]
+        rng = np.random.Generator(np.random.Philox(key=[seed, row]))
+        rivals = rng.choice(others, min(AMONG - 1, len(others)), replace=False)
+        hits.append(float(scores[row, own] > scores[row, rivals].max(initial=-np.inf)))
+    return np.array(hits)
+
+
+def encode_all(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:
+    """Pooled text vectors `[N, D]`, from the cache where they are there."""
+    store = cached(encoder, texts, home() / "text")
+    return store.pooled(store.places(texts))
+
+
+def save_towers(folder: Path, towers: Towers) -> None:
+    """Write the towers in half precision beside the reference network they stand on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: half(v) for k, v in towers.state_dict().items()}, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)  # safetensors makes it private
+    widths = {"features": len(towers.mean), "text": towers.text[1].in_features}
+    write_json(folder / CONFIG, {**widths, "accuracy": towers.accuracy, "reference": fingerprint(folder)})
+
+
+def load_towers(folder: Path | None = None) -> Towers:
+    """The towers that ship, or those of a folder. Raises `ZaoziError` where they are missing or damaged."""
+    folder = folder or SHIPPED
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        with lent_generator(0):
+            towers = Towers(int(config["features"]), int(config["text"]))
+        towers.accuracy = float(config["accuracy"])
+        stands_on = str(config["reference"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ZaoziError(f"{folder} holds no two towers ({error}); train them: zaozi evaluate train-clip") from None
+    if stands_on != fingerprint(folder):
+        raise ZaoziError(f"the towers in {folder} stand on another reference network; run: zaozi evaluate train-clip")
+    fill(towers, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    return towers.eval().requires_grad_(False)
