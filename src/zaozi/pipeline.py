@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from zaozi.core.config import Property
+from zaozi.core.config import Guidance, Property
 from zaozi.core.errors import ZaoziError, unknown
-from zaozi.core.noise import picture_noise
-from zaozi.core.types import Cond, Level
-from zaozi.diffusion.guidance import cfg, clamped
+from zaozi.core.noise import between, picture_noise
+from zaozi.core.types import Cond, Conditional, Denoise, Level
+from zaozi.diffusion.guidance import Scale, Weight, clamped, composed, dynamic, inpainted, interval, rising
+from zaozi.diffusion.inversion import invert
 from zaozi.diffusion.levels import levels
 from zaozi.diffusion.samplers import sampler as find_sampler
 from zaozi.model.checkpoint import find_model, load_model
@@ -26,6 +27,9 @@ from zaozi.text.encoders import TextEncoder, check_prompts, load_encoder
 
 Watch = Callable[[float, Tensor, Tensor, Tensor], None]
 """`on_step(t, x_t, x0_hat, eps_hat)`: the time before the step and three tensors `[B, C, s, s]`."""
+
+Prompt = str | Mapping[str, float]
+"""A text, or several with their weights: {"fire": 1.0, "sickness": 0.7}."""
 
 
 def to_bytes(x: Tensor) -> NDArray[np.uint8]:
@@ -43,43 +47,115 @@ def to_pictures(x: Tensor) -> list[Image.Image]:
     return to_images(to_bytes(x))
 
 
+def from_picture(picture: Image.Image, size: int, channels: int) -> Tensor:
+    """A picture as `[1, C, S, S]` in [-1, 1]: resized to fit, cut to a square at its middle, transparent parts white."""
+    from PIL import ImageOps
+
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        paper = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(paper, picture.convert("RGBA"))
+    fitted = ImageOps.fit(picture.convert("L" if channels == 1 else "RGB"), (size, size), Image.Resampling.LANCZOS)
+    pixels = np.atleast_3d(np.asarray(fitted, np.float32)).transpose(2, 0, 1)
+    return torch.from_numpy(pixels / 127.5 - 1.0)[None]
+
+
+def guided(
+    model: Denoiser,
+    wanted: Sequence[tuple[Cond, Weight]],
+    how: Guidance,
+    *,
+    against: Cond | None = None,
+    weak: Conditional | None = None,
+) -> Denoise:
+    """The model's estimate under a guidance, kept to the pictures' range. Raises `ZaoziError` for numbers out of range."""
+    scale: Scale = how.scale if how.curve == "constant" else rising(how.scale)
+    if (how.low, how.high) != (0.0, 1.0):
+        scale = interval(scale, how.low, how.high)
+    denoise = composed(model, wanted, scale, against=against, weak=weak, rescale=how.rescale, plus=how.plus)
+    if model.space.bounds is None or how.threshold == "none":
+        return denoise
+    limit = clamped if how.threshold == "clamp" else dynamic
+    return limit(denoise, *model.space.bounds, plus=how.plus)
+
+
 @torch.inference_mode()
 def draw(
     model: Denoiser,
-    cond: Cond,
+    cond: Cond | Sequence[tuple[Cond, Weight]],
     *,
     pictures: Sequence[int],
     num_steps: int = 20,
     guidance_scale: float = 5.0,
+    guidance: Guidance | None = None,
     sampler: str = "dpmpp-2m",
     grid: str = "uniform",
     eta: float = 0.0,
     seed: int = 0,
+    toward_seed: tuple[int, float] | None = None,
+    against: Cond | None = None,
+    weak: Denoiser | None = None,
+    init: Tensor | None = None,
+    strength: float = 1.0,
+    mask: Tensor | None = None,
+    start: Tensor | None = None,
     on_step: Watch | None = None,
 ) -> Tensor:
     """Draw one picture a row of `cond`: `[B, C, S, S]` in [-1, 1]. Row r starts from the noise of (seed, pictures[r]).
 
-    Raises `ZaoziError` for steps, scale, eta, seed, sampler or grid out of range.
+    - `cond` may be several conditions with weights, whose directions are added; `against` is a negative one.
+    - `guidance` says more than `guidance_scale` alone, and goes before it; `weak` is a lesser model to guide away from.
+    - `toward_seed` (other, share) starts from noise on the way to that of another seed; `start` is x_T itself.
+    - `init` `[1 or B, C, S, S]` in [-1, 1] is a picture to start from, noised to `strength` of the way to noise, so that
+      only so much of the walk is left. Where `mask` `[1 or B, 1, S, S]` is 1 it is kept as it is.
+
+    Raises `ZaoziError` for steps, scale, eta, seed, sampler, grid or strength out of range.
     """
     sample = find_sampler(sampler)
     if eta:
         if sampler != "ddim" or not 0 <= eta <= 1:
             raise ZaoziError(f"eta {eta} does not suit '{sampler}'; use it with ddim, from 0 to 1")
         sample = partial(sample, eta=eta)
+    if not 0 < strength <= 1:
+        raise ZaoziError(f"strength {strength} is out of range; use above 0 (nearly as given) to 1 (all anew)")
+    if init is None and (mask is not None or strength != 1):
+        raise ZaoziError("a mask or a strength needs a picture to start from; give init")
     device = next(model.parameters()).device
     noise = picture_noise(seed, pictures, model.shape, device)
-    grid_levels = levels(model.schedule, num_steps, grid)
-    denoise = cfg(model, cond.to(device), guidance_scale)
-    if model.space.bounds is not None:
-        denoise = clamped(denoise, *model.space.bounds)
+    if toward_seed is not None:
+        noise = between(noise, picture_noise(toward_seed[0], pictures, model.shape, device), toward_seed[1])
+    path = levels(model.schedule, num_steps, grid)
+    path = path[num_steps - max(1, round(num_steps * strength)) :]
+    wanted = [(cond, 1.0)] if isinstance(cond, Cond) else cond
+    how = guidance or Guidance(guidance_scale)
+    denoise = guided(
+        model,
+        [(c.to(device), w) for c, w in wanted],
+        how,
+        against=None if against is None else against.to(device),
+        weak=weak,
+    )
+    x = noise(0) if start is None else start.to(device)
+    x = float(path[0].sigma) * x
+    if init is not None:
+        known = model.space.encode(init.to(device))
+        x = x + float(path[0].alpha) * known
+        if mask is not None:
+            denoise = inpainted(denoise, known, _shrunk(mask.to(device), model.shape[1]))
 
     def watch(level: Level, x: Tensor, guess: tuple[Tensor, Tensor]) -> None:
         if on_step:
             on_step(float(level.t), x, guess[0], guess[1])
 
-    x = float(grid_levels[0].sigma) * noise(0)
-    x0 = sample(denoise, x, grid_levels, noise=noise, on_step=watch)
-    return model.space.decode(x0)
+    made = model.space.decode(sample(denoise, x, path, noise=noise, on_step=watch))
+    if init is not None and mask is not None:
+        made = torch.lerp(made, init.to(made), mask.to(made))
+    return made
+
+
+def _shrunk(mask: Tensor, side: int) -> Tensor:
+    """A mask at the side the network sees, 1 only where all of it is known."""
+    small = torch.nn.functional.adaptive_avg_pool2d(mask.float(), side)
+    return (small >= 1.0 - 1e-6).to(mask.dtype)
 
 
 def property_values(known: Sequence[Property], asked: Mapping[str, str | float], count: int) -> dict[str, Tensor]:
@@ -125,54 +201,108 @@ class TextToImage:
         return cls(model.to(device), load_encoder(text.encoder, text.max_tokens))
 
     def encode(self, prompts: Sequence[str], properties: Mapping[str, str | float] | None = None) -> Cond:
-        """The condition of some prompts, one row each; the same properties for all."""
+        """The condition of some prompts, one row each; the same properties for all. An empty prompt is no text."""
         cond = self.encoder.encode(prompts)
+        cond = cond.without_text(torch.tensor([not prompt.strip() for prompt in prompts]))
         given = property_values(self.model.config.properties, properties or {}, len(prompts))
         return Cond(cond.tokens, cond.mask, cond.pooled, given)
 
+    def conditions(
+        self, prompts: Sequence[Prompt], properties: Mapping[str, str | float] | None = None
+    ) -> list[tuple[Cond, Weight]]:
+        """One condition a row, or for composed prompts as many as the longest has, each with its rows' weights.
+
+        Properties go with a plain prompt; beside composed ones they are a direction of their own, of weight 1.
+        """
+        rows = [self._parts(prompt, bool(properties)) for prompt in prompts]
+        made: list[tuple[Cond, Weight]] = []
+        for k in range(max(map(len, rows))):
+            column = [row[k] if k < len(row) else ("", 0.0, False) for row in rows]
+            cond = self.encode([text for text, _, _ in column], properties)
+            hidden = torch.tensor([not with_properties for _, _, with_properties in column])
+            kept = {
+                name: v.masked_fill(hidden, torch.nan if v.is_floating_point() else 0)
+                for name, v in cond.properties.items()
+            }
+            weights = torch.tensor([weight for _, weight, _ in column])
+            plain = bool((weights == 1).all())
+            made.append((Cond(cond.tokens, cond.mask, cond.pooled, kept), 1.0 if plain else weights))
+        return made
+
+    @staticmethod
+    def _parts(prompt: Prompt, properties: bool) -> list[tuple[str, float, bool]]:
+        """(text, weight, whether the properties go with it) of a prompt's parts."""
+        if isinstance(prompt, str):
+            return [(prompt, 1.0, properties)]
+        parts = [(text, float(weight), False) for text, weight in prompt.items()]
+        return [*parts, ("", 1.0, True)] if properties else parts
+
     def pictures(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         *,
         count: int = 1,
         properties: Mapping[str, str | float] | None = None,
+        negative: str = "",
         batch_size: int = 16,
+        init: Image.Image | None = None,
+        mask: Image.Image | None = None,
         **options: Any,
     ) -> Iterator[tuple[int, int, Image.Image]]:
         """(p, i, picture) for picture i of prompt p, in order, drawn `batch_size` at a time across prompts.
 
         `options` are those of `draw`. Picture i of a prompt depends on (seed, i, prompt) alone, whatever the batch size.
+        `negative` is a prompt to steer away from; `init` a picture to start from, and white parts of `mask` are kept of it.
         """
         if count < 1 or batch_size < 1:
             raise ZaoziError(f"count {count} or batch size {batch_size} is out of range; use 1 or more")
-        check_prompts(self.encoder, prompts)
+        how: Guidance | None = options.get("guidance")
+        unsaid = bool(properties) or (how.scale if how else options.get("guidance_scale")) == 0
+        check_texts(self.encoder, prompts, unsaid)
+        size, channels = self.model.config.size, self.model.config.channels
+        if init is not None:
+            options["init"] = from_picture(init, size, channels)
+        if mask is not None:
+            options["mask"] = (from_picture(mask, size, 1) > 0).float()
         todo = [(p, i) for p in range(len(prompts)) for i in range(count)]
-        for start in range(0, len(todo), batch_size):
-            part = todo[start : start + batch_size]
+        for first in range(0, len(todo), batch_size):
+            part = todo[first : first + batch_size]
             distinct = sorted({p for p, _ in part})
-            cond = self.encode([prompts[p] for p in distinct], properties)
             rows = torch.tensor([distinct.index(p) for p, _ in part])
-            x = draw(self.model, cond.take(rows), pictures=[i for _, i in part], **options)
+            wanted = [
+                (cond.take(rows), weight[rows] if isinstance(weight, Tensor) else weight)
+                for cond, weight in self.conditions([prompts[p] for p in distinct], properties)
+            ]
+            against = self.encode([negative]).take(torch.zeros_like(rows)) if negative.strip() else None
+            x = draw(self.model, wanted, pictures=[i for _, i in part], against=against, **options)
             for (p, i), picture in zip(part, to_pictures(x), strict=True):
                 yield p, i, picture
 
     def __call__(
         self,
-        prompt: str,
+        prompt: Prompt = "",
         *,
         count: int = 1,
         num_steps: int = 20,
         guidance_scale: float = 5.0,
+        guidance: Guidance | None = None,
         sampler: str = "dpmpp-2m",
         grid: str = "uniform",
         eta: float = 0.0,
         seed: int = 0,
         properties: Mapping[str, str | float] | None = None,
+        negative: str = "",
+        init: Image.Image | None = None,
+        strength: float = 1.0,
+        mask: Image.Image | None = None,
         batch_size: int = 16,
         on_step: Watch | None = None,
+        **more: Any,
     ) -> list[Image.Image]:
         """`count` pictures for one prompt. `on_step(t, x_t, x0_hat, eps_hat)` watches every step of every batch.
 
+        The prompt may be several with weights, {"fire": 1, "sickness": 0.7}. `init` is a picture to start from and
+        `strength` how much of it is drawn anew; white parts of `mask` are kept. `more` goes to `draw`.
         Raises `ZaoziError` for an empty prompt or anything out of range.
         """
         made = self.pictures(
@@ -180,12 +310,85 @@ class TextToImage:
             count=count,
             num_steps=num_steps,
             guidance_scale=guidance_scale,
+            guidance=guidance,
             sampler=sampler,
             grid=grid,
             eta=eta,
             seed=seed,
             properties=properties,
+            negative=negative,
+            init=init,
+            strength=strength,
+            mask=mask,
             batch_size=batch_size,
             on_step=on_step,
+            **more,
         )
         return [picture for _, _, picture in made]
+
+    def interpolate(self, a: str, b: str, *, frames: int = 9, **options: Any) -> list[Image.Image]:
+        """Pictures on the way from prompt a to prompt b from one noise: each is drawn by both, weighted 1 - s and s."""
+        if frames < 2:
+            raise ZaoziError(f"frames {frames} is out of range; use 2 or more")
+        shares = [k / (frames - 1) for k in range(frames)]
+        return [self({a: 1 - s, b: s}, **options)[0] for s in shares]
+
+    @torch.inference_mode()
+    def invert(
+        self, picture: Image.Image, prompt: str = "", *, num_steps: int = 50, guidance_scale: float = 1.0
+    ) -> Tensor:
+        """The noise x_T `[1, C, s, s]` from which `ddim` draws this picture for this prompt in as many steps; pass it as
+        `start`, with the same steps and guidance. Raises `ZaoziError` where it does not settle.
+
+        The picture stands at the last level before the clean end, noiseless, as is usual; the way back is exact up to
+        there, and ends with the model's own last step.
+        """
+        config, schedule = self.model.config, self.model.schedule
+        x0 = self.model.space.encode(from_picture(picture, config.size, config.channels).to(self.device))
+        path = levels(schedule, num_steps)[:-1]
+        if len(path) < 2:
+            raise ZaoziError(f"{num_steps} steps are too few to invert; use 10 or more")
+        denoise = guided(
+            self.model, [(self.encode([prompt]).to(self.device), 1.0)], Guidance(guidance_scale, threshold="none")
+        )
+        return invert(denoise, float(path[-1].alpha) * x0, path)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return next(self.model.parameters()).device
+
+
+def check_texts(encoder: TextEncoder, prompts: Sequence[Prompt], may_be_empty: bool) -> None:
+    """As `check_prompts`, through composed prompts too; an empty one is fine where properties say what to draw, or nothing does.
+
+    Raises `ZaoziError`.
+    """
+    flat: list[str] = []
+    for i, prompt in enumerate(prompts):
+        if not isinstance(prompt, str):
+            if not prompt:
+                raise ZaoziError(f"prompt {i} is empty; compose at least one text, for instance {{'fire': 1.0}}")
+            bad = next((w for w in prompt.values() if not np.isfinite(w)), None)
+            if bad is not None:
+                raise ZaoziError(
+                    f"weight {bad} of prompt {i} is not a number; use for instance 0.7, or -1 to push away"
+                )
+        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        flat += [text for text in texts if text.strip() or not may_be_empty]
+    if flat or not prompts:
+        check_prompts(encoder, flat)
+
+
+__all__ = [
+    "Guidance",
+    "Prompt",
+    "TextToImage",
+    "Watch",
+    "draw",
+    "from_picture",
+    "guided",
+    "to_bytes",
+    "to_images",
+    "to_pictures",
+]

@@ -94,6 +94,25 @@ class DiffusionConfig:
 
 
 @dataclass(frozen=True)
+class Guidance:
+    """How the condition steers a drawing."""
+
+    scale: float = 5.0
+    """0 ignores the condition, 1 follows it plainly at half the cost, 5 is usual; more is truer and less varied."""
+    low: float = 0.0
+    high: float = 1.0
+    """Guide only where the share of noise, sigma / (alpha + sigma), is within [low, high]."""
+    curve: Literal["constant", "rising"] = "constant"
+    """`rising`: from none at pure noise to 2 * scale - 1 at the clean end."""
+    rescale: float = 0.0
+    """How far x0_hat's contrast is brought back to what it is without guidance, 0 to 1."""
+    plus: bool = False
+    """CFG++: the noise is estimated without guidance; then the scale belongs in [0, 1]."""
+    threshold: Literal["clamp", "dynamic", "none"] = "clamp"
+    """What happens to x0_hat beyond the pictures' range."""
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Which pictures and captions."""
 

@@ -7,6 +7,7 @@ on what was drawn before, and the global generators are never touched.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -61,6 +62,17 @@ def training_generator(*key: int) -> torch.Generator:
     """
     state = np.random.SeedSequence((len(key), *key)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state))
+
+
+def between(a: Noise, b: Noise, share: float) -> Noise:
+    """Noise on the way from a to b: cos(s) a + sin(s) b with s = share * pi / 2, share in [0, 1]; standard normal throughout.
+
+    The great circle on which independent normals of many dimensions lie (slerp: Shoemake 1985), without its rounding.
+    """
+    if not 0 <= share <= 1:
+        raise ZaoziError(f"share {share} is out of range; use 0 (the first seed) to 1 (the second)")
+    first, second = math.cos(share * math.pi / 2), math.sin(share * math.pi / 2)
+    return lambda draw: first * a(draw) + second * b(draw)
 
 
 @contextmanager
