@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,16 @@ from PIL import Image
 
 from conftest import fill_randomly
 from zaozi import TextToImage, ZaoziError
+from zaozi.cli.asked import composition, syllable
 from zaozi.cli.generate import folder_name
 from zaozi.cli.main import main
+from zaozi.core.config import DiffusionConfig, Guidance, NetworkConfig, Property, SpaceConfig, TextConfig
 from zaozi.data.sheet import contact_sheet
+from zaozi.diffusion.samplers import SAMPLERS
 from zaozi.model.checkpoint import find_model, load_model, save_model, shipped
-from zaozi.model.denoiser import ModelConfig
-from zaozi.pipeline import to_pictures
+from zaozi.model.denoiser import ModelConfig, make_denoiser
+from zaozi.pipeline import draw, to_pictures
+from zaozi.text.encoders import load_encoder
 
 BASE = "base" in shipped()
 
@@ -137,8 +142,10 @@ def test_generate_writes_what_it_says(run: Path, here: Path, capsys: pytest.Capt
     assert names == sorted([*(f"{f}/{i}.png" for f in folders for i in range(3)), "sheet.png"])
     record = json.loads((here / "o" / "run.json").read_text())
     assert record["prompts"] == ["a small, song bird!", "fish", "魚"]
-    assert len(record["weights"]) == 64
-    assert (record["steps"], record["count"], record["seed"]) == (2, 3, 0)
+    assert [len(digest) for digest in record["sha256"].values()] == [64]
+    settings = record["settings"]
+    assert (settings["steps"], settings["count"], settings["seed"]) == (2, 3, 0)
+    assert record["complete"]
     out = capsys.readouterr().out
     assert "9 pictures in" in out
     assert "sheet.png" in out
@@ -314,3 +321,220 @@ def test_the_shipped_model_is_within_its_budget_and_draws_ink_on_paper() -> None
     assert np.all((ink > 0.05) & (ink < 0.6))
     assert (np.abs(made - 127) > 100).mean() > 0.7  # clean strokes, little grey
     assert np.abs(made[0] - made[1]).mean() > 5
+
+
+# -- control -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def glyph_artist() -> TextToImage:
+    """An untrained model of 32x32 glyphs with the properties that glyphs have."""
+    properties = (
+        Property("structure", values=("left-right", "single")),
+        Property("strokes", kind="number", mean=12.0, std=4.0),
+        Property("radical", values=("85", "167")),
+        Property("pinyin_initial", values=("y",)),
+        Property("pinyin_final", values=("ang",)),
+        Property("tone", values=("2",)),
+    )
+    network = NetworkConfig(width=32, depth=2, head_width=16, patch=8)
+    config = ModelConfig(
+        "tiny", 32, 1, network, SpaceConfig(), DiffusionConfig(), TextConfig(max_tokens=16), properties
+    )
+    model = make_denoiser(config)
+    fill_randomly(model.network, 0.2)
+    return TextToImage(model, load_encoder("minilm", 16))
+
+
+@pytest.fixture(scope="module")
+def glyph_model(glyph_artist: TextToImage, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("glyphs") / "model"
+    save_model(folder, glyph_artist.model)
+    return str(folder)
+
+
+def close(a: list[Image.Image], b: list[Image.Image]) -> bool:
+    return bool(np.abs(pixels(a) - pixels(b)).max() <= 1)
+
+
+def test_a_new_sampler_is_a_function_and_a_line(
+    glyph_artist: TextToImage, monkeypatch: pytest.MonkeyPatch, glyph_model: str, here: Path
+) -> None:
+    """The example of CONTRIBUTING.md, run as it stands."""
+    text = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    example = textwrap.dedent(text.split("```python")[1].split("```")[0])
+    monkeypatch.setattr("zaozi.diffusion.samplers.SAMPLERS", known := dict(SAMPLERS))
+    exec(example, {})
+    assert "restart" in known
+    made = glyph_artist("gold", num_steps=3, sampler="restart", count=2)
+    assert not close(made[:1], made[1:])
+    assert main(["generate", "gold", "--sampler", "restart", "--model", glyph_model, "--steps", "2"]) == 0
+
+
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
+def test_every_sampler_goes_with_every_guidance_and_control(glyph_artist: TextToImage, sampler: str) -> None:
+    picture = Image.new("L", (32, 32), "white")
+    ways: list[dict[str, object]] = [
+        {"guidance": Guidance(4.0, low=0.2, high=0.8)},
+        {"guidance": Guidance(4.0, curve="rising", rescale=0.5, threshold="dynamic")},
+        {"guidance": Guidance(0.6, plus=True)},
+        {"negative": "fish"},
+        {"weak": glyph_artist.model},
+        {"prompt": {"fire": 1.0, "water": -0.5}},
+        {"prompt": "", "properties": {"radical": "167"}},
+        {"init": picture, "strength": 0.6},
+        {"init": picture, "mask": picture},
+        {"toward_seed": (4, 0.5)},
+    ]
+    for way in ways:
+        made = glyph_artist(**({"prompt": "gold", "num_steps": 3, "sampler": sampler} | way))  # type: ignore[arg-type]
+        assert made[0].size == (32, 32), way
+
+
+def test_compositions_of_one_are_the_prompt_itself(glyph_artist: TextToImage) -> None:
+    plain = glyph_artist("fire", num_steps=4, count=2)
+    assert close(glyph_artist({"fire": 1.0}, num_steps=4, count=2), plain)
+    assert close(glyph_artist({"fire": 1.0, "water": 0.0}, num_steps=4, count=2), plain)
+    assert not close(glyph_artist({"fire": 1.0, "water": 1.0}, num_steps=4, count=2), plain)
+    way = glyph_artist.interpolate("fire", "water", frames=3, num_steps=4)
+    assert close(way[:1], plain[:1])
+    assert close(way[2:], glyph_artist("water", num_steps=4))
+    weighted = {"fire": 1.0, "gold": 1.0}
+    given = {"structure": "left-right"}
+    assert not close(glyph_artist(weighted, num_steps=4, properties=given), glyph_artist(weighted, num_steps=4)), (
+        "properties are a direction of their own"
+    )
+
+
+def test_composed_and_plain_prompts_share_a_batch(glyph_artist: TextToImage) -> None:
+    prompts = ["gold", {"fire": 1.0, "water": -1.0}]
+    together = {p: picture for p, _, picture in glyph_artist.pictures(prompts, num_steps=4)}
+    assert close([together[0]], glyph_artist("gold", num_steps=4))
+    assert close([together[1]], glyph_artist(prompts[1], num_steps=4))  # type: ignore[arg-type]
+
+
+def test_what_a_mask_keeps_is_kept(glyph_artist: TextToImage) -> None:
+    rng = np.random.Generator(np.random.Philox(0))
+    picture = Image.fromarray(rng.integers(0, 256, (32, 32)).astype(np.uint8))
+    mask = Image.new("L", (32, 32), "black")
+    mask.paste("white", (0, 0, 16, 32))
+    made = pixels(glyph_artist("gold", num_steps=5, init=picture, mask=mask, count=2))
+    assert np.abs(made[:, :, :16] - np.asarray(picture)[:, :16].astype(int)).max() <= 1
+    assert np.abs(made[0, :, 16:] - made[1, :, 16:]).max() > 5
+
+
+def test_little_strength_leaves_much_of_the_picture(glyph_artist: TextToImage) -> None:
+    picture = Image.new("L", (32, 32), 64)
+    far = [
+        np.abs(pixels(glyph_artist("gold", num_steps=20, init=picture, strength=s, guidance_scale=1.0)) - 64).mean()
+        for s in (0.05, 0.5, 1.0)
+    ]
+    assert far[0] < min(far[1:])
+
+
+@pytest.mark.parametrize("scale", [0.0, 30.0, 100.0])
+@pytest.mark.parametrize("steps", [1, 2, 40])
+def test_nothing_is_ever_not_a_number(glyph_artist: TextToImage, scale: float, steps: int) -> None:
+    cond = glyph_artist.encode(["gold", "fish"])
+    for name in SAMPLERS:
+        for threshold in ("clamp", "dynamic", "none"):
+            guidance = Guidance(scale, threshold=threshold)  # type: ignore[arg-type]
+            x = draw(glyph_artist.model, cond, pictures=[0, 1], num_steps=steps, sampler=name, guidance=guidance)
+            assert torch.isfinite(x).all(), (name, threshold)
+
+
+@pytest.mark.skipif(not BASE, reason="no shipped model")
+def test_a_glyph_is_drawn_again_from_its_noise() -> None:
+    artist = TextToImage.from_pretrained("base")
+    picture = artist("gold", num_steps=10)[0]
+    start = artist.invert(picture, "gold", num_steps=25)
+    plain = Guidance(1.0, threshold="none")
+    again = artist("gold", num_steps=25, sampler="ddim", guidance=plain, start=start)
+    assert np.abs(pixels([picture]) - pixels(again)).mean() < 4
+    assert float(start.std()) == pytest.approx(1.0, abs=0.3)
+
+
+def test_generate_with_properties_and_weights(glyph_model: str, here: Path) -> None:
+    base = ["generate", "--model", glyph_model, "--steps", "2", "--count", "2"]
+    assert main([*base, "--compose", "fire", "--compose", "sickness=0.7", "--out", "a"]) == 0
+    assert json.loads((here / "a" / "run.json").read_text())["prompts"] == ["fire + 0.7 sickness"]
+    asked = ["--structure", "left-right", "--strokes", "12", "--radical", "钅", "--pinyin", "yáng"]
+    assert main([*base, *asked, "--out", "b"]) == 0
+    label = json.loads((here / "b" / "run.json").read_text())["prompts"][0]
+    assert label == "structure left-right, strokes 12.0, radical 167, pinyin_final ang, tone 2, pinyin_initial y"
+    assert main([*base, "fire", "--to", "water", "--out", "c"]) == 0
+    assert main([*base, "fire", "gold", "--to-seed", "3", "--out", "d"]) == 0
+    assert len(list((here / "d").rglob("?.png"))) == 4
+    assert main([*base, "fire", "--init", "明", "--strength", "0.5", "--keep", "left", "--out", "e"]) == 0
+    guide = ["--guide.low", "0.1", "--guide.rescale", "0.3", "--weak", glyph_model, "--negative", "fish"]
+    assert main([*base, "fire", *guide, "--out", "f"]) == 0
+    assert syllable("lv4") == syllable("lǜ") == {"pinyin_initial": "l", "pinyin_final": "ü", "tone": "4"}
+    assert composition(("a=b=0.5", "c")) == {"a=b": 0.5, "c": 1.0}
+
+
+def test_a_run_is_redrawn_to_the_same_bytes(glyph_model: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("L", (32, 32), 90).save("start.png")
+    (here / "prompts.txt").write_text("fish\ngold\n")
+    command = ["generate", "--prompts", "prompts.txt", "--model", glyph_model, "--steps", "3", "--count", "3"]
+    options = ["--sampler", "dpmpp-sde", "--init", "start.png", "--strength", "0.7", "--guide.rescale", "0.2"]
+    assert main([*command, *options, "--out", "a"]) == 0
+    (here / "prompts.txt").unlink()
+    assert main(["generate", "--redo", "a/run.json", "--out", "b"]) == 0
+    names = sorted(p.relative_to("a") for p in Path("a").rglob("*.png"))
+    assert len(names) == 7
+    assert all((Path("a") / n).read_bytes() == (Path("b") / n).read_bytes() for n in names)
+    Image.new("L", (32, 32), 91).save("start.png")
+    assert main(["generate", "--redo", "a/run.json", "--out", "c"]) == 2
+    assert "start.png is not what it was" in capsys.readouterr().err
+
+
+def test_stopped_it_keeps_what_is_drawn(
+    glyph_model: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = 0
+
+    def tired(*arguments: object, **options: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return draw(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("zaozi.pipeline.draw", tired)
+    assert (
+        main(["generate", "gold", "--model", glyph_model, "--steps", "1", "--batch-size", "2", "--count", "9"]) == 130
+    )
+    record = json.loads((here / "out" / "run.json").read_text())
+    assert not record["complete"]
+    assert record["files"] == [*(f"000-gold/{i}.png" for i in range(4)), "sheet.png"]
+    assert all((here / "out" / name).is_file() for name in record["files"])
+    assert "stopped after 4 of 9 pictures" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["--compose", "fire=hot"], "has no number after '='"),
+        (["fire", "--compose", "water"], "do not go together"),
+        (["--compose", "a", "--to", "b"], "--compose and --to do not go together"),
+        (["a", "b", "--to", "c"], "--to needs one prompt"),
+        (["a", "--to", "c", "--count", "1"], "too few for a way"),
+        (["a", "--keep", "left"], "give it with --init"),
+        (["a", "--init", "gone.png"], "it is not there"),
+        (["a", "--init", "明", "--keep", "lefft"], "neither a side nor a file"),
+        (["a", "--init", "明", "--strength", "0"], "strength 0.0 is out of range"),
+        (["--radical", "清"], "is no radical"),
+        (["--pinyin", "12"], "is no reading"),
+        (["--structure", "left-rihgt"], "did you mean 'left-right'"),
+        (["--redo", "gone.json"], "no record of a run"),
+        (["a", "--guide.low", "0.9", "--guide.high", "0.1"], "guidance interval"),
+        (["a", "--guide.rescale", "3"], "guidance rescale"),
+    ],
+)
+def test_mistakes_in_control_are_one_line(
+    glyph_model: str, here: Path, capsys: pytest.CaptureFixture[str], command: list[str], says: str
+) -> None:
+    assert main(["generate", *command, "--model", glyph_model, "--steps", "1"]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1

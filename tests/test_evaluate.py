@@ -26,6 +26,7 @@ from zaozi.data.pairs import load_pairs
 from zaozi.data.shards import normalised
 from zaozi.data.unihan import characters, radical, radical_forms, radical_senses
 from zaozi.evaluate import reference
+from zaozi.evaluate.compare import calls
 from zaozi.evaluate.copies import nearest_features, nearest_pixels, thumbnails
 from zaozi.evaluate.distances import diversity, frechet, kid, prdc
 from zaozi.evaluate.ink import half_grey, specks
@@ -380,6 +381,16 @@ def test_sweep(scribbler: Path, small_glyphs: Path, tmp_path: Path) -> None:
     assert [(r["steps"], r["guidance"]) for r in rows] == [(20, 1.0), (1, 5.0)]
     assert Image.open(tmp_path / "sweep.png").width > 500
     assert len(settings((1, 5), (20,), ("ddim",))) == 2, "no setting is measured twice"
+
+
+def test_compare(scribbler: Path, small_glyphs: Path, tmp_path: Path) -> None:
+    options = ["--data", str(small_glyphs), "--samples", "32", "--out", str(tmp_path)]
+    assert main(["compare", str(scribbler), *options, "--steps", "1,3", "--samplers", "heun,ddim"]) == 0
+    rows = json.loads((tmp_path / "compare.json").read_text())
+    assert [(r["sampler"], r["calls"]) for r in rows] == [("heun", 1), ("heun", 5), ("ddim", 1), ("ddim", 3)]
+    assert "Within 5 calls" in (tmp_path / "compare.md").read_text()
+    assert Image.open(tmp_path / "compare.png").height > 200
+    assert [calls(name, 20) for name in ("ddpm", "heun", "dpmpp-sde", "unipc")] == [20, 39, 20, 20]
 
 
 def test_two_processes_draw_what_one_draws(scribbler: Path, small_glyphs: Path, tmp_path: Path) -> None:

@@ -175,9 +175,9 @@ def _sweep(
     /,
     data: Dir = None,
     samples: int = 192,
-    guidance: tuple[float, ...] = (0, 1, 2, 3, 5, 7, 10, 15),
-    steps: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 120),
-    samplers: tuple[str, ...] = ("dpmpp-2m", "ddim", "ddpm"),
+    guidance: str = "0,1,2,3,5,7,10,15",
+    steps: str = "1,2,5,10,20,50,120",
+    samplers: str = "dpmpp-2m,ddim,ddpm",
     reference: Dir = None,
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/sweep"),
 ) -> None:
@@ -187,9 +187,9 @@ def _sweep(
         model: A shipped name, or the folder of a model or training run.
         data: The glyph dataset; built when it is not there.
         samples: Glyphs a setting.
-        guidance: Scales, at 20 steps of the first sampler.
-        steps: Numbers of steps of each sampler, at guidance 5.
-        samplers: Which.
+        guidance: Scales with commas between, at 20 steps of the first sampler.
+        steps: Numbers of steps with commas between, of each sampler, at guidance 5.
+        samplers: Their names with commas between, or all.
         reference: A folder with judges of your own.
         out: Where to.
     """
@@ -198,7 +198,68 @@ def _sweep(
     from zaozi.model.checkpoint import find_model
 
     studio = Studio(find_model(model))
-    sweep(studio, _judge(studio, data, reference), out, samples, guidance, steps, samplers)
+    names = _samplers(samplers)
+    scales, counts = _numbers(guidance, "guidance"), [int(n) for n in _numbers(steps, "steps")]
+    sweep(studio, _judge(studio, data, reference), out, samples, scales, counts, names)
+
+
+def _numbers(text: str, name: str) -> list[float]:
+    """'1,2,5' as numbers. Raises `ZaoziError`."""
+    from zaozi.core.errors import ZaoziError
+
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ZaoziError(f"--{name} '{text}' is no list of numbers; write for instance --{name} 1,2,5") from None
+
+
+def _samplers(text: str) -> list[str]:
+    """'ddim,heun' as samplers' names, or 'all' of them. Raises `ZaoziError`."""
+    from zaozi.diffusion.samplers import SAMPLERS, sampler
+
+    names = list(SAMPLERS) if text == "all" else [part.strip() for part in text.split(",") if part.strip()]
+    for name in names:
+        sampler(name)
+    return names
+
+
+def compare(args: list[str]) -> None:
+    parse(_compare, args, "compare")
+
+
+def _compare(
+    model: Model = "base",
+    /,
+    samplers: str = "all",
+    steps: str = "1,2,5,10,20,50,120",
+    samples: int = 192,
+    guidance: float = 5.0,
+    prompt: str = "gold",
+    data: Dir = None,
+    reference: Dir = None,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/compare"),
+) -> None:
+    """Samplers side by side: adherence and distance against calls of the network, as a table and a grid of pictures.
+
+    Args:
+        model: A shipped name, or the folder of a model or training run.
+        samplers: Their names with commas between, or all.
+        steps: Numbers of steps with commas between.
+        samples: Glyphs a setting.
+        guidance: Guidance scale.
+        prompt: Of the grid of pictures.
+        data: The glyph dataset; built when it is not there.
+        reference: A folder with judges of your own.
+        out: Where to.
+    """
+    from zaozi.evaluate.compare import compare
+    from zaozi.evaluate.drawing import How, Studio
+    from zaozi.model.checkpoint import find_model
+
+    names, counts = _samplers(samplers), [int(n) for n in _numbers(steps, "steps")]
+    studio = Studio(find_model(model))
+    how = How(guidance=guidance)
+    compare(studio, _judge(studio, data, reference), out, names, counts, samples, how, prompt)
 
 
 def _publish(

@@ -1,24 +1,122 @@
-"""`zaozi generate PROMPT...`"""
+"""`zaozi generate PROMPT...` and `zaozi invert PICTURE`."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from PIL import Image
-from torch import Tensor
 
 from zaozi import __version__
+from zaozi.cli.asked import asked_properties, composition, mask_of, picture_to_start_from, read_prompts
 from zaozi.cli.main import parse
+from zaozi.core.config import Guidance, from_dict, to_dict
 from zaozi.core.errors import ZaoziError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zaozi.pipeline import Prompt, TextToImage
+
+SHOWN = 64
+"""Pictures of a prompt, and prompts, that the contact sheet and the film show at most: memory stays bounded at any count."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Draw pictures for prompts: DIR/000-gold/0.png ..., a contact sheet DIR/sheet.png, and DIR/run.json.
+
+    zaozi generate --redo run.json draws a run again, to the same bytes.
+    """
+
+    prompt: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PROMPT")] = ()
+    """What to draw, in quotes; as many as you like."""
+    prompts: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """A file of prompts, one a line."""
+    compose: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """TEXT or TEXT=WEIGHT, repeated: one picture of all of them; negative weights push away."""
+    negative: str = ""
+    """What to steer away from."""
+    to: Annotated[str, tyro.conf.arg(metavar="PROMPT")] = ""
+    """Draw the way from the prompt to this one, in --count pictures."""
+    count: int = 8
+    """Pictures a prompt."""
+    steps: int = 20
+    """Steps of the sampler, 1 to 1000."""
+    sampler: str = "dpmpp-2m"
+    """ddpm, ddim, euler, heun, dpmpp-2m, dpmpp-2m-sde, dpmpp-sde or unipc."""
+    guidance: float = 5.0
+    """Guidance scale; 1 is none, 5 is usual, more is truer and less varied."""
+    guide: Guidance = field(default_factory=Guidance)
+    """More about guidance; its scale is --guidance."""
+    weak: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
+    """A lesser model, an early checkpoint say, to guide away from (autoguidance)."""
+    seed: int = 0
+    """Picture i depends on (seed, i, prompt) alone."""
+    to_seed: int = -1
+    """Draw the way from --seed to this seed, in --count pictures."""
+    model: str = "base"
+    """A shipped name, or the folder of a model or training run."""
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "out"
+    """Where to."""
+    grid: str = "uniform"
+    """Which levels are visited: uniform, trailing, logsnr or karras."""
+    eta: float = 0.0
+    """Fresh noise in ddim, 0 (none) to 1 (as ddpm)."""
+    property: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """What else to ask for, as NAME=VALUE (zaozi model info lists them); may be repeated."""
+    structure: str = ""
+    """How the parts stand: left-right, above-below, single, ... (the same as --property structure=...)."""
+    strokes: int = 0
+    """How many strokes."""
+    radical: str = ""
+    """A radical, as a character in any of its forms (金, 钅) or its Kangxi number."""
+    pinyin: str = ""
+    """A reading: yang2, or yáng."""
+    init: Annotated[str, tyro.conf.arg(metavar="PICTURE")] = ""
+    """A picture to start from: a file, or one character."""
+    strength: float = 1.0
+    """How much of the picture is drawn anew, above 0 to 1; variations come at 0.5 to 0.8."""
+    keep: Annotated[str, tyro.conf.arg(metavar="SIDE")] = ""
+    """What to keep of it: left, right, top or bottom, or a picture whose white parts are kept."""
+    batch_size: int = 16
+    """Pictures drawn at a time."""
+    video: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """A film of the first prompt's pictures forming (.mp4, .gif or .webp)."""
+    columns: int = 8
+    """Pictures in a row of the contact sheet."""
+    device: str = ""
+    """cpu, cuda or mps; a GPU where there is one unless told."""
 
 
 def generate(args: list[str]) -> None:
-    parse(_generate, args, "generate")
+    default: Drawing | None = None
+    record: dict[str, Any] = {}
+    if "--redo" in args:
+        place = args.index("--redo")
+        if place + 1 >= len(args):
+            raise ZaoziError("--redo needs a file; give the run.json of an earlier run")
+        record = read_run(Path(args[place + 1]))
+        default = from_dict(Drawing, record["settings"])
+        args = args[:place] + args[place + 2 :]
+    settings = parse(Drawing, args, "generate", **({"default": default} if default else {}))
+    run(settings, record.get("sha256", {}))
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """An earlier run's record. Raises `ZaoziError` where it is not one."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        from_dict(Drawing, record["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ZaoziError(f"{path} is no record of a run ({error}); give the run.json of zaozi generate") from None
+    return record
 
 
 def folder_name(number: int, prompt: str) -> str:
@@ -27,33 +125,11 @@ def folder_name(number: int, prompt: str) -> str:
     return f"{number:03d}-{letters or 'prompt'}"
 
 
-def read_prompts(path: Path) -> list[str]:
-    """One prompt a line, blank lines left out. Raises `ZaoziError`."""
-    try:
-        found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ZaoziError(f"cannot read prompts from {path} ({error}); give a text file, one prompt a line") from None
-    found = [line for line in found if line]
-    if not found:
-        raise ZaoziError(f"{path} has no prompt; write one a line")
-    return found
-
-
-def _given(pairs: list[str]) -> dict[str, str]:
-    made = {}
-    for pair in pairs:
-        name, sign, value = pair.partition("=")
-        if not sign or not name or not value:
-            raise ZaoziError(f"property '{pair}' is not NAME=VALUE; for instance --property structure=left-right")
-        made[name.strip()] = value.strip()
-    return made
-
-
 def _clear(out: Path) -> None:
     """Remove what an earlier run wrote there (its run.json lists it), so that a folder holds one run."""
     try:
         record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-        earlier = [str(name) for name in record["files"]] if "sampler" in record else []
+        earlier = [str(name) for name in record["files"]]
     except (OSError, ValueError, KeyError, TypeError):
         return
     for name in earlier:
@@ -64,136 +140,239 @@ def _clear(out: Path) -> None:
                 path.parent.rmdir()
 
 
-def _generate(
-    prompt: Annotated[tyro.conf.Positional[list[str]], tyro.conf.arg(metavar="PROMPT")] = [],  # noqa: B006
-    /,
-    prompts: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
-    count: int = 8,
-    steps: int = 20,
-    sampler: str = "dpmpp-2m",
-    guidance: float = 5.0,
-    seed: int = 0,
-    model: str = "base",
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out"),
-    grid: str = "uniform",
-    eta: float = 0.0,
-    property: tyro.conf.UseAppendAction[list[str]] = [],  # noqa: B006
-    batch_size: int = 16,
-    video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
-    columns: int = 8,
-    device: str = "",
-) -> None:
-    """Draw pictures for prompts: DIR/000-gold/0.png ..., a contact sheet DIR/sheet.png, and DIR/run.json.
+def wanted_prompts(s: Drawing) -> list[str]:
+    """The plain prompts that the settings name. Raises `ZaoziError` where they say nothing or contradict each other."""
+    wanted = [*s.prompt, *(read_prompts(Path(s.prompts)) if s.prompts else [])]
+    ways = [name for name, given in (("--compose", s.compose), ("--to", s.to), ("--to-seed", s.to_seed >= 0)) if given]
+    if len(ways) > 1:
+        raise ZaoziError(f"{ways[0]} and {ways[1]} do not go together; choose one")
+    if s.compose and wanted:
+        raise ZaoziError("prompts and --compose do not go together; add the prompt with one more --compose")
+    if s.to and len(wanted) != 1:
+        raise ZaoziError('--to needs one prompt to start from: zaozi generate "fire" --to "water"')
+    if (s.to or s.to_seed >= 0) and s.count < 2:
+        raise ZaoziError(f"count {s.count} is too few for a way; use 2 or more")
+    return wanted
 
-    Args:
-        prompt: What to draw, in quotes; as many as you like.
-        prompts: A file of prompts, one a line.
-        count: Pictures a prompt.
-        steps: Steps of the sampler, 1 to 1000.
-        sampler: ddpm, ddim, euler, heun, dpmpp-2m, dpmpp-2m-sde, dpmpp-sde or unipc.
-        guidance: Guidance scale; 1 is none, 5 is usual, more is truer and less varied.
-        seed: Picture i depends on (seed, i, prompt) alone.
-        model: A shipped name, or the folder of a model or training run.
-        out: Where to.
-        grid: Which levels are visited: uniform, trailing, logsnr or karras.
-        eta: Fresh noise in ddim, 0 (none) to 1 (as ddpm).
-        property: What else to ask for, as NAME=VALUE (zaozi model info lists them); may be repeated.
-        batch_size: Pictures drawn at a time.
-        video: A film of the first prompt's pictures forming (.mp4, .gif or .webp).
-        columns: Pictures in a row of the contact sheet.
-        device: cpu, cuda or mps; a GPU where there is one unless told.
-    """
+
+def run(s: Drawing, sha256s: dict[str, str]) -> None:
+    """Draw by the settings. Raises `ZaoziError` for a mistake in them, or for files other than those of `sha256s`."""
     start = time.monotonic()
-    wanted = [*prompt, *(read_prompts(prompts) if prompts else [])]
-    if not wanted:
+    wanted, given = (
+        wanted_prompts(s),
+        asked_properties(s.property, structure=s.structure, strokes=s.strokes, radical=s.radical, pinyin=s.pinyin),
+    )
+    if not wanted and not s.compose and not given:
         raise ZaoziError('no prompt was given; try: zaozi generate "gold"')
-    if columns < 1:
-        raise ZaoziError(f"columns {columns} is out of range; use 1 or more")
-    if video:
+    if s.columns < 1:
+        raise ZaoziError(f"columns {s.columns} is out of range; use 1 or more")
+    if s.keep and not s.init:
+        raise ZaoziError("--keep needs a picture; give it with --init")
+    if s.video:
         from zaozi.guide.video import check_suffix
 
-        check_suffix(video)
-    given = _given(property)
-
-    from tqdm import tqdm
+        check_suffix(Path(s.video))
 
     from zaozi.core.files import sha256, write_json
     from zaozi.data.sheet import contact_sheet
-    from zaozi.model.checkpoint import WEIGHTS, find_model
+    from zaozi.model.checkpoint import WEIGHTS, find_model, load_model
     from zaozi.pipeline import TextToImage
 
-    artist = TextToImage.from_pretrained(model, device=device or None)
-    steps_in_all = -(-len(wanted) * count // max(batch_size, 1)) * steps
-    frames: list[tuple[int, Tensor]] = []
-    made: list[list[Image.Image]] = [[] for _ in wanted]
+    files_used = {s.model: find_model(s.model) / WEIGHTS} | ({s.weak: find_model(s.weak) / WEIGHTS} if s.weak else {})
+    files_used |= {name: Path(name) for name in (s.init, s.keep) if name and Path(name).is_file()}
+    artist = TextToImage.from_pretrained(s.model, device=s.device or None)
+    digests = {name: sha256(path) for name, path in files_used.items()}
+    for name, digest in sha256s.items():
+        if digests.get(name) != digest:
+            raise ZaoziError(f"{name} is not what it was when this run was drawn; put the old one back to redo it")
+    size = artist.model.config.size
+    options: dict[str, Any] = {
+        "properties": given,
+        "negative": s.negative,
+        "num_steps": s.steps,
+        "guidance": replace(s.guide, scale=s.guidance),
+        "sampler": s.sampler,
+        "grid": s.grid,
+        "eta": s.eta,
+        "seed": s.seed,
+        "strength": s.strength,
+        "batch_size": s.batch_size,
+        "init": picture_to_start_from(s.init, size) if s.init else None,
+        "mask": mask_of(s.keep, size) if s.keep else None,
+        "weak": load_model(find_model(s.weak)).to(artist.device) if s.weak else None,
+    }
+    labels = labels_of(s, wanted, given)
+    out, film = Path(s.out), _Frames(s)
+    shown: list[list[Image.Image]] = [[] for _ in labels[:SHOWN]]
     files: list[str] = []
-    with tqdm(total=steps_in_all, desc="drawing", unit="step", delay=2, leave=False) as bar:
-
-        def watch(t: float, x: Tensor, x0: Tensor, eps: Tensor) -> None:
-            bar.update()
-            if video and len(made[0]) < count:
-                frames.append((len(made[0]), x[: count - len(made[0])].cpu()))
-
-        stream = artist.pictures(
-            wanted,
-            count=count,
-            num_steps=steps,
-            guidance_scale=guidance,
-            sampler=sampler,
-            grid=grid,
-            eta=eta,
-            seed=seed,
-            properties=given,
-            batch_size=batch_size,
-            on_step=watch,
-        )
-        for p, i, picture in stream:
+    stopped = False
+    drawings = len(labels) * s.count
+    try:
+        for p, i, picture in stream(artist, s, wanted, options, film, drawings):
             if not files:
                 out.mkdir(parents=True, exist_ok=True)
                 _clear(out)
-            name = f"{folder_name(p, wanted[p])}/{i}.png"
+            name = f"{folder_name(p, labels[p])}/{i}.png"
             (out / name).parent.mkdir(exist_ok=True)
             picture.save(out / name)
-            made[p].append(picture)
             files.append(name)
-
-    contact_sheet(made, wanted, columns=min(columns, count)).save(out / "sheet.png")
+            if p < SHOWN and i < SHOWN:
+                shown[p].append(picture)
+    except KeyboardInterrupt:
+        if not files:
+            raise
+        stopped = True
+    drawn = len(files)
+    rows = [row for row in shown if row]
+    contact_sheet(rows, labels[: len(rows)], columns=min(s.columns, s.count)).save(out / "sheet.png")
     files.append("sheet.png")
-    if video:
-        _film(frames, made[0], count, batch_size, video)
+    if s.video and not stopped:
+        film.write(shown[0])
     record: dict[str, Any] = {
         "version": __version__,
-        "model": model,
-        "weights": sha256(find_model(model) / WEIGHTS),
-        "prompts": wanted,
-        "count": count,
-        "steps": steps,
-        "sampler": sampler,
-        "guidance": guidance,
-        "seed": seed,
-        "grid": grid,
-        "eta": eta,
-        "properties": given,
-        "batch_size": batch_size,
+        "complete": not stopped,
+        "settings": to_dict(replace(s, prompt=tuple(wanted), prompts="")),
+        "sha256": digests,
+        "prompts": labels,
         "files": files,
     }
     write_json(out / "run.json", record)
+    if stopped:
+        print(f"stopped after {drawn} of {drawings} pictures, which are kept: {out / 'sheet.png'}")
+        raise KeyboardInterrupt
     seconds = time.monotonic() - start
-    print(f"{sum(map(len, made))} pictures in {seconds:.1f} s: {out / 'sheet.png'}" + (f", {video}" if video else ""))
+    print(f"{drawn} pictures in {seconds:.1f} s: {out / 'sheet.png'}" + (f", {s.video}" if s.video else ""))
 
 
-def _film(
-    frames: list[tuple[int, Tensor]], finished: list[Image.Image], count: int, batch_size: int, path: Path
+def labels_of(s: Drawing, wanted: list[str], given: dict[str, str | float]) -> list[str]:
+    """What stands under each row of the sheet, and in its folder's name."""
+    if s.compose:
+        parts = composition(s.compose).items()
+        return [" + ".join(text if weight == 1 else f"{weight:g} {text}" for text, weight in parts)]
+    if s.to:
+        return [f"{wanted[0]} to {s.to}"]
+    return wanted or [", ".join(f"{name} {value}" for name, value in given.items())]
+
+
+def stream(
+    artist: TextToImage,
+    s: Drawing,
+    wanted: list[str],
+    options: dict[str, Any],
+    film: _Frames,
+    drawings: int,
+) -> Iterator[tuple[int, int, Image.Image]]:
+    """(row, column, picture) of everything the settings ask for, with a progress bar."""
+    from tqdm import tqdm
+
+    prompts: list[Prompt] = [composition(s.compose)] if s.compose else list(wanted or [""])
+    shares = [k / max(s.count - 1, 1) for k in range(s.count)]
+    batches = drawings if s.to_seed >= 0 else -(-drawings // max(s.batch_size, 1))
+    with tqdm(total=batches * s.steps, desc="drawing", unit="step", delay=2, leave=False) as bar:
+
+        def watch(t: float, x: Tensor, x0: Tensor, eps: Tensor) -> None:
+            bar.update()
+            film.see(x)
+
+        options = {**options, "on_step": watch}
+        if s.to:
+            way: list[Prompt] = [{wanted[0]: 1 - share, s.to: share} for share in shares]
+            made: Iterator[tuple[int, int, Image.Image]] = (
+                (0, k, picture) for k, _, picture in artist.pictures(way, **options)
+            )
+        elif s.to_seed >= 0:
+            made = (
+                (p, k, picture)
+                for p, prompt in enumerate(prompts)
+                for k, share in enumerate(shares)
+                for _, _, picture in artist.pictures([prompt], toward_seed=(s.to_seed, share), **options)
+            )
+        else:
+            made = artist.pictures(prompts, count=s.count, **options)
+        for row, column, picture in made:
+            yield row, column, picture
+            film.drawn(row)
+
+
+class _Frames:
+    """What the film of the first prompt needs: x_t of its first pictures, batch by batch, step by step."""
+
+    def __init__(self, s: Drawing) -> None:
+        self.path = Path(s.video) if s.video else None
+        self.wanted = min(s.count, SHOWN)
+        self.have = 0
+        self.batches: list[list[Tensor]] = []
+        self.new_batch = True
+
+    def see(self, x: Tensor) -> None:
+        if self.path is None or self.have >= self.wanted:
+            return
+        if self.new_batch:
+            self.batches.append([])
+            self.new_batch = False
+        self.batches[-1].append(x[: self.wanted - self.have].cpu())
+
+    def drawn(self, row: int) -> None:
+        """One picture of a row is finished."""
+        if self.path is not None and row == 0 and self.batches and not self.new_batch:
+            self.have += len(self.batches[-1][0])
+            self.new_batch = True
+
+    def write(self, finished: list[Image.Image]) -> None:
+        import torch
+
+        from zaozi.guide.video import Film
+
+        assert self.path is not None
+        film = Film()
+        for step in zip(*self.batches, strict=True):
+            film.add(torch.cat(step))
+        film.write(self.path, finished[: self.wanted])
+
+
+def invert(args: list[str]) -> None:
+    parse(_invert, args, "invert")
+
+
+def _invert(
+    picture: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PICTURE")],
+    /,
+    prompt: str = "",
+    edit: str = "",
+    steps: int = 50,
+    guidance: float = 5.0,
+    model: str = "base",
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("out/inverted.png"),
 ) -> None:
-    """Frames came batch by batch; a film wants them step by step."""
-    import torch
+    """Find the noise from which a picture is drawn, draw it again from there, and perhaps for another prompt.
 
-    from zaozi.guide.video import Film
+    Writes one picture: what was given, what its noise gives back, and with --edit what the other prompt makes of that noise.
 
-    film = Film()
-    batches: dict[int, list[Tensor]] = {}
-    for start, x in frames:
-        batches.setdefault(start, []).append(x)
-    for step in zip(*(batches[start] for start in sorted(batches)), strict=True):
-        film.add(torch.cat(step))
-    film.write(path, finished)
+    Args:
+        picture: A file, or one character.
+        prompt: What the picture shows; none is fine.
+        edit: Draw from the same noise for this prompt too.
+        steps: Steps each way.
+        guidance: For --edit; the way there and back has none.
+        model: A shipped name, or the folder of a model or training run.
+        out: Where to.
+    """
+    import numpy as np
+
+    from zaozi.data.sheet import contact_sheet
+    from zaozi.pipeline import TextToImage, from_picture, to_pictures
+
+    artist = TextToImage.from_pretrained(model)
+    config = artist.model.config
+    given = from_picture(picture_to_start_from(picture, config.size), config.size, config.channels)
+    shown = to_pictures(given)
+    start = artist.invert(shown[0], prompt, num_steps=steps)
+    plain = Guidance(1.0 if prompt else 0.0, threshold="none")
+    shown += artist(prompt, count=1, num_steps=steps, sampler="ddim", guidance=plain, start=start)
+    if edit:
+        shown += artist(edit, count=1, num_steps=steps, sampler="ddim", guidance_scale=guidance, start=start)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    words = ["given, drawn again from its noise", *([f"and for '{edit}'"] if edit else [])]
+    contact_sheet([shown], [", ".join(words)]).save(out)
+    away = np.abs(np.asarray(shown[0], np.float64) - np.asarray(shown[1], np.float64)).mean() / 255
+    print(f"{out}: the way there and back changed the picture by {away:.2%} of the range on average")

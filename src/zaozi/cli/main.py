@@ -17,6 +17,7 @@ from zaozi.core.errors import ZaoziError, unknown
 
 COMMANDS = {
     "generate": ("zaozi.cli.generate", "generate", "draw pictures for prompts"),
+    "invert": ("zaozi.cli.generate", "invert", "find the noise behind a picture, and draw from it again"),
     "train": ("zaozi.cli.train", "train", "train a recipe, or go on with it"),
     "data build": ("zaozi.cli.data", "build", "build the glyphs, or a dataset from a folder of your own"),
     "data show": ("zaozi.cli.data", "show", "draw a contact sheet of a dataset"),
@@ -25,6 +26,7 @@ COMMANDS = {
     "evaluate train-reference": ("zaozi.cli.evaluate", "train_reference", "train the network that names radicals"),
     "evaluate train-clip": ("zaozi.cli.evaluate", "train_clip", "train the towers that match glyphs with captions"),
     "evaluate publish": ("zaozi.cli.evaluate", "publish", "put a report's table into a card and a README"),
+    "compare": ("zaozi.cli.evaluate", "compare", "samplers side by side: adherence and distance against calls"),
     "speedrun": ("zaozi.cli.evaluate", "speedrun", "from nothing to prompt-true glyphs, by the clock"),
     "model info": ("zaozi.cli.model", "info", "what a model is: parts, parameters, GFLOPs a call"),
     "model error": ("zaozi.cli.model", "error", "a model's x0 error on held-out pairs at twenty levels"),

@@ -1,0 +1,115 @@
+"""What people write on the command line, read: prompts and weights, properties, pictures to start from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from zaozi.core.errors import ZaoziError
+
+KEPT = {
+    "left": (0.0, 0.0, 0.5, 1.0),
+    "right": (0.5, 0.0, 1.0, 1.0),
+    "top": (0.0, 0.0, 1.0, 0.5),
+    "bottom": (0.0, 0.5, 1.0, 1.0),
+}
+
+
+def read_prompts(path: Path) -> list[str]:
+    """One prompt a line, blank lines left out. Raises `ZaoziError`."""
+    try:
+        found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ZaoziError(f"cannot read prompts from {path} ({error}); give a text file, one prompt a line") from None
+    found = [line for line in found if line]
+    if not found:
+        raise ZaoziError(f"{path} has no prompt; write one a line")
+    return found
+
+
+def composition(parts: tuple[str, ...]) -> dict[str, float]:
+    """Texts and weights of `TEXT=WEIGHT`s; a weight left out is 1. Raises `ZaoziError` for a weight that is no number."""
+    made: dict[str, float] = {}
+    for part in parts:
+        text, sign, weight = part.rpartition("=")
+        try:
+            made[(text if sign else part).strip()] = float(weight) if sign else 1.0
+        except ValueError:
+            raise ZaoziError(
+                f"--compose '{part}' has no number after '='; for instance --compose \"fire=0.7\""
+            ) from None
+    return made
+
+
+def asked_properties(
+    pairs: Sequence[str], *, structure: str = "", strokes: int = 0, radical: str = "", pinyin: str = ""
+) -> dict[str, str | float]:
+    """The properties asked for, as NAME=VALUE or by their options. Raises `ZaoziError` for one that cannot be read."""
+    made: dict[str, str | float] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign or not name or not value:
+            raise ZaoziError(f"property '{pair}' is not NAME=VALUE; for instance --property structure=left-right")
+        made[name.strip()] = value.strip()
+    if structure:
+        made["structure"] = structure
+    if strokes:
+        made["strokes"] = float(strokes)
+    if radical:
+        from zaozi.data.unihan import radical_forms
+
+        numbers = (int(radical),) if radical.isdecimal() else radical_forms().get(radical, ())
+        if not numbers:
+            raise ZaoziError(
+                f"'{radical}' is no radical; give one of the 214 as a character, such as 金, or its number"
+            )
+        made["radical"] = str(numbers[0])
+    if pinyin:
+        made |= syllable(pinyin)
+    return made
+
+
+def syllable(reading: str) -> dict[str, str]:
+    """The properties of a reading with its tone as a digit or a mark: 'yang2' and 'yáng' alike. Raises `ZaoziError`."""
+    from zaozi.data.unihan import split_pinyin
+
+    digits = re.fullmatch(r"([a-zü:v]+)([1-5])", reading.casefold())
+    initial, final, tone = split_pinyin(
+        (digits[1] if digits else reading.casefold()).replace("v", "ü").replace("u:", "ü")
+    )
+    if not final.isalpha():
+        raise ZaoziError(f"'{reading}' is no reading; give one syllable with its tone, such as yang2 or yáng")
+    made = {"pinyin_final": final, "tone": digits[2] if digits else str(tone)}
+    return made | ({"pinyin_initial": initial} if initial else {})
+
+
+def picture_to_start_from(init: str, size: int) -> Image.Image:
+    """A file, or one character as the font draws it. Raises `ZaoziError`."""
+    if len(init) == 1:
+        from zaozi.data.font import default_font, glyph
+
+        return glyph(init, default_font(), size)
+    try:
+        with Image.open(init) as picture:
+            picture.load()
+            return picture
+    except OSError as error:
+        why = "it is not there" if isinstance(error, FileNotFoundError) else str(error)
+        raise ZaoziError(f"cannot open the picture {init} ({why}); give a PNG or JPEG, or one character") from None
+
+
+def mask_of(keep: str, size: int) -> Image.Image:
+    """What is kept, in white: a side, or a picture. Raises `ZaoziError`."""
+    if keep not in KEPT:
+        if not Path(keep).is_file():
+            raise ZaoziError(
+                f"--keep {keep} is neither a side nor a file; use left, right, top, bottom or a mask's file"
+            )
+        return picture_to_start_from(keep, size)
+    mask = Image.new("L", (size, size), "black")
+    left, top, right, bottom = (round(size * v) for v in KEPT[keep])
+    mask.paste("white", (left, top, right, bottom))
+    return mask

@@ -1,0 +1,108 @@
+"""Samplers side by side: what each makes of so many calls of the network."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from zaozi.core.files import write_json
+from zaozi.core.types import Estimate, Level
+from zaozi.data.sheet import contact_sheet
+from zaozi.diffusion.levels import levels
+from zaozi.diffusion.samplers import SAMPLERS
+from zaozi.diffusion.schedules import schedule
+from zaozi.evaluate.drawing import How, Studio
+from zaozi.evaluate.measure import Judge
+from zaozi.evaluate.report import check_samples, figure, plain
+from zaozi.evaluate.sweep import measure_one
+from zaozi.pipeline import to_images
+
+BUDGETS = (5, 10, 20)
+"""Calls for which the best sampler is named."""
+
+
+def calls(sampler: str, steps: int) -> int:
+    """How often a sampler calls its denoiser in so many steps, counted."""
+    count = 0
+
+    def denoise(x: torch.Tensor, level: Level) -> Estimate:
+        nonlocal count
+        count += 1
+        return Estimate(x, x)
+
+    x = torch.zeros(1, 1, 1, 1)
+    SAMPLERS[sampler](denoise, x, levels(schedule("linear_path"), steps), noise=lambda _: x)
+    return count
+
+
+def compare(
+    studio: Studio,
+    judge: Judge,
+    out: Path,
+    samplers: Sequence[str],
+    steps: Sequence[int],
+    samples: int,
+    how: How,
+    prompt: str,
+) -> None:
+    """Measure every sampler at every number of steps and write compare.json, compare.md and compare.png, a grid of pictures.
+
+    `how` gives guidance, seed, batch size and precision. Raises `ZaoziError` for numbers out of range.
+    """
+    check_samples(samples)
+    todo = [dataclasses.replace(how, sampler=sampler, steps=count) for sampler in samplers for count in steps]
+    spent = [calls(one.sampler, one.steps) for one in todo]
+    seconds = studio.seconds_a_glyph(how) * samples * sum(spent) / how.steps
+    if studio.main:
+        print(f"{len(todo)} settings of {samples} glyphs: about {seconds / 60:.0f} min to draw")
+        out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    pictures: list[list[Image.Image]] = []
+    for one, cost in zip(tqdm(todo, desc="compare", unit="setting", disable=not studio.main), spent, strict=True):
+        found, shown = measure_one(studio, judge, one, samples), studio.draw([prompt], one)
+        if found is None or shown is None:
+            continue
+        rows.append({"sampler": one.sampler, "steps": one.steps, "calls": cost, **plain(found)})
+        if one.steps == steps[0]:
+            pictures.append([])
+        pictures[-1] += to_images(shown)
+        write_json(out / "compare.json", rows)
+    if studio.main:
+        words = ", ".join(map(str, steps))
+        captions = [f"{sampler}: {words} steps" for sampler in samplers]
+        contact_sheet(pictures, captions, tile=96, text_size=13).save(out / "compare.png")
+        text = as_markdown(rows)
+        (out / "compare.md").write_text(text, encoding="utf-8")
+        print(text)
+        print(f"{out / 'compare.png'}, {out / 'compare.md'}, {out / 'compare.json'}")
+
+
+def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """Adherence and distance against calls, a line a setting, and the best at 5, 10 and 20 calls."""
+    lines = ["| sampler | steps | calls | radical found anywhere | Frechet distance |", "|---|---|---|---|---|"]
+    for row in sorted(rows, key=lambda r: (r["calls"], r["sampler"])):
+        found, away = figure(row["adherence"]), figure(row["frechet"])
+        cells = [found.text(percent=True) if found else "", away.text() if away else ""]
+        lines.append(f"| {row['sampler']} | {row['steps']} | {row['calls']} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *best(rows)]) + "\n"
+
+
+def best(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """For each budget a sentence: the nearest to real glyphs, and the truest to the prompt, of those that stay within it."""
+    said = []
+    for budget in BUDGETS:
+        within = [r for r in rows if r["calls"] <= budget]
+        if within:
+            near = min(within, key=lambda r: float(r["frechet"]["value"]))
+            true = max(within, key=lambda r: float(r["adherence"]["value"] or 0.0))
+            said.append(
+                f"Within {budget} calls: nearest to real glyphs {near['sampler']} ({near['steps']} steps), truest to the "
+                f"prompt {true['sampler']} ({true['steps']} steps)."
+            )
+    return said
