@@ -18,7 +18,7 @@ from zaozi.core.errors import ZaoziError
 from zaozi.data import font, unihan
 from zaozi.data.folder import build_folder, fitted
 from zaozi.data.glyphs import build_glyphs, default_folder
-from zaozi.data.pairs import find_dataset, load_pairs, training_rows
+from zaozi.data.pairs import balance_weights, find_dataset, load_pairs, training_rows
 from zaozi.data.shards import data_hash, read_manifest, split_of
 
 
@@ -344,3 +344,17 @@ def test_damaged_datasets_are_named(tiny_data: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text((tiny_data / "manifest.json").read_text())
     with pytest.raises(ZaoziError, match="is missing; build the dataset again"):
         read_manifest(tmp_path)
+
+
+def test_balanced_rows_come_as_often_as_their_weight() -> None:
+    values = ["common"] * 90 + ["rare"] * 10
+    weights = balance_weights(values, 0.5)
+    assert weights.mean() == pytest.approx(1.0)
+    assert weights[-1] / weights[0] == pytest.approx(3.0)
+    assert np.allclose(balance_weights(values, 0.0), 1.0)
+    rows = training_rows(100, 0, 100 * 300, 5, weights)
+    assert np.allclose(np.bincount(rows, minlength=100) / 300, weights, atol=0.1)
+    one = np.bincount(training_rows(100, 700, 100, 5, weights), minlength=100)
+    assert ((one == np.floor(weights)) | (one == np.ceil(weights))).all()
+    assert (training_rows(100, 37, 200, 5, weights) == rows[37:237]).all(), "a function of its arguments alone"
+    assert len(set(training_rows(100, 0, 100, 5).tolist())) == 100

@@ -181,6 +181,9 @@ class TrainConfig:
     hint_rate: float = 0.0
     """How often a picture is told one of its hints in place of its caption: other short texts that fit it, a list in the
     dataset's column `hints` (of a glyph, what its radical means)."""
+    balance: str = ""
+    """A column whose rarer classes are seen more often, in proportion to (rows of the class)^-balance_power."""
+    balance_power: float = 0.5
     property_dropout: float = 0.5
     """How often all properties of a picture are hidden together."""
     ema: float = 0.9995

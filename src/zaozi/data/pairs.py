@@ -48,7 +48,7 @@ class Pairs:
         """Each property's column as a tensor `[N]`: class numbers from 1 (0 unknown), or floats (NaN unknown)."""
         made = {}
         for p in properties:
-            values = self._column(p.column)
+            values = self.column(p.column)
             if p.kind == "class":
                 number = {v: i for i, v in enumerate(p.values, start=1)}
                 made[p.column] = torch.tensor([number.get(str(v), 0) for v in values])
@@ -56,14 +56,15 @@ class Pairs:
                 made[p.column] = torch.tensor([torch.nan if v is None else float(v) for v in values])
         return made
 
-    def _column(self, name: str) -> list[Any]:
+    def column(self, name: str) -> list[Any]:
+        """A column by name. Raises `ZaoziError` for one that is not there."""
         if name not in self.columns:
             raise unknown("column", name, self.columns)
         return self.columns[name]
 
     def fill(self, p: Property) -> Property:
         """The property with its classes, or its mean and deviation, read off this split (the training one)."""
-        values = self._column(p.column)
+        values = self.column(p.column)
         if p.kind == "class":
             seen = {v for v in values if v is not None and v != ""}
             try:
@@ -144,15 +145,32 @@ def _pictures(folder: Path, names: Sequence[str], count: int, shape: tuple[int, 
     return np.load(cache / "pictures.npy", mmap_mode="r")
 
 
-def training_rows(count: int, start: int, number: int, seed: int) -> NDArray[np.int64]:
+def balance_weights(values: Sequence[Any], power: float) -> NDArray[np.float64]:
+    """How often each row should come an epoch, 1 on average: in proportion to (rows of its class)^-power. `[N]`.
+
+    0 leaves all rows alike; at 1 every class of the column is seen equally often.
+    """
+    _, index, counts = np.unique(np.array([str(v) for v in values]), return_inverse=True, return_counts=True)
+    weights = counts[index].astype(np.float64) ** -power
+    return weights / weights.mean()
+
+
+def training_rows(
+    count: int, start: int, number: int, seed: int, weights: NDArray[np.float64] | None = None
+) -> NDArray[np.int64]:
     """Rows start .. start + number of the endless shuffled stream: epoch after epoch, each its own permutation.
 
-    A function of its arguments alone, so that a resumed run needs to remember no more than its step.
+    With `weights` `[count]` (1 on average) row i comes floor or ceil of weights[i] times an epoch, weights[i] on average
+    (systematic resampling). A function of its arguments alone, so that a resumed run needs to remember no more than its step.
     """
+    ends = None if weights is None else np.cumsum(weights)
     rows = []
     while number > 0:
         epoch, offset = divmod(start, count)
-        order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)
+        rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+        order = rng.permutation(count)
+        if ends is not None:
+            order = np.minimum(np.searchsorted(ends, np.arange(count) + rng.random(), side="right"), count - 1)[order]
         take = order[offset : offset + number]
         rows.append(take)
         start, number = start + len(take), number - len(take)

@@ -15,7 +15,7 @@ from zaozi.core.config import Property, Recipe
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import training_generator
 from zaozi.core.types import Cond, Level
-from zaozi.data.pairs import Pairs, training_rows
+from zaozi.data.pairs import Pairs, balance_weights, training_rows
 from zaozi.diffusion.losses import training_times
 from zaozi.diffusion.schedules import Schedule
 from zaozi.model.space import Space
@@ -77,6 +77,8 @@ class Batches:
         # one shape of text a run where it is compiled, so that the kernels do not depend on which lengths came first
         self.multiple = recipe.text.max_tokens if recipe.train.compile else 16
         self.columns = pairs.property_columns(recipe.properties)
+        column = recipe.train.balance
+        self.weights = balance_weights(pairs.column(column), recipe.train.balance_power) if column else None
         self.hints = [texts.places(h) for h in hints(pairs)] if recipe.train.hint_rate > 0 else []
 
     def cond(self, rows: NDArray[np.int64], places: NDArray[np.int64] | None = None) -> Cond:
@@ -98,7 +100,8 @@ class Batches:
     def at(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """This process's share of the step's batch, on the CPU."""
         train = self.recipe.train
-        share = training_rows(len(self.pairs), step * train.batch_size, train.batch_size, train.seed)[rank::world]
+        first = step * train.batch_size
+        share = training_rows(len(self.pairs), first, train.batch_size, train.seed, self.weights)[rank::world]
         generator = training_generator(train.seed, step, rank)
         with torch.no_grad():
             x0 = self.space.encode(shifted(self.pairs.batch(share), train.shift, generator))
