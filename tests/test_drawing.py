@@ -17,14 +17,23 @@ from PIL import Image
 from conftest import fill_randomly
 from zaozi import TextToImage, ZaoziError
 from zaozi.cli.asked import composition, syllable
-from zaozi.cli.generate import folder_name
+from zaozi.cli.generate import Drawing, folder_name
 from zaozi.cli.main import main
-from zaozi.core.config import DiffusionConfig, Guidance, NetworkConfig, Property, SpaceConfig, TextConfig
+from zaozi.core.config import (
+    DiffusionConfig,
+    Guidance,
+    NetworkConfig,
+    Property,
+    SpaceConfig,
+    TextConfig,
+    from_dict,
+    to_dict,
+)
 from zaozi.data.sheet import contact_sheet
 from zaozi.diffusion.samplers import SAMPLERS
 from zaozi.model.checkpoint import find_model, load_model, save_model, shipped
 from zaozi.model.denoiser import ModelConfig, make_denoiser
-from zaozi.pipeline import draw, to_pictures
+from zaozi.pipeline import draw, from_picture, to_pictures
 from zaozi.text.encoders import load_encoder
 
 BASE = "base" in shipped()
@@ -423,6 +432,59 @@ def test_what_a_mask_keeps_is_kept(glyph_artist: TextToImage) -> None:
     assert np.abs(made[0, :, 16:] - made[1, :, 16:]).max() > 5
 
 
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
+def test_inpainting_walks_the_known_part_along_its_path(artist: TextToImage, sampler: str) -> None:
+    """In the halved space, at every step, before anything is pasted."""
+    size = artist.model.config.size
+    picture = Image.fromarray(np.random.Generator(np.random.Philox(0)).integers(0, 256, (size, size)).astype(np.uint8))
+    mask = Image.new("L", (size, size), "black")
+    mask.paste("white", (0, 0, size // 2, size))
+    known = artist.model.space.encode(from_picture(picture, size, 1))
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    options = {"init": picture, "mask": mask, "sampler": sampler, "num_steps": 4}
+    artist("gold", **options, on_step=lambda t, x, x0, eps: seen.append((x, x0)))
+    for _, x0 in seen:
+        assert torch.allclose(x0[..., : size // 4], known[..., : size // 4], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "sampler", [name for name in SAMPLERS if name not in ("ddpm", "dpmpp-sde", "dpmpp-2m-sde", "heun")]
+)
+def test_cfg_plus_takes_the_guided_picture_and_the_base_noise(glyph_artist: TextToImage, sampler: str) -> None:
+    seen: list[tuple[torch.Tensor, ...]] = []
+    plus = Guidance(0.7, plus=True)
+    glyph_artist("gold", num_steps=4, sampler=sampler, guidance=plus, on_step=lambda *step: seen.append(step))
+    (t0, _, x0, eps), (t1, x1, *_) = seen[0], seen[1]
+    level = glyph_artist.model.schedule.level(float(t1))
+    assert torch.allclose(x1, level.alpha * x0 + level.sigma * eps, atol=1e-4)
+    start = glyph_artist.model.schedule.level(float(t0))
+    plain = seen[0][1] - start.alpha * x0 - start.sigma * eps
+    assert plain.abs().max() > 1e-4 or start.alpha == 0, "the two views are parted"
+
+
+def test_a_start_is_given_to_every_batch(glyph_artist: TextToImage) -> None:
+    noise = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    together = glyph_artist("gold", count=3, num_steps=3, start=noise)
+    assert close(glyph_artist("gold", count=3, num_steps=3, start=noise, batch_size=2), together)
+    assert close(glyph_artist("gold", count=2, num_steps=3, start=noise[:1])[1:], together[:1])
+    with pytest.raises(ZaoziError, match="the start is"):
+        glyph_artist("gold", start=noise[..., :16])
+
+
+def test_mistakes_in_guidance_are_named(glyph_artist: TextToImage, artist: TextToImage) -> None:
+    for options, says in (
+        ({"guidance": Guidance(5.0, plus=True)}, "CFG"),
+        ({"guidance": Guidance(0.4, curve="rising")}, "use 1 or more"),
+        ({"guidance": Guidance(curve="risng")}, "did you mean 'rising'"),
+        ({"guidance": Guidance(threshold="clmp")}, "did you mean 'clamp'"),
+        ({"weak": glyph_artist.model, "negative": "fish"}, "choose one"),
+        ({"weak": artist.model}, "the weak model has other"),
+        ({"properties": {"strokes": "inf"}}, "is not a number"),
+    ):
+        with pytest.raises(ZaoziError, match=says):
+            glyph_artist("gold", num_steps=2, **options)  # type: ignore[arg-type]
+
+
 def test_little_strength_leaves_much_of_the_picture(glyph_artist: TextToImage) -> None:
     picture = Image.new("L", (32, 32), 64)
     far = [
@@ -462,14 +524,17 @@ def test_generate_with_properties_and_weights(glyph_model: str, here: Path) -> N
     assert main([*base, *asked, "--out", "b"]) == 0
     label = json.loads((here / "b" / "run.json").read_text())["prompts"][0]
     assert label == "structure left-right, strokes 12.0, radical 167, pinyin_final ang, tone 2, pinyin_initial y"
+    assert main([*base, "fire", "--guide.plus", "--guidance", "0.6", "--to-seed", "1", "--video", "way.gif"]) == 0
     assert main([*base, "fire", "--to", "water", "--out", "c"]) == 0
     assert main([*base, "fire", "gold", "--to-seed", "3", "--out", "d"]) == 0
     assert len(list((here / "d").rglob("?.png"))) == 4
     assert main([*base, "fire", "--init", "明", "--strength", "0.5", "--keep", "left", "--out", "e"]) == 0
-    guide = ["--guide.low", "0.1", "--guide.rescale", "0.3", "--weak", glyph_model, "--negative", "fish"]
+    guide = ["--guide.low", "0.1", "--guide.rescale", "0.3", "--negative", "fish"]
     assert main([*base, "fire", *guide, "--out", "f"]) == 0
+    assert main([*base, "fire", "--weak", glyph_model, "--out", "f"]) == 0
     assert syllable("lv4") == syllable("lǜ") == {"pinyin_initial": "l", "pinyin_final": "ü", "tone": "4"}
-    assert composition(("a=b=0.5", "c")) == {"a=b": 0.5, "c": 1.0}
+    assert syllable("yang") == {"pinyin_initial": "y", "pinyin_final": "ang"}
+    assert composition(("a=b=0.5", "c", "c=0.5")) == {"a=b": 0.5, "c": 1.5}
 
 
 def test_a_run_is_redrawn_to_the_same_bytes(glyph_model: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -483,9 +548,21 @@ def test_a_run_is_redrawn_to_the_same_bytes(glyph_model: str, here: Path, capsys
     names = sorted(p.relative_to("a") for p in Path("a").rglob("*.png"))
     assert len(names) == 7
     assert all((Path("a") / n).read_bytes() == (Path("b") / n).read_bytes() for n in names)
+    assert main(["generate", "--redo=a/run.json", "--init", "明", "--compose", "bird", "--out", "d"]) == 0
+    assert json.loads((here / "d" / "run.json").read_text())["prompts"] == ["bird"]
     Image.new("L", (32, 32), 91).save("start.png")
     assert main(["generate", "--redo", "a/run.json", "--out", "c"]) == 2
     assert "start.png is not what it was" in capsys.readouterr().err
+
+
+def test_every_setting_survives_its_record() -> None:
+    changed = Drawing(
+        prompt=("a", "b"), compose=("c=0.5",), negative="d", to="e", count=3, steps=4, sampler="heun", guidance=0.5,
+        guide=Guidance(low=0.1, plus=True), weak="w", seed=5, to_seed=6, model="m", out="o", grid="karras", eta=0.1,
+        property=("x=y",), structure="s", strokes=7, radical="r", pinyin="p", init="i", strength=0.3, keep="k",
+        batch_size=2, video="v.gif", columns=3, device="cpu",
+    )  # fmt: skip
+    assert from_dict(Drawing, json.loads(json.dumps(to_dict(changed)))) == changed
 
 
 def test_stopped_it_keeps_what_is_drawn(

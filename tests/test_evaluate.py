@@ -26,9 +26,9 @@ from zaozi.data.pairs import load_pairs
 from zaozi.data.shards import normalised
 from zaozi.data.unihan import characters, radical, radical_forms, radical_senses
 from zaozi.evaluate import reference
-from zaozi.evaluate.compare import calls
 from zaozi.evaluate.copies import nearest_features, nearest_pixels, thumbnails
 from zaozi.evaluate.distances import diversity, frechet, kid, prdc
+from zaozi.evaluate.drawing import calls
 from zaozi.evaluate.ink import half_grey, specks
 from zaozi.evaluate.intervals import mean_figure, statistic_figure
 from zaozi.evaluate.measure import Judge, spread

@@ -115,6 +115,14 @@ def test_an_interval_and_a_curve_over_levels() -> None:
     for t in (900.0, 500.0, 100.0):
         denoise(noisy(), s.level(t))
     assert model.rows == [3, 6, 3], "outside the interval the unguided call is not made"
+    for t, rows in ((200.0, 6), (800.0, 6), (199.0, 3), (801.0, 3)):
+        model.rows.clear()
+        denoise(noisy(), s.level(t))
+        assert model.rows == [rows], "both ends belong to the interval"
+    plus = composed(model, [(cond, 1.0)], interval(0.5, 0.2, 0.8), plus=True)
+    x = noisy()
+    outside = plus(x, s.level(900.0))
+    assert torch.equal(outside.eps, model(x, s.level(900.0), cond).eps), "no guidance, so nothing is parted"
     curve = rising(4.0)
     assert callable(curve)
     assert [curve(s.level(t)) for t in (1000.0, 500.0, 0.0)] == pytest.approx([1.0, 4.0, 7.0])
@@ -138,7 +146,7 @@ def test_dynamic_thresholding_squeezes_and_keeps_what_fits() -> None:
     assert torch.allclose(outside, x, atol=1e-6), "proportions survive where a clamp would saturate"
 
 
-@pytest.mark.parametrize("which", [name for name in SAMPLERS if name not in ("ddpm",)])
+@pytest.mark.parametrize("which", list(SAMPLERS))
 def test_what_is_known_stays_and_the_rest_follows(which: str) -> None:
     """Given the first coordinate of the mixture, the second is drawn from the conditional law (of the likelier side)."""
     count = 2000
@@ -153,6 +161,7 @@ def test_what_is_known_stays_and_the_rest_follows(which: str) -> None:
     made = SAMPLERS[which](inpainted(TWO.denoise, known, mask), noise(0), grid, noise=noise).flatten(1)
     assert torch.allclose(made[:, 0], known.flatten(1)[:, 0], atol=1e-6)
     assert float(made[:, 1].mean()) == pytest.approx(-0.3, abs=0.05)
+    assert float(made[:, 1].std()) == pytest.approx(0.25, abs=0.04)
 
 
 def test_noise_between_two_seeds_is_normal_and_reaches_both() -> None:

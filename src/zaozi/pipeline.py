@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,13 @@ def guided(
     against: Cond | None = None,
     weak: Conditional | None = None,
 ) -> Denoise:
-    """The model's estimate under a guidance, kept to the pictures' range. Raises `ZaoziError` for numbers out of range."""
+    """The model's estimate under a guidance, kept to the pictures' range. Raises `ZaoziError` for what is out of range."""
+    if how.curve not in ("constant", "rising"):
+        raise unknown("guidance curve", how.curve, ("constant", "rising"))
+    if how.threshold not in ("clamp", "dynamic", "none"):
+        raise unknown("threshold", how.threshold, ("clamp", "dynamic", "none"))
+    if how.plus and how.curve == "rising":
+        raise ZaoziError("CFG++ and a rising scale do not go together; choose one")
     scale: Scale = how.scale if how.curve == "constant" else rising(how.scale)
     if (how.low, how.high) != (0.0, 1.0):
         scale = interval(scale, how.low, how.high)
@@ -104,9 +111,10 @@ def draw(
 
     - `cond` may be several conditions with weights, whose directions are added; `against` is a negative one.
     - `guidance` says more than `guidance_scale` alone, and goes before it; `weak` is a lesser model to guide away from.
-    - `toward_seed` (other, share) starts from noise on the way to that of another seed; `start` is x_T itself.
-    - `init` `[1 or B, C, S, S]` in [-1, 1] is a picture to start from, noised to `strength` of the way to noise, so that
-      only so much of the walk is left. Where `mask` `[1 or B, 1, S, S]` is 1 it is kept as it is.
+    - `toward_seed` (other, share in [0, 1]) starts from noise on the way to that of another seed; `start` `[1 or B, C, s, s]`
+      is the noise itself.
+    - `init` `[1 or B, C, S, S]` in [-1, 1] is a picture to start from: of the steps only the last share `strength`, above 0
+      to 1, is walked, from the picture noised so far. Where `mask` `[1 or B, 1, S, S]` is 1 it is kept as it is.
 
     Raises `ZaoziError` for steps, scale, eta, seed, sampler, grid or strength out of range.
     """
@@ -126,6 +134,9 @@ def draw(
     path = levels(model.schedule, num_steps, grid)
     path = path[num_steps - max(1, round(num_steps * strength)) :]
     wanted = [(cond, 1.0)] if isinstance(cond, Cond) else cond
+    if weak is not None:
+        check_alike(model, weak)
+        weak = weak.to(device)
     how = guidance or Guidance(guidance_scale)
     denoise = guided(
         model,
@@ -134,7 +145,11 @@ def draw(
         against=None if against is None else against.to(device),
         weak=weak,
     )
-    x = noise(0) if start is None else start.to(device)
+    x = noise(0)
+    if start is not None:
+        if start.shape[1:] != x.shape[1:] or len(start) not in (1, len(x)):
+            raise ZaoziError(f"the start is {tuple(start.shape)}; give {tuple(x.shape)}, or one for all")
+        x = start.to(x).expand_as(x)
     x = float(path[0].sigma) * x
     if init is not None:
         known = model.space.encode(init.to(device))
@@ -150,6 +165,21 @@ def draw(
     if init is not None and mask is not None:
         made = torch.lerp(made, init.to(made), mask.to(made))
     return made
+
+
+def check_alike(model: Denoiser, weak: Denoiser) -> None:
+    """Raises `ZaoziError` unless a weak model sees noise, text and properties as the model does."""
+    own, other = model.config, weak.config
+    for name, a, b in (
+        ("pictures", model.shape, weak.shape),
+        ("schedule", own.diffusion.schedule, other.diffusion.schedule),
+        ("text encoder", own.text, other.text),
+        ("properties", own.properties, other.properties),
+    ):
+        if a != b:
+            raise ZaoziError(
+                f"the weak model has other {name} than the model; use an earlier or smaller one of its kind"
+            )
 
 
 def _shrunk(mask: Tensor, side: int) -> Tensor:
@@ -172,10 +202,18 @@ def property_values(known: Sequence[Property], asked: Mapping[str, str | float],
             made[name] = torch.full((count,), p.values.index(str(value)) + 1)
         else:
             try:
-                made[name] = torch.full((count,), float(value))
+                number = float(value)
             except ValueError:
-                raise ZaoziError(f"{name} '{value}' is not a number; give one, for instance {p.mean:.0f}") from None
+                number = np.nan
+            if not np.isfinite(number):
+                raise ZaoziError(f"{name} '{value}' is not a number; give one, for instance {p.mean:.0f}")
+            made[name] = torch.full((count,), number)
     return made
+
+
+def halfway(a: str, b: str, share: float) -> Prompt:
+    """The composed prompt at `share` of the way from a (0) to b (1)."""
+    return a if a == b else {a: 1.0 - share, b: share}
 
 
 class TextToImage:
@@ -259,22 +297,28 @@ class TextToImage:
         how: Guidance | None = options.get("guidance")
         unsaid = bool(properties) or (how.scale if how else options.get("guidance_scale")) == 0
         check_texts(self.encoder, prompts, unsaid)
+        unwanted = None
+        if negative.strip():
+            check_prompts(self.encoder, [negative])
+            unwanted = self.encode([negative])
+        starts: Tensor | None = options.pop("start", None)
         size, channels = self.model.config.size, self.model.config.channels
         if init is not None:
             options["init"] = from_picture(init, size, channels)
         if mask is not None:
             options["mask"] = (from_picture(mask, size, 1) > 0).float()
-        todo = [(p, i) for p in range(len(prompts)) for i in range(count)]
-        for first in range(0, len(todo), batch_size):
-            part = todo[first : first + batch_size]
+        todo = ((p, i) for p in range(len(prompts)) for i in range(count))
+        while part := list(islice(todo, batch_size)):
             distinct = sorted({p for p, _ in part})
             rows = torch.tensor([distinct.index(p) for p, _ in part])
             wanted = [
                 (cond.take(rows), weight[rows] if isinstance(weight, Tensor) else weight)
                 for cond, weight in self.conditions([prompts[p] for p in distinct], properties)
             ]
-            against = self.encode([negative]).take(torch.zeros_like(rows)) if negative.strip() else None
-            x = draw(self.model, wanted, pictures=[i for _, i in part], against=against, **options)
+            numbers = [i for _, i in part]
+            against = unwanted.take(torch.zeros_like(rows)) if unwanted else None
+            start = starts[numbers] if starts is not None and len(starts) > 1 else starts
+            x = draw(self.model, wanted, pictures=numbers, against=against, start=start, **options)
             for (p, i), picture in zip(part, to_pictures(x), strict=True):
                 yield p, i, picture
 
@@ -330,15 +374,15 @@ class TextToImage:
         """Pictures on the way from prompt a to prompt b from one noise: each is drawn by both, weighted 1 - s and s."""
         if frames < 2:
             raise ZaoziError(f"frames {frames} is out of range; use 2 or more")
-        shares = [k / (frames - 1) for k in range(frames)]
-        return [self({a: 1 - s, b: s}, **options)[0] for s in shares]
+        return [self(halfway(a, b, k / (frames - 1)), **options)[0] for k in range(frames)]
 
     @torch.inference_mode()
     def invert(
         self, picture: Image.Image, prompt: str = "", *, num_steps: int = 50, guidance_scale: float = 1.0
     ) -> Tensor:
-        """The noise x_T `[1, C, s, s]` from which `ddim` draws this picture for this prompt in as many steps; pass it as
-        `start`, with the same steps and guidance. Raises `ZaoziError` where it does not settle.
+        """The noise x_T `[1, C, s, s]` from which `ddim` draws this picture for this prompt in as many steps on the
+        uniform grid: pass it as `start`, with guidance=Guidance(guidance_scale, threshold="none"), the scale 0 where there
+        is no prompt. Raises `ZaoziError` where it does not settle.
 
         The picture stands at the last level before the clean end, noiseless, as is usual; the way back is exact up to
         there, and ends with the model's own last step.
@@ -364,19 +408,19 @@ def check_texts(encoder: TextEncoder, prompts: Sequence[Prompt], may_be_empty: b
 
     Raises `ZaoziError`.
     """
-    flat: list[str] = []
+    if not prompts:
+        check_prompts(encoder, [])
     for i, prompt in enumerate(prompts):
-        if not isinstance(prompt, str):
-            if not prompt:
-                raise ZaoziError(f"prompt {i} is empty; compose at least one text, for instance {{'fire': 1.0}}")
-            bad = next((w for w in prompt.values() if not np.isfinite(w)), None)
-            if bad is not None:
-                raise ZaoziError(
-                    f"weight {bad} of prompt {i} is not a number; use for instance 0.7, or -1 to push away"
-                )
         texts = [prompt] if isinstance(prompt, str) else list(prompt)
-        flat += [text for text in texts if text.strip() or not may_be_empty]
-    if flat or not prompts:
+        if not texts:
+            raise ZaoziError(f"prompt {i} is empty; compose at least one text, for instance {{'fire': 1.0}}")
+        bad = None if isinstance(prompt, str) else next((w for w in prompt.values() if not np.isfinite(w)), None)
+        if bad is not None:
+            raise ZaoziError(f"weight {bad} of prompt {i} is not a number; use for instance 0.7, or -1 to push away")
+        if not may_be_empty and any(not text.strip() for text in texts):
+            raise ZaoziError(f"prompt {i} is empty; say what to draw, for instance 'gold'")
+    flat = [t for p in prompts for t in ([p] if isinstance(p, str) else p) if t.strip()]
+    if flat:
         check_prompts(encoder, flat)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from zaozi.core.errors import ZaoziError
 
@@ -35,8 +35,9 @@ def composition(parts: tuple[str, ...]) -> dict[str, float]:
     made: dict[str, float] = {}
     for part in parts:
         text, sign, weight = part.rpartition("=")
+        name = (text if sign else part).strip()
         try:
-            made[(text if sign else part).strip()] = float(weight) if sign else 1.0
+            made[name] = made.get(name, 0.0) + (float(weight) if sign else 1.0)
         except ValueError:
             raise ZaoziError(
                 f"--compose '{part}' has no number after '='; for instance --compose \"fire=0.7\""
@@ -56,6 +57,8 @@ def asked_properties(
         made[name.strip()] = value.strip()
     if structure:
         made["structure"] = structure
+    if strokes < 0:
+        raise ZaoziError(f"strokes {strokes} is out of range; use 1 or more")
     if strokes:
         made["strokes"] = float(strokes)
     if radical:
@@ -81,8 +84,10 @@ def syllable(reading: str) -> dict[str, str]:
         (digits[1] if digits else reading.casefold()).replace("v", "ü").replace("u:", "ü")
     )
     if not final.isalpha():
-        raise ZaoziError(f"'{reading}' is no reading; give one syllable with its tone, such as yang2 or yáng")
-    made = {"pinyin_final": final, "tone": digits[2] if digits else str(tone)}
+        raise ZaoziError(f"'{reading}' is no reading; give one syllable, such as yang, yang2 or yáng")
+    made = {"pinyin_final": final}
+    if digits or tone < 5:
+        made["tone"] = digits[2] if digits else str(tone)
     return made | ({"pinyin_initial": initial} if initial else {})
 
 
@@ -94,9 +99,8 @@ def picture_to_start_from(init: str, size: int) -> Image.Image:
         return glyph(init, default_font(), size)
     try:
         with Image.open(init) as picture:
-            picture.load()
-            return picture
-    except OSError as error:
+            return ImageOps.exif_transpose(picture)
+    except (OSError, Image.DecompressionBombError) as error:
         why = "it is not there" if isinstance(error, FileNotFoundError) else str(error)
         raise ZaoziError(f"cannot open the picture {init} ({why}); give a PNG or JPEG, or one character") from None
 

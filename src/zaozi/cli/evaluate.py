@@ -199,7 +199,7 @@ def _sweep(
 
     studio = Studio(find_model(model))
     names = _samplers(samplers)
-    scales, counts = _numbers(guidance, "guidance"), [int(n) for n in _numbers(steps, "steps")]
+    scales, counts = _numbers(guidance, "guidance"), _counts(steps)
     sweep(studio, _judge(studio, data, reference), out, samples, scales, counts, names)
 
 
@@ -211,6 +211,16 @@ def _numbers(text: str, name: str) -> list[float]:
         return [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise ZaoziError(f"--{name} '{text}' is no list of numbers; write for instance --{name} 1,2,5") from None
+
+
+def _counts(text: str) -> list[int]:
+    """'1,2,5' as whole numbers. Raises `ZaoziError`."""
+    from zaozi.core.errors import ZaoziError
+
+    found = _numbers(text, "steps")
+    if any(n != int(n) for n in found):
+        raise ZaoziError(f"--steps '{text}' holds a fraction; use whole numbers")
+    return [int(n) for n in found]
 
 
 def _samplers(text: str) -> list[str]:
@@ -256,7 +266,7 @@ def _compare(
     from zaozi.evaluate.drawing import How, Studio
     from zaozi.model.checkpoint import find_model
 
-    names, counts = _samplers(samplers), [int(n) for n in _numbers(steps, "steps")]
+    names, counts = _samplers(samplers), _counts(steps)
     studio = Studio(find_model(model))
     how = How(guidance=guidance)
     compare(studio, _judge(studio, data, reference), out, names, counts, samples, how, prompt)

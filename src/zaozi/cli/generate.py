@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import tyro
 from PIL import Image
 
 from zaozi import __version__
-from zaozi.cli.asked import asked_properties, composition, mask_of, picture_to_start_from, read_prompts
+from zaozi.cli.asked import KEPT, asked_properties, composition, mask_of, picture_to_start_from, read_prompts
 from zaozi.cli.main import parse
 from zaozi.core.config import Guidance, from_dict, to_dict
 from zaozi.core.errors import ZaoziError
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
 
     from zaozi.pipeline import Prompt, TextToImage
 
-SHOWN = 64
-"""Pictures of a prompt, and prompts, that the contact sheet and the film show at most: memory stays bounded at any count."""
+SHOWN, FILMED, FRAMES = 64, 16, 150
+"""Pictures of a prompt, and prompts, that the contact sheet shows at most; pictures of a film, and frames. A run of any count
+keeps no more than these in memory."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Drawing:
     """A lesser model, an early checkpoint say, to guide away from (autoguidance)."""
     seed: int = 0
     """Picture i depends on (seed, i, prompt) alone."""
-    to_seed: int = -1
+    to_seed: int | None = None
     """Draw the way from --seed to this seed, in --count pictures."""
     model: str = "base"
     """A shipped name, or the folder of a model or training run."""
@@ -82,7 +85,7 @@ class Drawing:
     init: Annotated[str, tyro.conf.arg(metavar="PICTURE")] = ""
     """A picture to start from: a file, or one character."""
     strength: float = 1.0
-    """How much of the picture is drawn anew, above 0 to 1; variations come at 0.5 to 0.8."""
+    """How much of the picture is drawn anew: the share of the steps that is walked, above 0 to 1; 0.5 to 0.8 varies it."""
     keep: Annotated[str, tyro.conf.arg(metavar="SIDE")] = ""
     """What to keep of it: left, right, top or bottom, or a picture whose white parts are kept."""
     batch_size: int = 16
@@ -96,27 +99,40 @@ class Drawing:
 
 
 def generate(args: list[str]) -> None:
-    default: Drawing | None = None
-    record: dict[str, Any] = {}
+    default, recorded = Drawing(), dict[str, str]()
+    args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--redo=") else [arg])]
     if "--redo" in args:
         place = args.index("--redo")
         if place + 1 >= len(args):
             raise ZaoziError("--redo needs a file; give the run.json of an earlier run")
-        record = read_run(Path(args[place + 1]))
-        default = from_dict(Drawing, record["settings"])
+        default, recorded = read_run(Path(args[place + 1]))
         args = args[:place] + args[place + 2 :]
-    settings = parse(Drawing, args, "generate", **({"default": default} if default else {}))
-    run(settings, record.get("sha256", {}))
+        given = {arg.split("=")[0] for arg in args}
+        if given & {"--compose", "--prompts"}:
+            default = replace(default, prompt=(), compose=())
+        if "--property" in given:
+            default = replace(default, property=())
+    run(parse(Drawing, args, "generate", default=default), recorded)
 
 
-def read_run(path: Path) -> dict[str, Any]:
-    """An earlier run's record. Raises `ZaoziError` where it is not one."""
+def read_run(path: Path) -> tuple[Drawing, dict[str, str]]:
+    """An earlier run's settings, and the SHA-256 of the files it used. Raises `ZaoziError` where the file is no such record."""
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        from_dict(Drawing, record["settings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        settings, digests = from_dict(Drawing, record["settings"]), dict(record["sha256"])
+        theirs, ours = record["versions"], versions()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ZaoziError(f"{path} is no record of a run ({error}); give the run.json of zaozi generate") from None
-    return record
+    if theirs != ours:
+        warnings.warn(f"drawn with {theirs}, now with {ours}: bytes may differ by rounding", stacklevel=2)
+    return settings, digests
+
+
+def versions() -> dict[str, str]:
+    """What a picture's last bits depend on beside its settings."""
+    import torch
+
+    return {"zaozi": __version__, "torch": torch.__version__, "threads": str(torch.get_num_threads())}
 
 
 def folder_name(number: int, prompt: str) -> str:
@@ -143,20 +159,24 @@ def _clear(out: Path) -> None:
 def wanted_prompts(s: Drawing) -> list[str]:
     """The plain prompts that the settings name. Raises `ZaoziError` where they say nothing or contradict each other."""
     wanted = [*s.prompt, *(read_prompts(Path(s.prompts)) if s.prompts else [])]
-    ways = [name for name, given in (("--compose", s.compose), ("--to", s.to), ("--to-seed", s.to_seed >= 0)) if given]
+    ways = [
+        name
+        for name, given in (("--compose", s.compose), ("--to", s.to), ("--to-seed", s.to_seed is not None))
+        if given
+    ]
     if len(ways) > 1:
         raise ZaoziError(f"{ways[0]} and {ways[1]} do not go together; choose one")
     if s.compose and wanted:
         raise ZaoziError("prompts and --compose do not go together; add the prompt with one more --compose")
     if s.to and len(wanted) != 1:
         raise ZaoziError('--to needs one prompt to start from: zaozi generate "fire" --to "water"')
-    if (s.to or s.to_seed >= 0) and s.count < 2:
+    if (s.to or s.to_seed is not None) and s.count < 2:
         raise ZaoziError(f"count {s.count} is too few for a way; use 2 or more")
     return wanted
 
 
-def run(s: Drawing, sha256s: dict[str, str]) -> None:
-    """Draw by the settings. Raises `ZaoziError` for a mistake in them, or for files other than those of `sha256s`."""
+def run(s: Drawing, recorded: dict[str, str]) -> None:
+    """Draw by the settings. Raises `ZaoziError` for a mistake in them, or for files that are not what was `recorded`."""
     start = time.monotonic()
     wanted, given = (
         wanted_prompts(s),
@@ -173,18 +193,21 @@ def run(s: Drawing, sha256s: dict[str, str]) -> None:
 
         check_suffix(Path(s.video))
 
+    if s.guide.scale != Guidance().scale:
+        raise ZaoziError("--guide.scale has another name here; use --guidance")
+
     from zaozi.core.files import sha256, write_json
     from zaozi.data.sheet import contact_sheet
-    from zaozi.model.checkpoint import WEIGHTS, find_model, load_model
+    from zaozi.model.checkpoint import WEIGHTS, find_model, load_model, shipped
     from zaozi.pipeline import TextToImage
 
-    files_used = {s.model: find_model(s.model) / WEIGHTS} | ({s.weak: find_model(s.weak) / WEIGHTS} if s.weak else {})
-    files_used |= {name: Path(name) for name in (s.init, s.keep) if name and Path(name).is_file()}
+    def settled(name: str) -> str:
+        """A model's or a picture's name as it will still be known tomorrow and elsewhere."""
+        if not name or name in shipped() or len(name) == 1 or name in KEPT:
+            return name
+        return str((Path(name) if Path(name).is_file() else find_model(name)).absolute())
+
     artist = TextToImage.from_pretrained(s.model, device=s.device or None)
-    digests = {name: sha256(path) for name, path in files_used.items()}
-    for name, digest in sha256s.items():
-        if digests.get(name) != digest:
-            raise ZaoziError(f"{name} is not what it was when this run was drawn; put the old one back to redo it")
     size = artist.model.config.size
     options: dict[str, Any] = {
         "properties": given,
@@ -199,12 +222,26 @@ def run(s: Drawing, sha256s: dict[str, str]) -> None:
         "batch_size": s.batch_size,
         "init": picture_to_start_from(s.init, size) if s.init else None,
         "mask": mask_of(s.keep, size) if s.keep else None,
-        "weak": load_model(find_model(s.weak)).to(artist.device) if s.weak else None,
+        "weak": load_model(find_model(s.weak)) if s.weak else None,
     }
+    names: dict[str, Any] = {name: settled(getattr(s, name)) for name in ("model", "weak", "init", "keep")}
+    settings = replace(s, prompt=tuple(wanted), prompts="", **names)
+    used = {name: find_model(name) / WEIGHTS for name in (names["model"], names["weak"]) if name}
+    used |= {name: Path(name) for name in (names["init"], names["keep"]) if name and Path(name).is_file()}
+    digests = {name: sha256(path) for name, path in used.items()}
+    for name, digest in recorded.items():
+        if digests.get(name, digest) != digest:
+            raise ZaoziError(f"{name} is not what it was when this run was drawn; put the old one back to redo it")
+
     labels = labels_of(s, wanted, given)
-    out, film = Path(s.out), _Frames(s)
+    out, film = Path(s.out), Frames(s)
     shown: list[list[Image.Image]] = [[] for _ in labels[:SHOWN]]
     files: list[str] = []
+
+    def record(complete: bool) -> None:
+        kept = {"settings": to_dict(settings), "sha256": digests, "versions": versions()}
+        write_json(out / "run.json", {"complete": complete, **kept, "prompts": labels, "files": files})
+
     stopped = False
     drawings = len(labels) * s.count
     try:
@@ -212,9 +249,11 @@ def run(s: Drawing, sha256s: dict[str, str]) -> None:
             if not files:
                 out.mkdir(parents=True, exist_ok=True)
                 _clear(out)
+                record(complete=False)
             name = f"{folder_name(p, labels[p])}/{i}.png"
             (out / name).parent.mkdir(exist_ok=True)
-            picture.save(out / name)
+            picture.save(out / (name + ".partial"), "PNG")
+            os.replace(out / (name + ".partial"), out / name)
             files.append(name)
             if p < SHOWN and i < SHOWN:
                 shown[p].append(picture)
@@ -224,22 +263,16 @@ def run(s: Drawing, sha256s: dict[str, str]) -> None:
         stopped = True
     drawn = len(files)
     rows = [row for row in shown if row]
-    contact_sheet(rows, labels[: len(rows)], columns=min(s.columns, s.count)).save(out / "sheet.png")
+    contact_sheet(rows, labels[: len(rows)], columns=min(s.columns, s.count), tile=min(size, 128)).save(
+        out / "sheet.png"
+    )
     files.append("sheet.png")
-    if s.video and not stopped:
-        film.write(shown[0])
-    record: dict[str, Any] = {
-        "version": __version__,
-        "complete": not stopped,
-        "settings": to_dict(replace(s, prompt=tuple(wanted), prompts="")),
-        "sha256": digests,
-        "prompts": labels,
-        "files": files,
-    }
-    write_json(out / "run.json", record)
+    record(complete=not stopped)
     if stopped:
         print(f"stopped after {drawn} of {drawings} pictures, which are kept: {out / 'sheet.png'}")
         raise KeyboardInterrupt
+    if s.video:
+        film.write(shown[0])
     seconds = time.monotonic() - start
     print(f"{drawn} pictures in {seconds:.1f} s: {out / 'sheet.png'}" + (f", {s.video}" if s.video else ""))
 
@@ -259,16 +292,19 @@ def stream(
     s: Drawing,
     wanted: list[str],
     options: dict[str, Any],
-    film: _Frames,
+    film: Frames,
     drawings: int,
 ) -> Iterator[tuple[int, int, Image.Image]]:
     """(row, column, picture) of everything the settings ask for, with a progress bar."""
     from tqdm import tqdm
 
+    from zaozi.pipeline import halfway
+
     prompts: list[Prompt] = [composition(s.compose)] if s.compose else list(wanted or [""])
     shares = [k / max(s.count - 1, 1) for k in range(s.count)]
-    batches = drawings if s.to_seed >= 0 else -(-drawings // max(s.batch_size, 1))
-    with tqdm(total=batches * s.steps, desc="drawing", unit="step", delay=2, leave=False) as bar:
+    batches = drawings if s.to_seed is not None else -(-drawings // max(s.batch_size, 1))
+    walked = max(1, round(s.steps * s.strength))
+    with tqdm(total=batches * walked, desc="drawing", unit="step", delay=2, leave=False) as bar:
 
         def watch(t: float, x: Tensor, x0: Tensor, eps: Tensor) -> None:
             bar.update()
@@ -276,11 +312,11 @@ def stream(
 
         options = {**options, "on_step": watch}
         if s.to:
-            way: list[Prompt] = [{wanted[0]: 1 - share, s.to: share} for share in shares]
+            way = [halfway(wanted[0], s.to, share) for share in shares]
             made: Iterator[tuple[int, int, Image.Image]] = (
                 (0, k, picture) for k, _, picture in artist.pictures(way, **options)
             )
-        elif s.to_seed >= 0:
+        elif s.to_seed is not None:
             made = (
                 (p, k, picture)
                 for p, prompt in enumerate(prompts)
@@ -294,31 +330,35 @@ def stream(
             film.drawn(row)
 
 
-class _Frames:
-    """What the film of the first prompt needs: x_t of its first pictures, batch by batch, step by step."""
+class Frames:
+    """What the film of the first prompt needs: x_t of its first pictures, batch by batch, at up to 150 of the steps."""
 
     def __init__(self, s: Drawing) -> None:
         self.path = Path(s.video) if s.video else None
-        self.wanted = min(s.count, SHOWN)
+        self.wanted = min(s.count, FILMED)
+        self.every = -(-s.steps // FRAMES)
         self.have = 0
+        self.seen = 0
         self.batches: list[list[Tensor]] = []
-        self.new_batch = True
 
     def see(self, x: Tensor) -> None:
+        """x_t of a batch at the next step."""
         if self.path is None or self.have >= self.wanted:
             return
-        if self.new_batch:
+        if self.seen == 0:
             self.batches.append([])
-            self.new_batch = False
-        self.batches[-1].append(x[: self.wanted - self.have].cpu())
+        if self.seen % self.every == 0:
+            self.batches[-1].append(x[: self.wanted - self.have].to("cpu", copy=True))
+        self.seen += 1
 
     def drawn(self, row: int) -> None:
-        """One picture of a row is finished."""
-        if self.path is not None and row == 0 and self.batches and not self.new_batch:
+        """One picture of a row is finished, and with it its batch."""
+        if self.seen and row == 0:
             self.have += len(self.batches[-1][0])
-            self.new_batch = True
+            self.seen = 0
 
     def write(self, finished: list[Image.Image]) -> None:
+        """The film, its last frame the finished pictures."""
         import torch
 
         from zaozi.guide.video import Film

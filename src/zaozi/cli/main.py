@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run(sys.argv[1:] if argv is None else argv)
     except ZaoziError as error:
-        print(f"zaozi: {error}", file=sys.stderr)
+        print(f"zaozi: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except SystemExit as stop:
         return int(stop.code or 0)

@@ -107,7 +107,7 @@ class Guidance:
     rescale: float = 0.0
     """How far x0_hat's contrast is brought back to what it is without guidance, 0 to 1."""
     plus: bool = False
-    """CFG++: the noise is estimated without guidance; then the scale belongs in [0, 1]."""
+    """CFG++: the noise is estimated without guidance; then the scale lies in [0, 1]."""
     threshold: Literal["clamp", "dynamic", "none"] = "clamp"
     """What happens to x0_hat beyond the pictures' range."""
 

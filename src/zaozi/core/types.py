@@ -34,6 +34,11 @@ class Level:
 
         return column(self.alpha), column(self.sigma)
 
+    @property
+    def share(self) -> float:
+        """`sigma / (alpha + sigma)` of a level of floats: how much of x_t is noise, in [0, 1]."""
+        return float(self.sigma) / (float(self.alpha) + float(self.sigma))
+
     def noise_share(self, batch: int, device: torch.device | str = "cpu") -> Tensor:
         """`u = sigma / (alpha + sigma)` in [0, 1] as float32 `[batch]`: the coordinate by which networks know the level.
 

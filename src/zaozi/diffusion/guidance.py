@@ -17,36 +17,42 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Cond, Conditional, Denoise, Estimate, Level
 from zaozi.diffusion.prediction import from_x0
 
-Scale = float | Callable[[Level], float]
-"""How strongly: a number, or a curve over levels."""
+Scale = float | Callable[[Level], float | None]
+"""How strongly: a number, or a curve over levels (None where there is no guidance at all)."""
 Weight = float | Tensor
 """How much of one direction: a number, or one a picture `[B]`."""
 
 
-def at(scale: Scale, level: Level) -> float:
-    """The scale at a level, finite and 0 or more. Raises `ZaoziError` otherwise."""
-    value = float(scale(level) if callable(scale) else scale)
-    if not (math.isfinite(value) and value >= 0):
-        raise ZaoziError(f"guidance scale {value} is out of range; use 0 or more (1 is none, 5 is usual)")
-    return value
+def checked(scale: float, least: float = 0.0) -> float:
+    """The scale, if it is finite and `least` or more. Raises `ZaoziError` otherwise."""
+    if not (math.isfinite(scale) and scale >= least):
+        raise ZaoziError(f"guidance scale {scale} is out of range; use {least:g} or more (1 is none, 5 is usual)")
+    return scale
 
 
 def interval(scale: Scale, low: float, high: float) -> Scale:
-    """The scale at noise shares u = sigma / (alpha + sigma) within [low, high], and 1 (no guidance, half the cost) outside.
+    """The scale at noise shares u = sigma / (alpha + sigma) within [low, high], and no guidance (at half the cost) outside.
 
-    Kynkaanniemi et al. 2024 (arXiv:2404.07724, eq. 5). Raises `ZaoziError` unless 0 <= low < high <= 1.
+    Kynkaanniemi et al. 2024 (arXiv:2404.07724, eq. 6). Raises `ZaoziError` unless 0 <= low < high <= 1.
     """
     if not 0 <= low < high <= 1:
         raise ZaoziError(
             f"guidance interval {low} to {high} is out of range; use two noise shares, 0 <= low < high <= 1"
         )
-    return lambda level: at(scale, level) if low <= float(level.noise_share(1)) <= high else 1.0
+
+    def within(level: Level) -> float | None:
+        if not low <= level.share <= high:
+            return None
+        return scale(level) if callable(scale) else scale
+
+    return within
 
 
 def rising(scale: float) -> Scale:
     """A curve from 1 at pure noise to 2 * scale - 1 at the clean end, linear in the noise share: mild while the picture is
-    laid out, strong while it is finished (cf. arXiv:2404.13040)."""
-    return lambda level: 1.0 + 2.0 * (at(scale, level) - 1.0) * (1.0 - float(level.noise_share(1)))
+    laid out, strong while it is finished (cf. arXiv:2404.13040). Raises `ZaoziError` for a scale below 1."""
+    checked(scale, 1.0)
+    return lambda level: 1.0 + 2.0 * (scale - 1.0) * (1.0 - level.share)
 
 
 def composed(
@@ -59,29 +65,36 @@ def composed(
     rescale: float = 0.0,
     plus: bool = False,
 ) -> Denoise:
-    """base + scale * sum_i weight_i * (wanted_i - base): composable diffusion (Liu et al. 2022, arXiv:2206.01714, eq. 11).
+    """base + scale * sum_i weight_i * (wanted_i - base): composable diffusion (Liu et al. 2022, arXiv:2206.01714, conjunction).
 
     The base is the unconditional twin, or `against` (a negative prompt), or what a `weak` model says to the first condition
     (autoguidance, Karras et al. 2024, arXiv:2406.02507, eq. 3). Negative weights push away. Scale 0 is the base alone; one
     condition of weight 1 at scale 1 is itself alone, and each costs one row a picture; otherwise all go in one batched call.
 
     - `rescale` in [0, 1] brings the contrast of x0_hat (its deviation about its mean) back towards that at scale 1
-      (Lin et al. 2023, arXiv:2305.08891, eqs. 15 and 16).
+      (after Lin et al. 2023, arXiv:2305.08891, eqs. 15 and 16, who scale the network's output, its mean too).
     - `plus` leaves eps_hat at the base's while x0_hat is guided (CFG++, Chung et al. 2024, arXiv:2406.08070, algorithm 2);
-      its scale belongs in [0, 1].
+      its scale lies in [0, 1].
+
+    Raises `ZaoziError` for a scale or rescale out of range, or for both a negative prompt and a weak model.
     """
     if not 0 <= rescale <= 1:
         raise ZaoziError(f"guidance rescale {rescale} is out of range; use 0 (none) to 1")
     if not callable(scale):
-        at(scale, Level(0.0, 1.0, 0.0))
+        checked(scale)
+        if plus and scale > 1:
+            raise ZaoziError(f"guidance scale {scale} is out of range for CFG++; use 0 to 1, 0.6 say")
+    if weak is not None and against is not None:
+        raise ZaoziError("a negative prompt and a weak model do not go together; choose one")
     conds, weights = [c for c, _ in wanted], [w for _, w in wanted]
     alone = len(wanted) == 1 and bool(torch.as_tensor(weights[0] == 1.0).all())
     base_cond = conds[0] if weak is not None else (against if against is not None else conds[0].null())
 
     def denoise(x: Tensor, level: Level) -> Estimate:
-        strength = at(scale, level)
-        if strength == 1.0 and alone and not plus:
+        strength = scale(level) if callable(scale) else scale
+        if alone and (strength is None or (strength == 1.0 and not plus)):
             return model(x, level, conds[0])
+        strength = 1.0 if strength is None else checked(strength)
         if strength == 0.0:
             return (weak or model)(x, level, base_cond)
         if weak is not None:
@@ -161,11 +174,13 @@ def _limited(denoise: Denoise, limit: Callable[[Tensor], Tensor], plus: bool) ->
 def inpainted(denoise: Denoise, known: Tensor, mask: Tensor) -> Denoise:
     """x0_hat with what is known put in: `known` `[B, C, H, W]` where `mask` `[B or 1, 1, H, W]` is 1, and eps_hat to agree.
 
-    A deterministic sampler then walks the known part along its own noised path, alpha * known + sigma * noise, so the
-    network sees it at every level as it was trained to, and it comes out as it was given.
+    Every sampler then walks the known part along its own noised path, alpha * known + sigma * noise, so the network sees it
+    at every level as it was trained to, and it comes out as it was given.
     """
 
     def inside(x: Tensor, level: Level) -> Estimate:
-        return from_x0(torch.lerp(denoise(x, level).x0, known.to(x), mask.to(x)), x, level)
+        guess, kept = denoise(x, level), from_x0(known.to(x).expand_as(x), x, level)
+        where = mask.to(x)
+        return Estimate(torch.lerp(guess.x0, kept.x0, where), torch.lerp(guess.eps, kept.eps, where))
 
     return inside

@@ -24,9 +24,9 @@ def invert(
     (the last sigma above 0) as in drawing, and are walked backwards.
 
     The usual inversion (arXiv:2010.02502, sec. 4.3) takes the estimate at the wrong end of each step and drifts. Here each
-    step is solved: x_t is moved by what `ddim` from it misses x_s by, until no pixel misses by more than `tolerance` (a
-    picture's range is 2). Raises `ZaoziError` where that does not settle within `rounds` calls (steps too long, or too
-    strong a guidance).
+    step is solved (cf. arXiv:2309.04907): x_t is moved by what `ddim` from it misses x_s by, until no pixel misses by more
+    than `tolerance` (a picture's range is 2). Raises `ZaoziError` where that does not settle within `rounds` calls (steps too
+    long, or too strong a guidance).
     """
     for s, t in pairwise(list(levels)[::-1]):
         ratio = float(s.sigma) / float(t.sigma)

@@ -3,6 +3,7 @@
 `denoise(x, level)` returns the pair (x0_hat, eps_hat); `levels` run from the noisiest to the last, usually clean;
 `noise(draw)` gives the fresh noise of its draw-th draw (draw 0 made the x that comes in); `on_step` watches.
 All return the picture at the last level, `[B, C, H, W]`. In the comments s is the next level, less noisy than t.
+Each goes on from `rejoined(guess, t)`, which is x itself unless a guidance has parted x0_hat from eps_hat (CFG++).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def ddpm(
         guess = denoise(x, t)
         if on_step:
             on_step(t, x, guess)
-        mean, std = posterior(guess.x0, x, t, s)
+        mean, std = posterior(guess.x0, rejoined(guess, t), t, s)
         x = mean + std * noise(n) if std > 0 else mean
     return x
 
@@ -75,7 +76,7 @@ def dpmpp_2m(
         if last is not None and math.isfinite(h) and math.isfinite(last[1]):
             r = last[1] / h
             d = d + (d - last[0]) / (2 * r)
-        x = float(s.sigma) / float(t.sigma) * x - float(s.alpha) * math.expm1(-h) * d
+        x = float(s.sigma) / float(t.sigma) * rejoined(guess, t) - float(s.alpha) * math.expm1(-h) * d
         last = (guess.x0, h)
     return x
 
@@ -91,7 +92,7 @@ def euler(
         guess = denoise(x, t)
         if on_step:
             on_step(t, x, guess)
-        x = x + _change(t, s, guess)
+        x = rejoined(guess, t) + _change(t, s, guess)
     return x
 
 
@@ -106,7 +107,7 @@ def heun(
         guess = denoise(x, t)
         if on_step:
             on_step(t, x, guess)
-        change = _change(t, s, guess)
+        x, change = rejoined(guess, t), _change(t, s, guess)
         if float(s.sigma) > 0:
             change = (change + _change(t, s, denoise(x + change, s))) / 2
         x = x + change
@@ -118,7 +119,7 @@ def dpmpp_2m_sde(
 ) -> Tensor:
     """DPM-Solver++(2M) for the reverse SDE: `ddpm` with x0_hat extrapolated from two steps, on one Brownian path.
 
-    arXiv:2211.01095, app. B.4 (SDE-DPM-Solver++(2M), eq. 19 in the midpoint form). One call a step.
+    SDE-DPM-Solver++(2M) of arXiv:2211.01095, in its midpoint form. One call a step.
     """
     path = Brownian(noise)
     last: tuple[Tensor, float] | None = None
@@ -130,7 +131,7 @@ def dpmpp_2m_sde(
         d = guess.x0
         if last is not None and math.isfinite(h) and math.isfinite(last[1]):
             d = d + (d - last[0]) * h / (2 * last[1])
-        x = _ancestral(d, x, t, s, path)
+        x = _ancestral(d, rejoined(guess, t), t, s, path)
         last = (guess.x0, h)
     return x
 
@@ -150,6 +151,7 @@ def dpmpp_sde(
         guess = denoise(x, t)
         if on_step:
             on_step(t, x, guess)
+        x = rejoined(guess, t)
         x_m = _ancestral(guess.x0, x, t, m, path)
         if i + 2 == len(levels):
             return x_m
@@ -161,14 +163,14 @@ def dpmpp_sde(
         if 0 < r < 1:  # not where either end is infinite
             x = _ancestral(guess.x0 + (later.x0 - guess.x0) / (2 * r), x, t, s, path)
         else:
-            x = _ancestral(later.x0, x_m, m, s, path)
+            x = _ancestral(later.x0, rejoined(later, m), m, s, path)
     return x
 
 
 def unipc(
     denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
 ) -> Tensor:
-    """UniPC of order 2 with B(h) = e^h - 1 (arXiv:2302.04867, algorithms 5 and 6): predict, then correct with the next call.
+    """UniPC-2 with B(h) = e^h - 1 (arXiv:2302.04867): predict at order 2, correct to order 3 with the next call.
 
     One call a step: the call that corrects x_t also predicts x_s. First order on the first step, and where a step's end is
     infinite in log-SNR; such steps go uncorrected.
@@ -178,6 +180,7 @@ def unipc(
         guess = denoise(x, t)
         if on_step:
             on_step(t, x, guess)
+        x = rejoined(guess, t)
         if steps and math.isfinite(h := _half(steps[-1][0], t)):
             x = _unipc_corrected(steps, guess.x0, t, h)
         h, d = _half(t, s), guess.x0
@@ -189,7 +192,7 @@ def unipc(
 
 
 def _unipc_corrected(steps: list[tuple[Level, Tensor, Tensor]], now: Tensor, s: Level, h: float) -> Tensor:
-    """x at s again, from the step before and x0_hat at s (`now`), by eq. 9 of UniPC with one earlier step where there is one."""
+    """x at s again, from the step before and x0_hat at s (`now`), by UniC with one earlier step where there is one."""
     t, x, x0 = steps[-1]
     phi1 = math.expm1(-h)  # of the paper's varphi functions, in -h
     b1 = (phi1 / -h - 1) / phi1
@@ -200,6 +203,11 @@ def _unipc_corrected(steps: list[tuple[Level, Tensor, Tensor]], now: Tensor, s: 
         rho = (b1 - b2) / (1 - r)
         correction = rho * (steps[-2][2] - x0) / r + (b1 - rho) * (now - x0)
     return float(s.sigma) / float(t.sigma) * x - float(s.alpha) * phi1 * (x0 + correction)
+
+
+def rejoined(guess: Estimate, t: Level) -> Tensor:
+    """alpha * x0_hat + sigma * eps_hat, `[B, C, H, W]`: the x_t that the estimate belongs to."""
+    return float(t.alpha) * guess.x0 + float(t.sigma) * guess.eps
 
 
 def _half(t: Level, s: Level) -> float:

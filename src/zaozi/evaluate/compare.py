@@ -7,17 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from tqdm import tqdm
 
+from zaozi.core.errors import ZaoziError
 from zaozi.core.files import write_json
-from zaozi.core.types import Estimate, Level
 from zaozi.data.sheet import contact_sheet
-from zaozi.diffusion.levels import levels
-from zaozi.diffusion.samplers import SAMPLERS
-from zaozi.diffusion.schedules import schedule
-from zaozi.evaluate.drawing import How, Studio
+from zaozi.evaluate.drawing import How, Studio, calls
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.report import check_samples, figure, plain
 from zaozi.evaluate.sweep import measure_one
@@ -25,20 +21,6 @@ from zaozi.pipeline import to_images
 
 BUDGETS = (5, 10, 20)
 """Calls for which the best sampler is named."""
-
-
-def calls(sampler: str, steps: int) -> int:
-    """How often a sampler calls its denoiser in so many steps, counted."""
-    count = 0
-
-    def denoise(x: torch.Tensor, level: Level) -> Estimate:
-        nonlocal count
-        count += 1
-        return Estimate(x, x)
-
-    x = torch.zeros(1, 1, 1, 1)
-    SAMPLERS[sampler](denoise, x, levels(schedule("linear_path"), steps), noise=lambda _: x)
-    return count
 
 
 def compare(
@@ -56,6 +38,9 @@ def compare(
     `how` gives guidance, seed, batch size and precision. Raises `ZaoziError` for numbers out of range.
     """
     check_samples(samples)
+    samplers, steps = list(dict.fromkeys(samplers)), list(dict.fromkeys(steps))
+    if not (samplers and steps):
+        raise ZaoziError("nothing to compare; give --samplers and --steps")
     todo = [dataclasses.replace(how, sampler=sampler, steps=count) for sampler in samplers for count in steps]
     spent = [calls(one.sampler, one.steps) for one in todo]
     seconds = studio.seconds_a_glyph(how) * samples * sum(spent) / how.steps
@@ -97,7 +82,7 @@ def best(rows: Sequence[dict[str, Any]]) -> list[str]:
     """For each budget a sentence: the nearest to real glyphs, and the truest to the prompt, of those that stay within it."""
     said = []
     for budget in BUDGETS:
-        within = [r for r in rows if r["calls"] <= budget]
+        within = [r for r in rows if r["calls"] <= budget and r["frechet"]["value"] is not None]
         if within:
             near = min(within, key=lambda r: float(r["frechet"]["value"]))
             true = max(within, key=lambda r: float(r["adherence"]["value"] or 0.0))

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from zaozi.core.errors import ZaoziError
-from zaozi.diffusion.levels import MAX_STEPS
+from zaozi.core.types import Estimate, Level
+from zaozi.diffusion.levels import MAX_STEPS, levels
 from zaozi.diffusion.samplers import sampler as find_sampler
+from zaozi.diffusion.schedules import schedule
 from zaozi.pipeline import TextToImage, draw, to_bytes
 from zaozi.train.step import precision
 
@@ -45,7 +47,21 @@ class How:
     @property
     def rows_a_picture(self) -> int:
         """Rows that the network sees for one picture: one or, guided, two a call."""
-        return self.steps * (1 if self.guidance in (0, 1) else 2)
+        return calls(self.sampler, self.steps) * (1 if self.guidance in (0, 1) else 2)
+
+
+def calls(sampler: str, steps: int) -> int:
+    """How often a sampler calls its denoiser in so many steps, counted."""
+    count = 0
+
+    def denoise(x: torch.Tensor, level: Level) -> Estimate:
+        nonlocal count
+        count += 1
+        return Estimate(x, x)
+
+    x = torch.zeros(1, 1, 1, 1)
+    find_sampler(sampler)(denoise, x, levels(schedule("linear_path"), steps), noise=lambda _: x)
+    return count
 
 
 class Studio:
