@@ -85,7 +85,7 @@ class Drawing:
     init: Annotated[str, tyro.conf.arg(metavar="PICTURE")] = ""
     """A picture to start from: a file, or one character."""
     strength: float = 1.0
-    """How much of the picture is drawn anew: the share of the steps that is walked, above 0 to 1; 0.5 to 0.8 varies it."""
+    """How much of the picture is drawn anew: the share of the steps that is walked, above 0 to 1; 0.8 to 0.95 varies it."""
     keep: Annotated[str, tyro.conf.arg(metavar="SIDE")] = ""
     """What to keep of it: left, right, top or bottom, or a picture whose white parts are kept."""
     batch_size: int = 16
