@@ -72,10 +72,7 @@ def dpmpp_2m(
         if on_step:
             on_step(t, x, guess)
         h = _half(t, s)
-        d = guess.x0
-        if last is not None and math.isfinite(h) and math.isfinite(last[1]):
-            r = last[1] / h
-            d = d + (d - last[0]) / (2 * r)
+        d = _halfway_ahead(guess.x0, h, last)
         x = float(s.sigma) / float(t.sigma) * rejoined(guess, t) - float(s.alpha) * math.expm1(-h) * d
         last = (guess.x0, h)
     return x
@@ -128,9 +125,7 @@ def dpmpp_2m_sde(
         if on_step:
             on_step(t, x, guess)
         h = _half(t, s)
-        d = guess.x0
-        if last is not None and math.isfinite(h) and math.isfinite(last[1]):
-            d = d + (d - last[0]) * h / (2 * last[1])
+        d = _halfway_ahead(guess.x0, h, last)
         x = _ancestral(d, rejoined(guess, t), t, s, path)
         last = (guess.x0, h)
     return x
@@ -183,9 +178,8 @@ def unipc(
         x = rejoined(guess, t)
         if steps and math.isfinite(h := _half(steps[-1][0], t)):
             x = _unipc_corrected(steps, guess.x0, t, h)
-        h, d = _half(t, s), guess.x0
-        if steps and math.isfinite(h) and math.isfinite(before := _half(steps[-1][0], t)):
-            d = d + (d - steps[-1][2]) * h / (2 * before)
+        h = _half(t, s)
+        d = _halfway_ahead(guess.x0, h, (steps[-1][2], _half(steps[-1][0], t)) if steps else None)
         steps = [*steps[-1:], (t, x, guess.x0)]
         x = float(s.sigma) / float(t.sigma) * x - float(s.alpha) * math.expm1(-h) * d
     return x
@@ -213,6 +207,14 @@ def rejoined(guess: Estimate, t: Level) -> Tensor:
 def _half(t: Level, s: Level) -> float:
     """lambda_s - lambda_t, half the gain in log-SNR."""
     return (logsnr(s) - logsnr(t)) / 2
+
+
+def _halfway_ahead(x0: Tensor, h: float, last: tuple[Tensor, float] | None) -> Tensor:
+    """x0_hat in the middle of a step of length h, on the line through it and the last step's (its x0_hat and length); as it
+    is where there was no step or a length is infinite. This is what makes a multistep method second order."""
+    if last is None or not (math.isfinite(h) and math.isfinite(last[1])):
+        return x0
+    return x0 + (x0 - last[0]) * h / (2 * last[1])
 
 
 def _change(t: Level, s: Level, guess: Estimate) -> Tensor:
