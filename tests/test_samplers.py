@@ -166,6 +166,13 @@ def exact(theirs: object, name: str) -> None:
     theirs.alphas_cumprod = table  # type: ignore[attr-defined]
 
 
+def walked(theirs: object, y: Tensor) -> Tensor:
+    """What their scheduler makes of y, step by step, on our noise predictions."""
+    for k in theirs.timesteps:  # type: ignore[attr-defined]
+        y = theirs.step(eps_model(y, int(k) + 1), k, y).prev_sample  # type: ignore[attr-defined]
+    return y
+
+
 NAMES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 
 
@@ -179,8 +186,7 @@ def test_ddim_equals_diffusers(name: str, steps: int) -> None:
     theirs.set_timesteps(steps)
     x = y = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y = y.clone()
-    for k in theirs.timesteps:
-        y = theirs.step(eps_model(y, int(k) + 1), k, y).prev_sample
+    y = walked(theirs, y)
     x = ddim(from_eps, x, levels(schedule(name), steps, "trailing"), noise=no_noise)
     assert relative(x, y) < 1e-5
 
@@ -215,8 +221,7 @@ def test_dpmpp_2m_equals_diffusers(name: str, steps: int) -> None:
     theirs.set_timesteps(steps)
     x = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y = x.clone()
-    for k in theirs.timesteps:
-        y = theirs.step(eps_model(y, int(k) + 1), k, y).prev_sample
+    y = walked(theirs, y)
     mine = dpmpp_2m(from_eps, x, levels(schedule(name), steps, "trailing"), noise=no_noise)
     assert relative(mine, y) < 1e-5
 
@@ -229,8 +234,7 @@ def test_unipc_equals_diffusers(name: str, steps: int) -> None:
     theirs.set_timesteps(steps)
     x = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y = x.clone()
-    for k in theirs.timesteps:
-        y = theirs.step(eps_model(y, int(k) + 1), k, y).prev_sample
+    y = walked(theirs, y)
     assert relative(unipc(from_eps, x, levels(schedule(name), steps, "trailing"), noise=no_noise), y) < 1e-5
 
 

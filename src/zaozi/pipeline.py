@@ -50,13 +50,10 @@ def to_pictures(x: Tensor) -> list[Image.Image]:
 
 def from_picture(picture: Image.Image, size: int, channels: int) -> Tensor:
     """A picture as `[1, C, S, S]` in [-1, 1]: resized to fit, cut to a square at its middle, transparent parts white."""
-    from PIL import ImageOps
+    from zaozi.data.folder import fitted
 
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        paper = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(paper, picture.convert("RGBA"))
-    fitted = ImageOps.fit(picture.convert("L" if channels == 1 else "RGB"), (size, size), Image.Resampling.LANCZOS)
-    pixels = np.atleast_3d(np.asarray(fitted, np.float32)).transpose(2, 0, 1)
+    square = fitted(picture, size, "L" if channels == 1 else "RGB")
+    pixels = np.atleast_3d(np.asarray(square, np.float32)).transpose(2, 0, 1)
     return torch.from_numpy(pixels / 127.5 - 1.0)[None]
 
 

@@ -178,10 +178,8 @@ def wanted_prompts(s: Drawing) -> list[str]:
 def run(s: Drawing, recorded: dict[str, str]) -> None:
     """Draw by the settings. Raises `ZaoziError` for a mistake in them, or for files that are not what was `recorded`."""
     start = time.monotonic()
-    wanted, given = (
-        wanted_prompts(s),
-        asked_properties(s.property, structure=s.structure, strokes=s.strokes, radical=s.radical, pinyin=s.pinyin),
-    )
+    wanted = wanted_prompts(s)
+    given = asked_properties(s.property, structure=s.structure, strokes=s.strokes, radical=s.radical, pinyin=s.pinyin)
     if not wanted and not s.compose and not given:
         raise ZaoziError('no prompt was given; try: zaozi generate "gold"')
     if s.columns < 1:

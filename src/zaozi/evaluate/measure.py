@@ -216,7 +216,8 @@ class Judge(Reader):
             self._nearest[id(glyphs)] = (glyphs, found)  # the glyphs too, so that their id stays theirs
         return self._nearest[id(glyphs)][1]
 
-    def thresholds(self) -> Figures:
+    @cached_property
+    def limits(self) -> Figures:
         """The distances below which a glyph is a copy: those that 1% of held-out real glyphs stay under."""
 
         def lowest(values: NDArray[np.float64]) -> float:
@@ -228,11 +229,6 @@ class Judge(Reader):
         """The share of glyphs that are copies, in pixels and in features."""
         near, limits = self.nearest(glyphs), self.limits
         return {name: mean_figure((value < limits[name].value).astype(np.float64)) for name, (value, _) in near.items()}
-
-    @cached_property
-    def limits(self) -> Figures:
-        """`thresholds`, found once."""
-        return self.thresholds()
 
     def diversity(self, drawn: Glyphs) -> Figures:
         """Mean feature distance between two glyphs asked for the same radical, and between two real held-out glyphs that
