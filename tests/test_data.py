@@ -65,9 +65,11 @@ def test_cross_references_stay_with_the_character_they_name(rows: list[dict[str,
     assert all(split[r["refers_to"]] == r["split"] for r in references if r["refers_to"] in split)
 
 
-def test_hints_say_what_the_radical_means(rows: list[dict[str, object]]) -> None:
+def test_hints_say_what_the_radical_means_and_each_sense_alone(rows: list[dict[str, object]]) -> None:
     of = {row["character"]: row["hints"] for row in rows}
-    assert of["鈀"] == of["钯"] == ["gold", "metals in general", "money"]
+    metal = ["gold", "metals in general", "money"]
+    assert of["鈀"] == of["钯"] == metal
+    assert of["鐵"] == [*metal, "iron", "strong", "solid", "firm"]
     assert of["豹"][0] == "badger"
     assert not any("radical" in hint.lower() for hints in of.values() for hint in hints)
     assert all(of.values())

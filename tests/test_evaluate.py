@@ -24,7 +24,7 @@ from zaozi.core.noise import lent_generator
 from zaozi.data.glyphs import build_glyphs
 from zaozi.data.pairs import load_pairs
 from zaozi.data.shards import normalised
-from zaozi.data.unihan import characters, radical, radical_forms, radical_senses
+from zaozi.data.unihan import characters, radical, radical_forms, radical_senses, senses
 from zaozi.evaluate import reference
 from zaozi.evaluate.copies import nearest_features, nearest_pixels, thumbnails
 from zaozi.evaluate.distances import diversity, frechet, kid, prdc
@@ -183,10 +183,14 @@ def test_ink(rng: Rng, glyphs: Path) -> None:
 
 
 def test_no_prompt_of_the_list_is_a_definition() -> None:
-    senses = {normalised(s).strip(" .") for row in characters() for s in [row.definition, *row.definition.split(";")]}
+    captions = {
+        normalised(s).strip(" .")
+        for row in characters()
+        for s in [row.definition, *row.definition.split(";"), *senses(row.definition)]
+    }
     hints = {normalised(s) for number in range(1, 215) for s in radical_senses(number)}
     prompts, radicals = flat()
-    assert not (senses | hints) & {normalised(p) for p in prompts}
+    assert not (captions | hints) & {normalised(p) for p in prompts}
     assert len(set(prompts)) == len(prompts) == len(radicals)
     assert {len(w) for w in PROMPTS.values()} == {3}
 

@@ -180,7 +180,7 @@ class TrainConfig:
     """How often a picture's text is hidden, so that guidance has an unconditional twin."""
     hint_rate: float = 0.0
     """How often a picture is told one of its hints in place of its caption: other short texts that fit it, a list in the
-    dataset's column `hints` (of a glyph, what its radical means)."""
+    dataset's column `hints` (of a glyph, what its radical means and each of its senses alone)."""
     balance: str = ""
     """A column whose rarer classes are seen more often, in proportion to (rows of the class)^-balance_power."""
     balance_power: float = 0.5

@@ -14,7 +14,7 @@ from zaozi.core.files import home, sha256
 from zaozi.data import font, unihan
 from zaozi.data.shards import Record, build, normalised
 
-EDITION = 2
+EDITION = 3
 """Of the columns: a dataset of an older edition in the default place is built again."""
 
 
@@ -46,6 +46,13 @@ def _draw(record: Record, *, path: Path, size: int) -> Image.Image:
     return font.glyph(record.columns["character"], path, size)
 
 
+def _hints(row: unihan.Character) -> list[str]:
+    """Short texts that fit a glyph beside its definition: what its radical means, and each of several senses alone."""
+    own = unihan.senses(row.definition)
+    meant = unihan.radical_senses(row.radical) if row.radical else ()
+    return list(dict.fromkeys([*meant, *(own if len(own) > 1 else ())]))
+
+
 def _record(row: unihan.Character, group: int) -> Record:
     columns: dict[str, Any] = {
         "character": row.character,
@@ -60,7 +67,7 @@ def _record(row: unihan.Character, group: int) -> Record:
         "structure": row.structure,
         "components": list(row.components),
         "group": f"U+{group:04X}",
-        "hints": list(unihan.radical_senses(row.radical)) if row.radical else [],
+        "hints": _hints(row),
         "cross_reference": bool(row.refers_to),
         "refers_to": f"U+{row.refers_to:04X}" if row.refers_to else "",
     }

@@ -37,6 +37,7 @@ _ALSO = {"王": 96, "阝": 163, "月": 130}
 INITIALS = ("zh", "ch", "sh", *"bpmfdtnlgkhjqxrzcsyw")
 
 _HAN = "[\u2e80-\u2fdf\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+_OF_RADICALS = re.compile(r"\brad(ical|\.)", re.IGNORECASE)
 _REFERENCE = re.compile(
     rf"(?:same as|variant(?: form)? of|form of|version of|interchangeable(?: with)?|corrupted form(?: of)?"
     rf"|abbreviated form(?: of)?|ancient form(?: of)?|simplified form(?: of)?)"
@@ -151,9 +152,20 @@ def radical(number: int) -> str:
 def radical_senses(number: int) -> tuple[str, ...]:
     """What a Kangxi radical means: its name in Unicode and the senses of its definition, 154 -> 'shell', 'sea shell', ..."""
     names = [unicodedata.name(chr(0x2EFF + number)).removeprefix("KANGXI RADICAL ").lower()]
-    senses = _field("Unihan_Readings.txt", "kDefinition").get(ord(radical(number)), "").split(";")
-    senses = [s.strip() for s in senses if not re.search(r"\brad(ical|\.)", s) and s.strip() != "surname"]
-    return tuple(dict.fromkeys([*names, *filter(None, senses)]))
+    meanings = _field("Unihan_Readings.txt", "kDefinition").get(ord(radical(number)), "").split(";")
+    meanings = [s.strip() for s in meanings if not _OF_RADICALS.search(s) and s.strip() != "surname"]
+    return tuple(dict.fromkeys([*names, *filter(None, meanings)]))
+
+
+def senses(definition: str) -> tuple[str, ...]:
+    """What a definition says, one thing at a time: its parts between ';' and ',', without asides in brackets.
+
+    >>> senses("(same as 冥) the sky; dark, gloomy (Cant.)")
+    ('the sky', 'dark', 'gloomy')
+    """
+    parts = re.split(r"[;,]", re.sub(r"\([^)]*\)?", " ", definition))
+    parts = [" ".join(part.split()) for part in parts]
+    return tuple(dict.fromkeys(p for p in parts if p and not (re.search(rf"{_HAN}|U\+", p) or _OF_RADICALS.search(p))))
 
 
 @cache
