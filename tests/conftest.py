@@ -9,14 +9,27 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the promises tested are those of the 
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from zaozi.core.config import DataConfig, DiffusionConfig, NetworkConfig, Property, Recipe, SpaceConfig, TrainConfig
+from zaozi.core.config import (
+    DataConfig,
+    DiffusionConfig,
+    NetworkConfig,
+    Property,
+    Recipe,
+    SpaceConfig,
+    TextConfig,
+    TrainConfig,
+)
 from zaozi.core.types import Cond
+
+if TYPE_CHECKING:
+    from zaozi import TextToImage
 
 torch.set_num_threads(1)
 
@@ -114,3 +127,37 @@ PROPERTIES = (
     Property("kind", values=("disc", "box"), dropout=0.3),
     Property("size", kind="number", mean=5.0, std=2.0, dropout=0.3),
 )
+
+
+@pytest.fixture(scope="session")
+def glyph_artist() -> TextToImage:
+    """An untrained model of 32x32 glyphs with the properties that glyphs have."""
+    from zaozi import TextToImage
+    from zaozi.model.denoiser import ModelConfig, make_denoiser
+    from zaozi.text.encoders import load_encoder
+
+    properties = (
+        Property("structure", values=("left-right", "single")),
+        Property("strokes", kind="number", mean=12.0, std=4.0),
+        Property("radical", values=("85", "167")),
+        Property("pinyin_initial", values=("y",)),
+        Property("pinyin_final", values=("ang",)),
+        Property("tone", values=("2",)),
+    )
+    network = NetworkConfig(width=32, depth=2, head_width=16, patch=8)
+    config = ModelConfig(
+        "tiny", 32, 1, network, SpaceConfig(), DiffusionConfig(), TextConfig(max_tokens=16), properties
+    )
+    model = make_denoiser(config)
+    fill_randomly(model.network, 0.2)
+    return TextToImage(model, load_encoder("minilm", 16))
+
+
+@pytest.fixture(scope="session")
+def glyph_model(glyph_artist: TextToImage, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same, in a folder."""
+    from zaozi.model.checkpoint import save_model
+
+    folder = tmp_path_factory.mktemp("glyphs") / "model"
+    save_model(folder, glyph_artist.model)
+    return str(folder)

@@ -20,12 +20,7 @@ from zaozi.cli.asked import composition, syllable
 from zaozi.cli.generate import Drawing, folder_name
 from zaozi.cli.main import main
 from zaozi.core.config import (
-    DiffusionConfig,
     Guidance,
-    NetworkConfig,
-    Property,
-    SpaceConfig,
-    TextConfig,
     from_dict,
     to_dict,
 )
@@ -34,7 +29,6 @@ from zaozi.diffusion.samplers import SAMPLERS
 from zaozi.model.checkpoint import find_model, load_model, save_model, shipped
 from zaozi.model.denoiser import ModelConfig, make_denoiser
 from zaozi.pipeline import draw, from_picture, to_pictures
-from zaozi.text.encoders import load_encoder
 
 BASE = "base" in shipped()
 
@@ -246,8 +240,6 @@ def save_other(folder: Path, config: ModelConfig) -> None:
     """Weights of a narrower network beside the old configuration."""
     from dataclasses import replace
 
-    from zaozi.model.denoiser import make_denoiser
-
     text = (folder / "config.json").read_text()
     save_model(folder, make_denoiser(replace(config, network=replace(config.network, width=16))))
     (folder / "config.json").write_text(text)
@@ -333,33 +325,6 @@ def test_the_shipped_model_is_within_its_budget_and_draws_ink_on_paper() -> None
 
 
 # -- control -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def glyph_artist() -> TextToImage:
-    """An untrained model of 32x32 glyphs with the properties that glyphs have."""
-    properties = (
-        Property("structure", values=("left-right", "single")),
-        Property("strokes", kind="number", mean=12.0, std=4.0),
-        Property("radical", values=("85", "167")),
-        Property("pinyin_initial", values=("y",)),
-        Property("pinyin_final", values=("ang",)),
-        Property("tone", values=("2",)),
-    )
-    network = NetworkConfig(width=32, depth=2, head_width=16, patch=8)
-    config = ModelConfig(
-        "tiny", 32, 1, network, SpaceConfig(), DiffusionConfig(), TextConfig(max_tokens=16), properties
-    )
-    model = make_denoiser(config)
-    fill_randomly(model.network, 0.2)
-    return TextToImage(model, load_encoder("minilm", 16))
-
-
-@pytest.fixture(scope="module")
-def glyph_model(glyph_artist: TextToImage, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("glyphs") / "model"
-    save_model(folder, glyph_artist.model)
-    return str(folder)
 
 
 def close(a: list[Image.Image], b: list[Image.Image]) -> bool:
@@ -560,7 +525,7 @@ def test_every_setting_survives_its_record() -> None:
         prompt=("a", "b"), compose=("c=0.5",), negative="d", to="e", count=3, steps=4, sampler="heun", guidance=0.5,
         guide=Guidance(low=0.1, plus=True), weak="w", seed=5, to_seed=6, model="m", out="o", grid="karras", eta=0.1,
         property=("x=y",), structure="s", strokes=7, radical="r", pinyin="p", init="i", strength=0.3, keep="k",
-        batch_size=2, video="v.gif", columns=3, device="cpu",
+        batch_size=2, video="v.gif", svg=True, columns=3, device="cpu",
     )  # fmt: skip
     assert from_dict(Drawing, json.loads(json.dumps(to_dict(changed)))) == changed
 

@@ -92,6 +92,8 @@ class Drawing:
     """Pictures drawn at a time."""
     video: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """A film of the first prompt's pictures forming (.mp4, .gif or .webp)."""
+    svg: bool = False
+    """Write each picture's outlines too, as 0.svg ... beside 0.png ..."""
     columns: int = 8
     """Pictures in a row of the contact sheet."""
     device: str = ""
@@ -149,7 +151,7 @@ def _clear(out: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         return
     for name in earlier:
-        if re.fullmatch(r"\d{3,}-[^/\\]+/\d+\.png|sheet\.png", name):
+        if re.fullmatch(r"\d{3,}-[^/\\]+/\d+\.(png|svg)|sheet\.png", name):
             path = out / name
             path.unlink(missing_ok=True)
             if path.parent != out and path.parent.is_dir() and not any(path.parent.iterdir()):
@@ -196,6 +198,7 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
 
     from zaozi.core.files import sha256, write_json
     from zaozi.data.sheet import contact_sheet
+    from zaozi.guide.outlines import svg
     from zaozi.model.checkpoint import WEIGHTS, find_model, load_model, shipped
     from zaozi.pipeline import TextToImage
 
@@ -240,7 +243,7 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
         kept = {"settings": to_dict(settings), "sha256": digests, "versions": versions()}
         write_json(out / "run.json", {"complete": complete, **kept, "prompts": labels, "files": files})
 
-    stopped = False
+    stopped, drawn = False, 0
     drawings = len(labels) * s.count
     try:
         for p, i, picture in stream(artist, s, wanted, options, film, drawings):
@@ -253,13 +256,16 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
             picture.save(out / (name + ".partial"), "PNG")
             os.replace(out / (name + ".partial"), out / name)
             files.append(name)
+            if s.svg:
+                files.append(str(Path(name).with_suffix(".svg")))
+                (out / files[-1]).write_text(svg(picture), encoding="utf-8")
+            drawn += 1
             if p < SHOWN and i < SHOWN:
                 shown[p].append(picture)
     except KeyboardInterrupt:
         if not files:
             raise
         stopped = True
-    drawn = len(files)
     rows = [row for row in shown if row]
     contact_sheet(rows, labels[: len(rows)], columns=min(s.columns, s.count), tile=min(size, 128)).save(
         out / "sheet.png"

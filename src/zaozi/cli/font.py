@@ -1,0 +1,70 @@
+"""`zaozi font OUT.ttf --prompts FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from zaozi.cli.asked import read_prompts
+from zaozi.cli.main import parse
+from zaozi.core.errors import ZaoziError
+
+
+def font(args: list[str]) -> None:
+    parse(_font, args, "font")
+
+
+def _font(
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT.ttf")],
+    /,
+    prompts: Annotated[str, tyro.conf.arg(metavar="FILE")] = "",
+    prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    count: int = 1,
+    family: str = "Zaozi",
+    steps: int = 20,
+    sampler: str = "dpmpp-2m",
+    guidance: float = 5.0,
+    seed: int = 0,
+    model: str = "base",
+) -> None:
+    """Draw characters and make a font of them that can be installed, so that they can be typed, scaled and printed.
+
+    Writes OUT.ttf (the characters from U+E000 on, in the Private Use Area), OUT.png, a proof sheet set in that font, and
+    OUT.tsv, which says what stands where.
+
+    Args:
+        out: Where to.
+        prompts: A file of prompts, one a line.
+        prompt: A prompt; may be repeated.
+        count: Characters a prompt.
+        family: The font's name.
+        steps: Steps of the sampler, 1 to 1000.
+        sampler: As for zaozi generate.
+        guidance: Guidance scale.
+        seed: Picture i depends on (seed, i, prompt) alone.
+        model: A shipped name, or the folder of a model or training run.
+    """
+    from tqdm import tqdm
+
+    from zaozi.guide.outlines import FIRST, LAST, proof_sheet, write_font
+    from zaozi.pipeline import TextToImage
+
+    wanted = [*prompt, *(read_prompts(Path(prompts)) if prompts else [])]
+    if not wanted:
+        raise ZaoziError("no prompt was given; give a file of them with --prompts, or --prompt gold")
+    if out.suffix.lower() != ".ttf":
+        raise ZaoziError(f"cannot write '{out.name}'; a font's name ends in .ttf")
+    if len(wanted) * count > LAST + 1 - FIRST:
+        raise ZaoziError(f"{len(wanted) * count} characters are too many; a font holds {LAST + 1 - FIRST}")
+    artist = TextToImage.from_pretrained(model)
+    drawn = artist.pictures(wanted, count=count, num_steps=steps, sampler=sampler, guidance_scale=guidance, seed=seed)
+    bar = tqdm(drawn, total=len(wanted) * count, desc="drawing", unit="glyph", delay=2, leave=False)
+    texts, pictures = zip(*((wanted[p], picture) for p, _, picture in bar), strict=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_font(pictures, family, out)
+    rows = [f"U+{FIRST + i:04X}\t{chr(FIRST + i)}\t{text}" for i, text in enumerate(texts)]
+    out.with_suffix(".tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    proof_sheet(out, texts).save(out.with_suffix(".png"))
+    print(f"{len(texts)} characters: {out}, {out.with_suffix('.png')}, {out.with_suffix('.tsv')}")
