@@ -302,7 +302,9 @@ def test_hints_are_told_at_their_rate(tiny_recipe: Recipe) -> None:
     assert share == pytest.approx(0.25, abs=0.03)
     assert (plain._told(rows, training_generator(0)) == plain.places).all()
     with pytest.raises(ZaoziError, match="no column 'hints'"):
-        Batches(recipe, plain.pairs, plain.texts, plain.schedule, plain.space)
+        _ = Batches(recipe, plain.pairs, plain.texts, plain.schedule, plain.space).hints
+    held_out = replace(pairs, columns=plain.pairs.columns | {"hints": [["never read"]] * len(pairs)})
+    assert len(Batches(recipe, held_out, plain.texts, plain.schedule, plain.space).cond(rows)) == len(pairs)
 
 
 def test_shifts_move_and_fill_with_white() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -79,7 +80,11 @@ class Batches:
         self.columns = pairs.property_columns(recipe.properties)
         column = recipe.train.balance
         self.weights = balance_weights(pairs.column(column), recipe.train.balance_power) if column else None
-        self.hints = [texts.places(h) for h in hints(pairs)] if recipe.train.hint_rate > 0 else []
+
+    @cached_property
+    def hints(self) -> list[NDArray[np.int64]]:
+        """Where each pair's hints lie in the cache, `[H, 2]` each; only training pairs are ever told any."""
+        return [self.texts.places(some) for some in hints(self.pairs)]
 
     def cond(self, rows: NDArray[np.int64], places: NDArray[np.int64] | None = None) -> Cond:
         """Everything that is known of some pairs; their text is the caption, or what stands at `places` of the cache."""
