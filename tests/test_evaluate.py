@@ -26,9 +26,10 @@ from zaozi.data.pairs import load_pairs
 from zaozi.data.shards import normalised
 from zaozi.data.unihan import characters, radical, radical_forms, radical_senses, senses
 from zaozi.evaluate import reference
+from zaozi.evaluate.control import Readout, measure_composed, questions
 from zaozi.evaluate.copies import nearest_features, nearest_pixels, thumbnails
 from zaozi.evaluate.distances import diversity, frechet, kid, prdc
-from zaozi.evaluate.drawing import calls
+from zaozi.evaluate.drawing import How, Studio, calls
 from zaozi.evaluate.ink import half_grey, specks
 from zaozi.evaluate.intervals import mean_figure, statistic_figure
 from zaozi.evaluate.measure import Judge, spread
@@ -482,3 +483,76 @@ def test_the_readme_shows_the_report_of_the_weights_that_ship() -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     assert with_table(readme, report) == readme
     assert all(find(report["figures"], row[1]) for row in ROWS)
+
+
+# -- control --------------------------------------------------------------------------------------------------------
+
+
+def test_a_readout_finds_a_linear_truth(rng: Rng) -> None:
+    x, weights = rng.standard_normal((500, 12)), rng.standard_normal((12, 3))
+    truth = x @ weights + np.array([1.0, -2.0, 3.0])
+    assert np.abs(Readout(x, truth, ridge=1e-9)(x) - truth).max() < 1e-6
+
+
+def test_the_judge_reads_properties_of_real_glyphs(judge: Judge) -> None:
+    """Real glyphs score as held-out ones do with their own values, and near chance with values dealt anew."""
+    real = judge.train
+    columns = load_pairs(judge.data, "train").columns
+    order = np.random.Generator(np.random.Philox(1)).permutation(len(real))
+    for q, column, kind in zip(
+        questions(judge), ("structure", "radical", "strokes", "pinyin_final"), (str, int, float, str), strict=True
+    ):
+        known = np.array([bool(v) for v in columns[column]])
+        rows = np.flatnonzero(known)
+        own = np.array([kind(columns[column][r]) for r in rows])
+        right = q.score(real.seen.take(rows), own).mean()
+        dealt = q.score(real.seen.take(rows), own[order[order < len(rows)]]).mean()
+        if q.share:
+            assert right > dealt + 0.05, q.name
+            assert q.real.value > dealt, q.name
+        else:
+            assert right < 2 < dealt, q.name
+    by_name = {q.name: q.real.value for q in questions(judge)}
+    assert by_name["structure"] > 0.9
+    assert by_name["radical"] > 0.85
+    assert by_name["strokes off by"] < 2
+
+
+def test_evaluate_control(glyph_model: str, small_glyphs: Path, tmp_path: Path) -> None:
+    options = ["--data", str(small_glyphs), "--samples", "24", "--out", str(tmp_path)]
+    assert main(["evaluate", "control", glyph_model, *options]) == 0
+    found = json.loads((tmp_path / "control.json").read_text())
+    assert set(found["properties"]) >= {"structure", "radical", "strokes off by"}
+    assert found["properties"]["structure"]["alone"]["n"] == 24
+    assert "| composed |" in (tmp_path / "control.md").read_text()
+
+
+def test_every_glyph_can_be_asked_for_its_own_property(glyph_model: str) -> None:
+    studio, how = Studio(Path(glyph_model)), How(1, precision="fp32")
+    mixed = studio.draw(["fire"] * 2, how, properties={"structure": ["left-right", "single"], "strokes": [5.0, 20.0]})
+    for value, strokes, row in (("left-right", 5.0, 0), ("single", 20.0, 1)):
+        alone = studio.draw(["fire"] * 2, how, properties={"structure": [value] * 2, "strokes": [strokes] * 2})
+        assert mixed is not None
+        assert alone is not None
+        assert np.abs(mixed[row].astype(int) - alone[row]).max() <= 1
+    assert np.abs(mixed[0].astype(int) - mixed[1]).max() > 5
+    composed = studio.draw([{"fire": 1.0, "water": 1.0}, {"fire": 1.0}], how)
+    assert composed is not None
+    assert composed.shape == (2, 1, 32, 32)
+
+
+def test_both_radicals_are_looked_for_in_both_ways(judge: Judge, glyph_model: str) -> None:
+    studio = Studio(Path(glyph_model))
+    asked: list[object] = []
+
+    def draw(prompts: list[object], how: How, **_: object) -> NDArray[np.uint8]:
+        asked.extend(prompts)
+        return noise(np.random.Generator(np.random.Philox(0)), len(prompts))
+
+    studio.draw = draw  # type: ignore[assignment, method-assign]
+    found = measure_composed(studio, judge, How(1), 2)
+    assert found is not None
+    assert {name: f.n for name, f in found.items()} == {"one text": 24, "composed": 24}
+    assert found["composed"].value < 0.1
+    assert asked[0] == "fire and sickness"
+    assert asked[24] == {"fire": 1.0, "sickness": 1.0}

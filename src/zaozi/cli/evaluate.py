@@ -203,6 +203,49 @@ def _sweep(
     sweep(studio, _judge(studio, data, reference), out, samples, scales, counts, names)
 
 
+def control(args: list[str]) -> None:
+    parse(_control, args, "evaluate control")
+
+
+def _control(
+    model: Model = "base",
+    /,
+    data: Dir = None,
+    samples: int = 240,
+    guidance: float = 5.0,
+    reference: Dir = None,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/control"),
+) -> None:
+    """Whether glyphs have the properties they were asked for, and both radicals of composed prompts: two tables.
+
+    Args:
+        model: A shipped name, or the folder of a model or training run.
+        data: The glyph dataset; built when it is not there.
+        samples: Glyphs a property and way; and of composed prompts, nearly.
+        guidance: Guidance scale.
+        reference: A folder with judges of your own.
+        out: Where to.
+    """
+    from zaozi.core.files import write_json
+    from zaozi.evaluate.control import PAIRS, as_markdown, measure_composed, measure_properties
+    from zaozi.evaluate.drawing import How, Studio
+    from zaozi.evaluate.report import check_samples, plain
+    from zaozi.model.checkpoint import find_model
+
+    check_samples(samples)
+    studio, how = Studio(find_model(model)), How(guidance=guidance)
+    judge = _judge(studio, data, reference)
+    properties = measure_properties(studio, judge, how, samples, print if studio.main else (lambda _: None))
+    composed = measure_composed(studio, judge, how, max(1, samples // len(PAIRS)))
+    if properties is None or composed is None:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "control.json", plain({"properties": properties, "composed": composed}))
+    text = as_markdown(properties, composed)
+    (out / "control.md").write_text(text, encoding="utf-8")
+    print(f"{text}\n{out / 'control.md'}, {out / 'control.json'}")
+
+
 def _numbers(text: str, name: str) -> list[float]:
     """'1,2,5' as numbers. Raises `ZaoziError`."""
     from zaozi.core.errors import ZaoziError

@@ -24,6 +24,7 @@ COMMANDS = {
     "data show": ("zaozi.cli.data", "show", "draw a contact sheet of a dataset"),
     "evaluate": ("zaozi.cli.evaluate", "evaluate", "measure a model: what its pictures say, and whether they are new"),
     "evaluate sweep": ("zaozi.cli.evaluate", "sweep", "what guidance, steps and samplers trade"),
+    "evaluate control": ("zaozi.cli.evaluate", "control", "whether glyphs obey properties and composed prompts"),
     "evaluate train-reference": ("zaozi.cli.evaluate", "train_reference", "train the network that names radicals"),
     "evaluate train-clip": ("zaozi.cli.evaluate", "train_clip", "train the towers that match glyphs with captions"),
     "evaluate publish": ("zaozi.cli.evaluate", "publish", "put a report's table into a card and a README"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from zaozi.core.types import Estimate, Level
 from zaozi.diffusion.levels import MAX_STEPS, levels
 from zaozi.diffusion.samplers import sampler as find_sampler
 from zaozi.diffusion.schedules import schedule
-from zaozi.pipeline import TextToImage, draw, to_bytes
+from zaozi.pipeline import Prompt, TextToImage, draw, property_values, to_bytes
 from zaozi.train.step import precision
 
 
@@ -64,6 +64,15 @@ def calls(sampler: str, steps: int) -> int:
     return count
 
 
+def _a_row_each(artist: TextToImage, values: Mapping[str, Sequence[str | float]]) -> dict[str, torch.Tensor]:
+    """Properties of which every row has its own value, as a condition's tensors `[B]`."""
+    known = artist.model.config.properties
+    return {
+        name: torch.cat([property_values(known, {name: value}, 1)[name] for value in column])
+        for name, column in values.items()
+    }
+
+
 class Studio:
     """One model on every device there is, ready to draw for lists of texts."""
 
@@ -92,10 +101,16 @@ class Studio:
         return self.rank == 0
 
     def draw(
-        self, texts: Sequence[str], how: How, *, first: int = 0, bar: tqdm[Any] | None = None
+        self,
+        prompts: Sequence[Prompt],
+        how: How,
+        *,
+        properties: Mapping[str, Sequence[str | float]] | None = None,
+        first: int = 0,
+        bar: tqdm[Any] | None = None,
     ) -> NDArray[np.uint8] | None:
-        """One glyph a text, `[N, C, S, S]` uint8, in the main process (None in others); glyph n starts from the noise of
-        picture `first + n`.
+        """One glyph a prompt, `[N, C, S, S]` uint8, in the main process (None in others); glyph n starts from the noise of
+        picture `first + n`. `properties` holds one value a glyph of each that is asked for.
 
         The same on any number of devices and processes, up to rounding (batches of other sizes round differently).
         """
@@ -105,17 +120,20 @@ class Studio:
         def lane(number: int) -> list[tuple[int, NDArray[np.uint8]]]:
             artist = self.artists[number % len(self.artists)]
             device = next(artist.model.parameters()).device
-            mine = range(number, len(texts), lanes)
+            mine = range(number, len(prompts), lanes)
             made = []
             for start in range(0, len(mine), how.batch_size):
                 rows = mine[start : start + how.batch_size]
                 with lock:  # the encoder is shared
-                    cond = artist.encode([texts[r] for r in rows])
+                    wanted = artist.conditions([prompts[r] for r in rows])
+                if properties:
+                    given = _a_row_each(artist, {name: [v[r] for r in rows] for name, v in properties.items()})
+                    wanted = [(replace(cond, properties=given), weight) for cond, weight in wanted]
                 half = precision(how.precision, device) == torch.bfloat16
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
                     x = draw(
                         artist.model,
-                        cond,
+                        wanted,
                         pictures=[first + r for r in rows],
                         num_steps=how.steps,
                         guidance_scale=how.guidance,
@@ -137,10 +155,10 @@ class Studio:
         if not self.main:
             return None
         model = self.artists[0].model
-        pictures = np.zeros((len(texts), model.config.channels, model.config.size, model.config.size), np.uint8)
+        pictures = np.zeros((len(prompts), model.config.channels, model.config.size, model.config.size), np.uint8)
         for row, picture in everything:
             pictures[row] = picture
-        assert len(everything) == len(texts)
+        assert len(everything) == len(prompts)
         return pictures
 
     def seconds_a_glyph(self, how: How) -> float:

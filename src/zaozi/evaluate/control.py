@@ -1,0 +1,209 @@
+"""Whether glyphs obey more than a text: the properties they were asked for, alone and beside a text, and composed prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from zaozi.core.config import Property
+from zaozi.core.errors import ZaoziError
+from zaozi.data.pairs import load_pairs
+from zaozi.evaluate.drawing import How, Studio
+from zaozi.evaluate.intervals import Figure, mean_figure
+from zaozi.evaluate.measure import Judge
+from zaozi.evaluate.prompts import PROMPTS, flat
+from zaozi.evaluate.reference import Seen, look
+
+Values = NDArray[Any]
+Score = Callable[[Seen, Values], NDArray[np.float64]]
+LEAST = 100
+"""A class that fewer training glyphs have is not asked for."""
+FEW, MANY = 3, 24
+"""Strokes asked for."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One property: what is asked, and how a glyph's answer is read."""
+
+    name: str
+    asked: dict[str, list[str | float]]
+    """For each of the model's columns, the value a glyph is asked for, in turn."""
+    values: Values
+    """The same as the score reads it, `[number of values]`."""
+    score: Score
+    """1 for a glyph that has its value, else 0; of strokes, by how many it is off."""
+    real: Figure
+    """The same score of held-out real glyphs with their own values: how well the judge reads."""
+    share: bool = True
+    """Whether the score is a share; the other way it is a number, the smaller the better."""
+
+    def known_to(self, properties: Sequence[Property]) -> Question:
+        """The same with only the values that a model knows."""
+        by_name = {p.column: p for p in properties}
+        keep = [
+            i
+            for i in range(len(self.values))
+            if all(c in by_name and (not by_name[c].values or v[i] in by_name[c].values) for c, v in self.asked.items())
+        ]
+        asked = {column: [values[i] for i in keep] for column, values in self.asked.items()}
+        return replace(self, asked=asked, values=self.values[keep])
+
+
+class Readout:
+    """Least squares from the reference network's features `[N, F]` to targets `[N, K]`, with an intercept and a little ridge."""
+
+    def __init__(self, features: NDArray[np.float64], targets: NDArray[np.float64], ridge: float = 1.0) -> None:
+        self.mean, self.offset = features.mean(0), targets.mean(0)
+        x, y = features - self.mean, targets - self.offset
+        self.weights = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ y)
+
+    def __call__(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (features - self.mean) @ self.weights + self.offset
+
+
+def questions(judge: Judge) -> list[Question]:
+    """Structure and radical, which the reference network names, and strokes and the reading's final, which a linear readout
+    of its features (fitted to real training glyphs) tells as well as it can."""
+    train, test = load_pairs(judge.data, "train"), load_pairs(judge.data, "test")
+    seen = judge.held_out.take(np.arange(judge.tests)).seen
+    structures = np.array(judge.network.config.structures)
+    common = [str(s) for s in structures if train.columns["structure"].count(s) >= LEAST]
+
+    def has_structure(seen: Seen, values: Values) -> NDArray[np.float64]:
+        return (structures[seen.structure] == values).astype(np.float64)
+
+    def has_radical(seen: Seen, values: Values) -> NDArray[np.float64]:
+        return (seen.radical == values).astype(np.float64)
+
+    counted = np.array([float(v or 0) for v in train.columns["strokes"]])
+    count = Readout(judge.train.seen.features[counted > 0], counted[counted > 0, None])
+
+    def off_by(seen: Seen, values: Values) -> NDArray[np.float64]:
+        return np.abs(count(seen.features)[:, 0] - values)
+
+    spoken = np.array(train.columns["pinyin_final"])
+    finals = np.array(sorted({f for f in spoken if f and (spoken == f).sum() >= LEAST}))
+    final = Readout(judge.train.seen.features, (spoken[:, None] == finals).astype(np.float64))
+
+    def sounds_like(seen: Seen, values: Values) -> NDArray[np.float64]:
+        return (finals[final(seen.features).argmax(1)] == values).astype(np.float64)
+
+    def real(score: Score, column: str, kind: type = str) -> Figure:
+        known = np.flatnonzero([bool(v) for v in test.columns[column]])
+        return mean_figure(score(seen.take(known), np.array([kind(test.columns[column][r]) for r in known])))
+
+    strokes = np.arange(FEW, MANY + 1)
+    radicals = np.array(list(PROMPTS))
+    made = [
+        Question(
+            "structure", _asked("structure", common), np.array(common), has_structure, real(has_structure, "structure")
+        ),
+        Question("radical", _asked("radical", radicals), radicals, has_radical, real(has_radical, "radical", int)),
+        Question(
+            "strokes off by", _asked("strokes", strokes), strokes, off_by, real(off_by, "strokes", float), share=False
+        ),
+    ]
+    if len(finals) > 1:
+        heard = real(sounds_like, "pinyin_final")
+        made.append(Question("pinyin's final", _asked("pinyin_final", finals), finals, sounds_like, heard))
+    return made
+
+
+def _asked(column: str, values: Sequence[Any] | Values) -> dict[str, list[str | float]]:
+    """Values as the model's column takes them: numbers of strokes as numbers, all else as text."""
+    return {column: [float(v) if column == "strokes" else str(v) for v in values]}
+
+
+def measure_properties(
+    studio: Studio, judge: Judge, how: How, samples: int, say: Callable[[str], None] = print
+) -> dict[str, dict[str, Figure]] | None:
+    """For each property `samples` glyphs with the property alone and as many beside a text of the list (in which another
+    radical may be meant). Per property: `alone`, `beside`, the `real` glyphs' score, and `chance`, where values are dealt anew.
+
+    None in all processes but the main one. Raises `ZaoziError` where the model knows none of the properties.
+    """
+    asked = [
+        q for q in (q.known_to(studio.artists[0].model.config.properties) for q in questions(judge)) if len(q.values)
+    ]
+    if not asked:
+        raise ZaoziError("the model has none of the properties structure, radical, strokes and pinyin_final")
+    say(
+        f"{2 * samples * len(asked)} glyphs, about {studio.seconds_a_glyph(how) * 2 * samples * len(asked) / 60:.1f} min"
+    )
+    prompts, _ = flat()
+    found: dict[str, dict[str, Figure]] = {}
+    with tqdm(
+        total=2 * len(asked) * samples, desc="drawing", unit="glyph", delay=2, leave=False, disable=not studio.main
+    ) as bar:
+        for q in asked:
+            turn = np.arange(samples) % len(q.values)
+            given = {name: [values[i] for i in turn] for name, values in q.asked.items()}
+            values = q.values[turn]
+            figures = {}
+            for name, texts in (
+                ("alone", [""] * samples),
+                ("beside", [prompts[i % len(prompts)] for i in range(samples)]),
+            ):
+                drawn = studio.draw(texts, how, properties=given, bar=bar)
+                if drawn is None:
+                    continue
+                seen = look(judge.network, drawn)
+                figures[name] = mean_figure(q.score(seen, values), turn)
+                dealt = np.random.Generator(np.random.Philox(0)).permutation(samples)
+                figures["chance"] = mean_figure(q.score(seen, values[dealt]), turn[dealt])
+            found[q.name] = {**figures, "real": q.real}
+    return found if studio.main else None
+
+
+PAIRS: tuple[tuple[str, int, str, int], ...] = (
+    ("fire", 86, "sickness", 104),
+    ("water", 85, "mountain", 46),
+    ("tree", 75, "bird", 196),
+    ("fish", 195, "grass", 140),
+    ("gold", 167, "silk thread", 120),
+    ("insect", 142, "tree", 75),
+    ("horse", 187, "water", 85),
+    ("rain", 173, "fire", 86),
+    ("bamboo", 118, "hand", 64),
+    ("stone", 112, "water", 85),
+    ("foot", 157, "grass", 140),
+    ("jade", 96, "bird", 196),
+)
+"""Two meanings and their radicals."""
+
+
+def measure_composed(studio: Studio, judge: Judge, how: How, each: int) -> dict[str, Figure] | None:
+    """How often both radicals are found in a glyph, `each` glyphs a pair: asked for in one text ("fire and sickness"), and as
+    two guided directions added up ({"fire": 1, "sickness": 1}). None in all processes but the main one."""
+    ways: dict[str, list[Any]] = {
+        "one text": [f"{a} and {b}" for a, _, b, _ in PAIRS],
+        "composed": [{a: 1.0, b: 1.0} for a, _, b, _ in PAIRS],
+    }
+    pair = np.repeat(np.arange(len(PAIRS)), each)
+    found = {}
+    with tqdm(total=2 * len(pair), desc="drawing", unit="glyph", delay=2, leave=False, disable=not studio.main) as bar:
+        for name, prompts in ways.items():
+            drawn = studio.draw([prompts[p] for p in pair], how, bar=bar)
+            if drawn is not None:
+                seen = look(judge.network, drawn)
+                both = [judge.has_part(seen, np.array([PAIRS[p][k] for p in pair])) for k in (1, 3)]
+                found[name] = mean_figure(both[0] * both[1], pair)
+    return found if studio.main else None
+
+
+def as_markdown(properties: dict[str, dict[str, Figure]], composed: dict[str, Figure]) -> str:
+    """Both as tables."""
+    share = {name: name != "strokes off by" for name in properties}
+    lines = ["| property | asked alone | beside a text | real glyphs | dealt anew |", "|---|---|---|---|---|"]
+    for name, f in properties.items():
+        cells = [f[key].text(percent=share[name]) for key in ("alone", "beside", "real", "chance")]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", f"| both radicals of {len(PAIRS)} pairs | |", "|---|---|"]
+    lines += [f"| {name} | {f.text(percent=True)} |" for name, f in composed.items()]
+    return "\n".join(lines) + "\n"
