@@ -373,6 +373,12 @@ def test_compositions_of_one_are_the_prompt_itself(glyph_artist: TextToImage) ->
     way = glyph_artist.interpolate("fire", "water", frames=3, num_steps=4)
     assert close(way[:1], plain[:1])
     assert close(way[2:], glyph_artist("water", num_steps=4))
+    path = [
+        picture for _, _, picture in glyph_artist.pictures(["fire"] * 3, toward_seed=(5, [0.0, 0.4, 1.0]), num_steps=4)
+    ]
+    assert close(path, [glyph_artist("fire", toward_seed=(5, share), num_steps=4)[0] for share in (0.0, 0.4, 1.0)])
+    assert close(path[:1], plain[:1])
+    assert close(path[2:], glyph_artist("fire", seed=5, num_steps=4))
     weighted = {"fire": 1.0, "gold": 1.0}
     given = {"structure": "left-right"}
     assert not close(glyph_artist(weighted, num_steps=4, properties=given), glyph_artist(weighted, num_steps=4)), (

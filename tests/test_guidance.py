@@ -172,6 +172,8 @@ def test_noise_between_two_seeds_is_normal_and_reaches_both() -> None:
     assert torch.allclose(between(a, b, 0.0)(3), a(3))
     assert torch.allclose(between(a, b, 1.0)(3), b(3), atol=1e-6)
     assert float((between(a, b, 0.5)(0) * a(0)).mean()) == pytest.approx(math.sqrt(0.5), abs=0.03)
+    each = between(a, b, [k / 199 for k in range(200)])(2)
+    assert torch.equal(each[100], between(a, b, 100 / 199)(2)[100])
     with pytest.raises(ZaoziError, match="share"):
         between(a, b, 1.5)
 

@@ -95,7 +95,7 @@ def draw(
     grid: str = "uniform",
     eta: float = 0.0,
     seed: int = 0,
-    toward_seed: tuple[int, float] | None = None,
+    toward_seed: tuple[int, float | Sequence[float]] | None = None,
     against: Cond | None = None,
     weak: Denoiser | None = None,
     init: Tensor | None = None,
@@ -108,8 +108,8 @@ def draw(
 
     - `cond` may be several conditions with weights, whose directions are added; `against` is a negative one.
     - `guidance` says more than `guidance_scale` alone, and goes before it; `weak` is a lesser model to guide away from.
-    - `toward_seed` (other, share in [0, 1]) starts from noise on the way to that of another seed; `start` `[1 or B, C, s, s]`
-      is the noise itself.
+    - `toward_seed` (other, share in [0, 1], or one a row) starts from noise on the way to that of another seed; `start`
+      `[1 or B, C, s, s]` is the noise itself.
     - `init` `[1 or B, C, S, S]` in [-1, 1] is a picture to start from: of the steps only the last share `strength`, above 0
       to 1, is walked, from the picture noised so far. Where `mask` `[1 or B, 1, S, S]` is 1 it is kept as it is.
 
@@ -282,12 +282,14 @@ class TextToImage:
         batch_size: int = 16,
         init: Image.Image | None = None,
         mask: Image.Image | None = None,
+        toward_seed: tuple[int, float | Sequence[float]] | None = None,
         **options: Any,
     ) -> Iterator[tuple[int, int, Image.Image]]:
         """(p, i, picture) for picture i of prompt p, in order, drawn `batch_size` at a time across prompts.
 
         `options` are those of `draw`. Picture i of a prompt depends on (seed, i, prompt) alone, whatever the batch size.
         `negative` is a prompt to steer away from; `init` a picture to start from, and white parts of `mask` are kept of it.
+        The share of `toward_seed` may be one a prompt.
         """
         if count < 1 or batch_size < 1:
             raise ZaoziError(f"count {count} or batch size {batch_size} is out of range; use 1 or more")
@@ -315,7 +317,10 @@ class TextToImage:
             numbers = [i for _, i in part]
             against = unwanted.take(torch.zeros_like(rows)) if unwanted else None
             start = starts[numbers] if starts is not None and len(starts) > 1 else starts
-            x = draw(self.model, wanted, pictures=numbers, against=against, start=start, **options)
+            toward = toward_seed
+            if toward and not isinstance(share := toward[1], (int, float)):
+                toward = toward[0], [share[p] for p, _ in part]
+            x = draw(self.model, wanted, pictures=numbers, against=against, start=start, toward_seed=toward, **options)
             for (p, i), picture in zip(part, to_pictures(x), strict=True):
                 yield p, i, picture
 
@@ -371,7 +376,8 @@ class TextToImage:
         """Pictures on the way from prompt a to prompt b from one noise: each is drawn by both, weighted 1 - s and s."""
         if frames < 2:
             raise ZaoziError(f"frames {frames} is out of range; use 2 or more")
-        return [self(halfway(a, b, k / (frames - 1)), **options)[0] for k in range(frames)]
+        way = [halfway(a, b, k / (frames - 1)) for k in range(frames)]
+        return [picture for _, _, picture in self.pictures(way, **options)]
 
     @torch.inference_mode()
     def invert(

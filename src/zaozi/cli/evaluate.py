@@ -62,7 +62,7 @@ def _evaluate(
         samples: Glyphs drawn for held-out captions, and for the list; 192 makes 512 in all, publish with 2000.
         steps: Steps of the sampler.
         guidance: Guidance scale.
-        sampler: ddpm, ddim, euler, heun, dpmpp-2m, dpmpp-2m-sde, dpmpp-sde or unipc.
+        sampler: As for zaozi generate.
         seed: Of the noise.
         batch_size: Glyphs drawn at a time on each device.
         precision: In which the network is called; auto takes the faster.

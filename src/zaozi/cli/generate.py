@@ -53,7 +53,7 @@ class Drawing:
     steps: int = 20
     """Steps of the sampler, 1 to 1000."""
     sampler: str = "dpmpp-2m"
-    """ddpm, ddim, euler, heun, dpmpp-2m, dpmpp-2m-sde, dpmpp-sde or unipc."""
+    """How it walks from noise to a picture: dpmpp-2m, ddim, ...; a wrong name lists them all."""
     guidance: float = 5.0
     """Guidance scale; 1 is none, 5 is usual, more is truer and less varied."""
     guide: Guidance = field(default_factory=Guidance)
@@ -306,7 +306,7 @@ def stream(
 
     prompts: list[Prompt] = [composition(s.compose)] if s.compose else list(wanted or [""])
     shares = [k / max(s.count - 1, 1) for k in range(s.count)]
-    batches = drawings if s.to_seed is not None else -(-drawings // max(s.batch_size, 1))
+    batches = -(-drawings // max(s.batch_size, 1))
     walked = max(1, round(s.steps * s.strength))
     with tqdm(total=batches * walked, desc="drawing", unit="step", delay=2, leave=False) as bar:
 
@@ -321,11 +321,10 @@ def stream(
                 (0, k, picture) for k, _, picture in artist.pictures(way, **options)
             )
         elif s.to_seed is not None:
+            way = [prompt for prompt in prompts for _ in shares]
+            toward = s.to_seed, shares * len(prompts)
             made = (
-                (p, k, picture)
-                for p, prompt in enumerate(prompts)
-                for k, share in enumerate(shares)
-                for _, _, picture in artist.pictures([prompt], toward_seed=(s.to_seed, share), **options)
+                (*divmod(n, s.count), picture) for n, _, picture in artist.pictures(way, toward_seed=toward, **options)
             )
         else:
             made = artist.pictures(prompts, count=s.count, **options)

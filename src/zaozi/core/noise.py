@@ -64,15 +64,24 @@ def training_generator(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state))
 
 
-def between(a: Noise, b: Noise, share: float) -> Noise:
+def between(a: Noise, b: Noise, share: float | Sequence[float]) -> Noise:
     """Noise on the way from a to b: cos(s) a + sin(s) b with s = share * pi / 2, share in [0, 1]; standard normal throughout.
 
-    The great circle on which independent normals of many dimensions lie (slerp: Shoemake 1985), without its rounding.
+    The share is one for all or one a row. The great circle on which independent normals of many dimensions lie (slerp:
+    Shoemake 1985), without its rounding. Raises `ZaoziError` for a share out of range.
     """
-    if not 0 <= share <= 1:
-        raise ZaoziError(f"share {share} is out of range; use 0 (the first seed) to 1 (the second)")
-    first, second = math.cos(share * math.pi / 2), math.sin(share * math.pi / 2)
-    return lambda draw: first * a(draw) + second * b(draw)
+    shares = torch.atleast_1d(torch.as_tensor(share, dtype=torch.float64))
+    for value in shares.tolist():
+        if not 0 <= value <= 1:
+            raise ZaoziError(f"share {value} is out of range; use 0 (the first seed) to 1 (the second)")
+    angle = shares * (math.pi / 2)
+
+    def mixed(draw: int) -> Tensor:
+        x, y = a(draw), b(draw)
+        first, second = (v.to(x)[:, None, None, None] for v in (angle.cos(), angle.sin()))
+        return first * x + second * y
+
+    return mixed
 
 
 @contextmanager
