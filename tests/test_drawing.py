@@ -75,9 +75,9 @@ def pixels(pictures: list[Image.Image]) -> np.ndarray:
     return np.stack([np.asarray(p) for p in pictures]).astype(int)
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp-2m"])
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 def test_a_picture_depends_on_seed_index_and_prompt_alone(artist: TextToImage, sampler: str) -> None:
-    arguments = {"num_steps": 4, "sampler": sampler, "seed": 5}
+    arguments = {"num_steps": 4, "sampler": sampler, "seed": 5, "guidance_scale": 1.5}
     together = pixels(artist("gold", count=5, batch_size=5, **arguments))
     pairs = pixels(artist("gold", count=5, batch_size=2, **arguments))
     assert np.abs(together - pairs).max() <= 1
@@ -85,7 +85,7 @@ def test_a_picture_depends_on_seed_index_and_prompt_alone(artist: TextToImage, s
     mixed = {(p, i): np.asarray(picture).astype(int) for p, i, picture in stream}
     assert list(mixed) == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert np.abs(mixed[1, 1] - together[1]).max() <= 1
-    other = pixels(artist("gold", count=1, num_steps=4, sampler=sampler, seed=6))
+    other = pixels(artist("gold", count=1, **(arguments | {"seed": 6})))
     assert np.abs(other[0] - together[0]).max() > 1
 
 
@@ -474,6 +474,14 @@ def test_nothing_is_ever_not_a_number(glyph_artist: TextToImage, scale: float, s
             guidance = Guidance(scale, threshold=threshold)  # type: ignore[arg-type]
             x = draw(glyph_artist.model, cond, pictures=[0, 1], num_steps=steps, sampler=name, guidance=guidance)
             assert torch.isfinite(x).all(), (name, threshold)
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "dpmpp-sde", "unipc"])
+def test_a_thousand_steps_stay_numbers(glyph_artist: TextToImage, sampler: str) -> None:
+    cond = glyph_artist.encode(["gold"])
+    how = Guidance(100.0, threshold="none")
+    x = draw(glyph_artist.model, cond, pictures=[0], num_steps=1000, sampler=sampler, guidance=how)
+    assert torch.isfinite(x).all()
 
 
 @pytest.mark.skipif(not BASE, reason="no shipped model")

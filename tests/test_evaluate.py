@@ -342,7 +342,7 @@ def test_evaluate_and_publish(
     scribbler: Path, small_glyphs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--data", str(small_glyphs), "--samples", "24", "--steps", "1", "--out", str(tmp_path)]
-    assert main(["evaluate", str(scribbler), *options]) == 0
+    assert main(["evaluate", str(scribbler), *options, "--guide.low", "0.1"]) == 0
     said = capsys.readouterr().out
     assert "232 glyphs, 1 steps" in said
     assert "asked-for radical is the primary one" in said
@@ -351,6 +351,7 @@ def test_evaluate_and_publish(
         "listed": 192, "held_out": 24, "crossed": 4, "trained": 12, "real": 24, "real_crossed": 4
     }  # fmt: skip
     assert report["how"]["precision"] in ("bf16", "fp32")
+    assert report["how"]["guide"]["low"] == 0.1
     figure = find(report["figures"], "adherence.primary")
     assert figure is not None
     assert figure.n == 192

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from zaozi.cli.main import parse
+from zaozi.core.config import Guidance
 
 if TYPE_CHECKING:
     from zaozi.evaluate.drawing import Studio
     from zaozi.evaluate.measure import Judge
 
 Model = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+PLAIN = Guidance()
 Dir = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
 
 
@@ -44,6 +46,7 @@ def _evaluate(
     samples: int = 192,
     steps: int = 20,
     guidance: float = 5.0,
+    guide: Guidance = PLAIN,
     sampler: str = "dpmpp-2m",
     seed: int = 0,
     batch_size: int = 32,
@@ -62,6 +65,7 @@ def _evaluate(
         samples: Glyphs drawn for held-out captions, and for the list; 192 makes 512 in all, publish with 2000.
         steps: Steps of the sampler.
         guidance: Guidance scale.
+        guide: More about guidance; its scale is --guidance.
         sampler: As for zaozi generate.
         seed: Of the noise.
         batch_size: Glyphs drawn at a time on each device.
@@ -75,7 +79,7 @@ def _evaluate(
     from zaozi.evaluate.report import as_text, check_samples, evaluate
     from zaozi.model.checkpoint import WEIGHTS, find_model
 
-    how = How(steps, guidance, sampler, seed, batch_size, precision)
+    how = How(steps, guidance, sampler, seed, batch_size, precision, guide)
     check_samples(samples)
     where = find_model(model)
     weights = sha256(where / WEIGHTS)

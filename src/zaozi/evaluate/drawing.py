@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from zaozi.core.config import Guidance
 from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Estimate, Level
 from zaozi.diffusion.levels import MAX_STEPS, levels
@@ -36,6 +37,8 @@ class How:
     seed: int = 0
     batch_size: int = 32
     precision: str = "auto"
+    guide: Guidance = field(default_factory=Guidance)
+    """More about guidance; its scale is `guidance`."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -136,7 +139,7 @@ class Studio:
                         wanted,
                         pictures=[first + r for r in rows],
                         num_steps=how.steps,
-                        guidance_scale=how.guidance,
+                        guidance=replace(how.guide, scale=how.guidance),
                         sampler=how.sampler,
                         seed=how.seed,
                     )
@@ -164,7 +167,7 @@ class Studio:
     def seconds_a_glyph(self, how: How) -> float:
         """Measured on two small batches, the second timed: what one glyph takes with all that is there."""
         batch = min(how.batch_size, 16)
-        few = How(2, how.guidance, how.sampler, how.seed, batch, how.precision)
+        few = replace(how, steps=2, batch_size=batch)
         self.draw(["a"] * batch * self.world * len(self.artists), few)
         start = time.monotonic()
         self.draw(["a"] * batch * self.world * len(self.artists), few)
