@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from conftest import random_cond
-from mixture import TWO
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import between, picture_noise
 from zaozi.core.types import Cond, Estimate, Level
 from zaozi.diffusion.guidance import cfg, clamped, composed, dynamic, inpainted, interval, rising
 from zaozi.diffusion.inversion import invert
 from zaozi.diffusion.levels import levels
+from zaozi.diffusion.mixture import TWO
 from zaozi.diffusion.prediction import from_x0
 from zaozi.diffusion.samplers import SAMPLERS, ddim
 from zaozi.diffusion.schedules import schedule

@@ -12,12 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixture import TWO
 from zaozi.core.config import DiffusionConfig
 from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Level
 from zaozi.diffusion.levels import GRIDS, levels
 from zaozi.diffusion.losses import TIMES, WEIGHTS, training_times, weight_on_f
+from zaozi.diffusion.mixture import TWO
 from zaozi.diffusion.prediction import PREDICTIONS, coefficients, estimate, score, target
 from zaozi.diffusion.process import add_noise, add_noise_step, posterior, transition
 from zaozi.diffusion.schedules import SCHEDULES, T, cosine_alpha_bar, linear_alpha_bar, logsnr, schedule

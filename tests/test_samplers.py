@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixture import TWO
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import picture_noise
 from zaozi.core.types import Estimate, Level
 from zaozi.diffusion.brownian import Brownian
 from zaozi.diffusion.levels import levels
+from zaozi.diffusion.mixture import TWO
 from zaozi.diffusion.prediction import estimate
 from zaozi.diffusion.samplers import (
     SAMPLERS,

@@ -37,14 +37,21 @@ class Film:
     def __init__(self, side: int = 256, *, seconds: float = 4.0, hold: float = 1.5) -> None:
         self.side, self.seconds, self.hold = side, seconds, hold
         self.frames: list[Image.Image] = []
+        self.finished: Sequence[Image.Image] = ()
 
     def add(self, x: Tensor) -> None:
         """One frame from a batch of noisy pictures."""
         self.frames.append(tiled(to_pictures(x), self.side))
 
-    def write(self, path: Path, finished: Sequence[Image.Image]) -> None:
-        """Write an .mp4 (H.264), .gif or .webp. Raises `ZaoziError` for another suffix."""
+    def ending(self, finished: Tensor) -> Film:
+        """The same film with the finished pictures `[B, C, S, S]` known, ready to be written."""
+        self.finished = to_pictures(finished)
+        return self
+
+    def write(self, path: Path, finished: Sequence[Image.Image] = ()) -> None:
+        """Write an .mp4 (H.264), .gif or .webp that ends on the finished pictures. Raises `ZaoziError` for another suffix."""
         check_suffix(path)
+        finished = finished or self.finished
         rate = int(np.clip(round(len(self.frames) / self.seconds), 5, 30))
         held = max(1, round(self.hold * rate))
         frames = [*self.frames, *[tiled(finished, self.side)] * held]

@@ -1,0 +1,44 @@
+"""`zaozi guide ...`: the figures of the visual guide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from zaozi.cli.main import parse
+
+
+def figures(args: list[str]) -> None:
+    parse(_figures, args, "guide figures")
+
+
+def _figures(
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")] = Path("out/figures"),
+    /,
+    only: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    model: str = "base",
+    data: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+    seed: int = 0,
+) -> None:
+    """Draw the guide's figures: OUT/NAME.png, OUT/NAME.svg, and OUT/NAME.json with the data behind each.
+
+    Args:
+        out: Where to.
+        only: A figure's name or number; may be repeated.
+        model: A shipped name, or the folder of a model or training run.
+        data: The glyph dataset; built when it is not there.
+        seed: Of everything random.
+    """
+    from tqdm import tqdm
+
+    from zaozi.guide.figures import chosen, draw_all
+    from zaozi.guide.figures.source import Source
+
+    names = chosen(only)
+    with tqdm(total=len(names), desc="figures", unit="figure", delay=2, leave=False) as bar:
+        for name, _ in draw_all(Source(model, data, seed), names, out):
+            bar.update()
+            bar.set_postfix_str(name)
+    print(f"{len(names)} figures: {out}")

@@ -1,0 +1,199 @@
+"""All glyphs as points of a plane: neighbours look alike."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zaozi.core.files import home, whole_folder
+from zaozi.data.pairs import Pairs, load_pairs
+from zaozi.data.shards import SPLITS, data_hash
+from zaozi.data.unihan import radical
+from zaozi.evaluate.copies import nearest_pixels, thumbnails
+from zaozi.guide.figures.live import Diary, drawn
+from zaozi.guide.figures.paper import ACCENT, INK, QUIET, SECOND, Figure, as_url, canvas, numbers, show
+from zaozi.guide.figures.source import Source
+
+NEIGHBOURS = 15
+MARKED = ("明", "草")
+
+
+def everything(source: Source) -> Pairs:
+    """All splits as one."""
+
+    def make() -> Pairs:
+        parts = [load_pairs(source.folder, split) for split in SPLITS]
+        columns = {name: [v for p in parts for v in p.columns[name]] for name in parts[0].columns}
+        pictures = np.concatenate([np.asarray(p.pictures) for p in parts])
+        return Pairs(pictures, [t for p in parts for t in p.texts], [k for p in parts for k in p.keys], columns)
+
+    found: Pairs = source.memo("everything", make)
+    return found
+
+
+def nearest(queries: Tensor, known: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` nearest of `known` `[M, D]` to each of `queries` `[N, D]`, exactly: distances and rows, `[N, count]`."""
+    norms = known.square().sum(1)
+    values, places = [], []
+    for part in queries.split(1024):
+        squares = part.square().sum(1, keepdim=True) + norms - 2.0 * part @ known.T
+        value, place = squares.topk(count, largest=False)
+        values.append(value.clamp(min=0).sqrt())
+        places.append(place)
+    return torch.cat(values), torch.cat(places)
+
+
+def plane(source: Source) -> NDArray[np.float32]:
+    """UMAP (arXiv:1802.03426) of all glyphs at 32x32, from their exact nearest neighbours: `[N, 2]`, kept on disk."""
+
+    def make() -> NDArray[np.float32]:
+        key = hashlib.sha256(f"plane 1 {data_hash(source.folder)} {source.seed}".encode()).hexdigest()[:24]
+        folder = home() / "atlas" / key
+        if not (folder / "plane.npy").is_file():
+            import umap
+
+            flat = thumbs(source).flatten(1)
+            distances, rows = nearest(flat, flat, NEIGHBOURS)
+            known = (rows.numpy().astype(np.int64), distances.numpy().astype(np.float32), None)
+            made = umap.UMAP(n_neighbors=NEIGHBOURS, random_state=source.seed, precomputed_knn=known, n_jobs=1)
+            with whole_folder(folder, marker="plane.npy", names=("plane.npy",)) as work:
+                np.save(work / "plane.npy", made.fit_transform(flat.numpy()).astype(np.float32))
+        return np.load(folder / "plane.npy")
+
+    found: NDArray[np.float32] = source.memo("plane", make)
+    return found
+
+
+def thumbs(source: Source) -> Tensor:
+    """All glyphs as ink at 32x32, `[N, 32, 32]`."""
+    found: Tensor = source.memo("thumbs", lambda: thumbnails(everything(source).pictures))
+    return found
+
+
+def placed(source: Source, pictures: Tensor) -> NDArray[np.float32]:
+    """Where pictures `[B, 1, S, S]` in [-1, 1] belong on the plane: at the mean of their five nearest glyphs, the nearer the
+    heavier. `[B, 2]`"""
+    shown = ((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+    distances, rows = nearest(thumbnails(shown).flatten(1), thumbs(source).flatten(1), 5)
+    weights = 1.0 / (distances + 1e-3)
+    weights /= weights.sum(1, keepdim=True)
+    where = torch.from_numpy(plane(source)[rows.numpy()])
+    return (where * weights[..., None]).sum(1).numpy()
+
+
+def agreement(labels: list[Any], points: NDArray[np.float32]) -> tuple[float, float]:
+    """How often a glyph's nearest neighbour on the plane has its label, and how often any glyph would by chance."""
+    points_t = torch.from_numpy(points)
+    _, rows = nearest(points_t, points_t, 2)
+    others = np.where(rows[:, 0].numpy() == np.arange(len(points)), rows[:, 1].numpy(), rows[:, 0].numpy())
+    values = np.array([str(v) for v in labels])
+    _, counts = np.unique(values, return_counts=True)
+    return float((values[others] == values).mean()), float(((counts / len(values)) ** 2).sum())
+
+
+def atlas(source: Source) -> Figure:
+    """Every glyph on the plane, by structure and by density, with two of them marked."""
+    from scipy.stats import gaussian_kde
+
+    pairs, points = everything(source), plane(source)
+    structures = pairs.columns["structure"]
+    near, chance = agreement(structures, points)
+    near_radical, chance_radical = agreement(pairs.columns["radical"], points)
+    common = ["left-right", "above-below", "single", "surround-from-upper-left", "surround-from-lower-left"]
+    colours = [SECOND, ACCENT, INK, "#6a8f3c", "#8e5ba6"]
+    low, high = points.min(0) - 0.5, points.max(0) + 0.5
+    across = np.stack(np.meshgrid(np.linspace(low[0], high[0], 120), np.linspace(low[1], high[1], 120)), 0)
+    rng = source.generator(4)
+    some = points[rng.choice(len(points), min(4000, len(points)), replace=False)]
+    density = gaussian_kde(some.T, bw_method=0.08)(across.reshape(2, -1)).reshape(120, 120)
+    plot, axes = canvas(1, 2, width=12, height=6.2, sharex=True, sharey=True)
+    axes[0, 0].scatter(*points.T, s=0.6, color=QUIET, lw=0)
+    for name, colour in zip(common, colours, strict=True):
+        rows = np.flatnonzero(np.array(structures) == name)
+        axes[0, 0].scatter(*points[rows].T, s=0.8, color=colour, lw=0, label=name)
+    axes[0, 0].legend(frameon=False, markerscale=8, fontsize=8, loc="upper left")
+    axes[0, 1].contourf(*across, density, levels=14, cmap="Greys")
+    marks = []
+    for character in MARKED:
+        row = pairs.columns["character"].index(character) if character in pairs.columns["character"] else None
+        if row is None:
+            continue
+        marks.append({"character": character, "at": numbers(points[row]), "structure": structures[row]})
+        for one in axes[0]:
+            one.annotate(
+                character, points[row], xytext=(10, 10), textcoords="offset points", fontsize=15, color=INK,
+                arrowprops={"arrowstyle": "-", "color": INK},
+            )  # fmt: skip
+    for one in axes[0]:
+        one.axis("off")
+    return Figure(
+        "All glyphs on one plane",
+        f"Each of {len(points):,} glyphs is a point, and glyphs that look alike lie together: nearest neighbours share "
+        f"their structure in {near:.0%} of cases (chance {chance:.0%}) and their radical in {near_radical:.0%} "
+        f"({chance_radical:.0%}). 明 stands side by side, 草 is stacked.",
+        plot,
+        {
+            "points": numbers(points, 4),
+            "characters": "".join(pairs.columns["character"]),
+            "texts": pairs.texts,
+            "radicals": [radical(r) if r else "" for r in pairs.columns["radical"]],
+            "structures": structures,
+            "parts": ["".join(parts) for parts in pairs.columns["components"]],
+            "neighbours_share": {"structure": [near, chance], "radical": [near_radical, chance_radical]},
+            "marked": marks,
+            "contours": {"x": numbers(across[0, 0]), "y": numbers(across[1, :, 0]), "density": numbers(density, 3)},
+        },
+    )
+
+
+def origins(source: Source) -> Figure:
+    """A drawn glyph, the training glyphs nearest to it, and its way over the plane while it took shape."""
+    prompt = "a small song bird"
+    diary = Diary()
+    made = drawn(source, [prompt] * 3, range(3), num_steps=40, on_step=diary)
+    decode = source.artist.model.space.decode
+    with torch.inference_mode():
+        way = [decode(x0) for _, _, x0, _ in diary.steps]
+    paths = [placed(source, torch.stack([x0[i] for x0 in way])) for i in range(3)]
+    shown = ((made.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+    train = source.train
+    known = thumbnails(train.pictures)
+    order = []
+    left = known.clone()
+    for _ in range(4):  # the nearest, then the nearest of the others
+        value, place = nearest_pixels(thumbnails(shown), left)
+        order.append((value, place))
+        left[place] = 0.0
+    points = plane(source)
+    plot, axes = canvas(3, 6, width=11.4, height=6.0)
+    for i in range(3):
+        show(axes[i, 0], made[i], "drawn" if i == 0 else "")
+        for k, (value, place) in enumerate(order):
+            show(axes[i, k + 1], train.batch([int(place[i])]), f"{float(value[i]):.2f}")
+        axes[i, 5].scatter(*points.T, s=0.1, color=QUIET, lw=0)
+        axes[i, 5].plot(*paths[i].T, color=ACCENT, lw=0.8)
+        axes[i, 5].plot(*paths[i][-1], "o", color=ACCENT, ms=4)
+        axes[i, 5].axis("off")
+    return Figure(
+        "Where a new glyph comes from",
+        "Beside each drawing the four training glyphs nearest to it, with their distances (0 would be a copy, 1.4 has nothing in "
+        "common): they share its parts, none is it. Right, the way of its guess over the plane of all glyphs.",
+        plot,
+        {
+            "prompt": prompt,
+            "drawn": [as_url(p) for p in made],
+            "nearest": [
+                [
+                    {"key": train.keys[int(p[i])], "text": train.texts[int(p[i])], "distance": numbers(v[i])}
+                    for v, p in order
+                ]
+                for i in range(3)
+            ],
+            "paths": numbers(np.stack(paths), 4),
+        },
+    )

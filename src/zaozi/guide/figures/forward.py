@@ -1,0 +1,254 @@
+"""From picture to noise: the chain, one step of it, the density on its way with its fields of arrows, and the schedules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zaozi.core.noise import lent_generator
+from zaozi.core.types import Level
+from zaozi.diffusion.mixture import Mixture
+from zaozi.diffusion.process import add_noise, add_noise_step, transition
+from zaozi.diffusion.schedules import T, logsnr, schedule
+from zaozi.guide.figures.paper import ACCENT, INK, QUIET, SECOND, Figure, as_url, canvas, numbers, show, strip
+from zaozi.guide.figures.source import Source
+
+
+def chain(source: Source) -> Figure:
+    """The two chains over one glyph: q adds noise, p takes it away."""
+    character = "锂"
+    path = schedule("cosine")
+    times = [0, 150, 350, 550, 750, 1000]
+    x0, eps = source.clean(character), source.noise((1, 1, 64, 64), 5)
+    eps = torch.nn.functional.interpolate(eps, x0.shape[-1]) if eps.shape != x0.shape else eps
+    rows = [add_noise(x0, eps, path.level(float(t))) if t else x0 for t in times]
+    plot, axes = canvas(3, len(times), height=3.0, gridspec_kw={"height_ratios": [0.25, 1, 0.25]})
+    strip(axes[1], rows, ["$x_0$", *(f"$x_{{{t}}}$" for t in times[1:-1]), "$x_T$"], low=-2, high=2)
+    grid = axes[0, 0].get_gridspec()
+    for row, name, colour, ends in ((0, r"$p_\theta$", ACCENT, (1.3, 0.7)), (2, "$q$", SECOND, (0.7, 1.3))):
+        for one in axes[row]:
+            one.remove()
+        across = plot.add_subplot(grid[row, :])
+        across.set(xlim=(0, len(times)), ylim=(0, 1))
+        across.axis("off")
+        for i in range(len(times) - 1):
+            across.annotate(
+                "", xy=(i + ends[1], 0.3), xytext=(i + ends[0], 0.3), arrowprops={"arrowstyle": "->", "color": colour}
+            )
+            across.text(i + 1, 0.45, name, ha="center", color=colour)
+    return Figure(
+        "Two chains over one picture",
+        f"Noise is added to {character} ('lithium') a little at a time until nothing of it is left: q, which needs no "
+        "learning. A network learns the way back, p.",
+        plot,
+        {
+            "character": character,
+            "schedule": path.name,
+            "times": times,
+            "pictures": [as_url(r, low=-2, high=2) for r in rows],
+        },
+    )
+
+
+def one_step(source: Source) -> Figure:
+    """q(x_t | x_s) from a few points of a 2-D shape, and the closed form beside the chain of single steps."""
+    path = schedule("linear")
+    points = source.points(1500)
+    start, beta = path.level(0.0), 0.08
+    step = path.level(path.time(float(np.log((1 - beta) / beta))))
+
+    factor, std = transition(start, step)
+    some = points[[20, 400, 900]] if len(points) > 900 else points[:3]
+    noised = add_noise_step(points, source.noise(points.shape, 6, 0).double(), start, step)
+
+    reach = 120
+    closed = add_noise(points, source.noise(points.shape, 6, 1).double(), path.level(float(reach)))
+    walked = points
+    for t in range(1, reach + 1):
+        walked = add_noise_step(
+            walked, source.noise(points.shape, 6, 2, t).double(), path.level(float(t - 1)), path.level(float(t))
+        )
+    plot, axes = canvas(1, 3, width=9.6, height=3.4, sharex=True, sharey=True)
+    axes[0, 0].scatter(*points.T, s=1, color=QUIET)
+    axes[0, 0].scatter(*noised.T, s=1, color=SECOND, alpha=0.4)
+    angle = np.linspace(0, 2 * np.pi, 60)
+    for x in some.numpy():
+        axes[0, 0].plot(*x, "o", color=INK, ms=3)
+        axes[0, 0].annotate("", xy=factor * x, xytext=x, arrowprops={"arrowstyle": "->", "color": ACCENT})
+        for k in (1, 2):
+            axes[0, 0].plot(
+                factor * x[0] + k * std * np.cos(angle), factor * x[1] + k * std * np.sin(angle), color=ACCENT, lw=0.8
+            )
+    axes[0, 0].set_title(rf"one step, $\beta$ = {beta:g} (much enlarged)")
+    axes[0, 1].scatter(*closed.T, s=1, color=SECOND)
+    axes[0, 1].set_title(f"closed form: $q(x_{{{reach}}} \\mid x_0)$")
+    axes[0, 2].scatter(*walked.T, s=1, color=ACCENT)
+    axes[0, 2].set_title(f"{reach} single steps")
+    for one in axes[0]:
+        one.set(aspect="equal", xlim=(-2, 2), ylim=(-2, 2))
+    spread = [numbers(v.std(0)) for v in (closed, walked)]
+    return Figure(
+        "One step of noise, and many",
+        "A step first shrinks a point towards the origin, to sqrt(1 - beta) times where it was, and then shakes it: the "
+        "circles are centred there, not on the point. Many steps land where one draw of the closed form does.",
+        plot,
+        {
+            "beta": beta,
+            "largest_real_beta": 0.02,
+            "factor": numbers(factor),
+            "std": numbers(std),
+            "points": numbers(points[:600], 4),
+            "noised": numbers(noised[:600], 4),
+            "chosen": numbers(some),
+            "time": reach,
+            "closed_form": numbers(closed[:600], 4),
+            "chain": numbers(walked[:600], 4),
+            "deviations": {"closed_form": spread[0], "chain": spread[1]},
+        },
+    )
+
+
+SIDE, EXTENT = 19, 1.8
+
+
+def shape(source: Source, count: int = 300) -> Mixture:
+    """The dataset's 2-D shape as a density: a narrow Gaussian on each of its points."""
+    points = source.points(count)
+    return Mixture(
+        points, torch.full((count,), 0.04, dtype=torch.float64), torch.full((count,), 1 / count, dtype=torch.float64)
+    )
+
+
+class Small(nn.Module):
+    """A small network that guesses the noise in two dimensions: (x `[B, 2]`, noise share `[B]`) -> eps `[B, 2]`."""
+
+    def __init__(self, width: int = 96) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(10, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
+            nn.Linear(width, 2),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor, share: Tensor) -> Tensor:
+        waves = [f(k * torch.pi * share[:, None]) for k in (0.5, 1, 2, 4) for f in (torch.sin, torch.cos)]
+        return self.layers(torch.cat([x, *waves], 1))
+
+
+def learned_score(source: Source, path_name: str = "cosine", steps: int = 3000) -> Small:
+    """The small network, trained on noised points of the shape as the large one is on glyphs (a few seconds)."""
+    path = schedule(path_name)
+    data = source.points(2000, "人", 1).float()
+    with lent_generator(source.seed, 7):
+        network = Small()
+    optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
+    rng = source.generator(7, 1)
+    for i in range(steps):
+        rows = torch.from_numpy(rng.integers(0, len(data), 256))
+        level = path.level(torch.from_numpy(rng.uniform(1, T, 256)))
+        eps = torch.from_numpy(rng.standard_normal((256, 2)).astype(np.float32))
+        x = add_noise(data[rows], eps, level)
+        loss = (network(x, level.noise_share(256)) - eps).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        for group in optimiser.param_groups:
+            group["lr"] = 2e-3 * (1 - i / steps)
+    return network.eval().requires_grad_(False)
+
+
+def fields(source: Source) -> Figure:
+    """The shape on its way to noise: its points, its density, and three fields of arrows that must not be mixed up."""
+    path, times = schedule("cosine"), (30, 150, 350, 600, 900)
+    density, network = shape(source), source.memo("small", lambda: learned_score(source))
+    line = torch.linspace(-EXTENT, EXTENT, SIDE, dtype=torch.float64)
+    grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).reshape(-1, 1, 1, 2)
+    fine_line = torch.linspace(-EXTENT, EXTENT, 81, dtype=torch.float64)
+    fine = torch.stack(torch.meshgrid(fine_line, fine_line, indexing="xy"), -1).reshape(-1, 1, 1, 2)
+    names = ["points of $q(x_t)$", "density $q(x_t)$", r"$\nabla q$", r"score $\nabla \log q$", "learned score"]
+    plot, axes = canvas(len(names), len(times), sharex=True, sharey=True)
+    kept: list[dict[str, Any]] = []
+    for column, t in enumerate(times):
+        level = path.level(float(t))
+        x = add_noise(source.points(1200), source.noise((1200, 2), 7, t).double(), level)
+        q = density.log_density(fine, level).exp().reshape(81, 81)
+        score = score_of(density, grid, level)
+        gradient = density.log_density(grid, level).exp()[:, None] * score
+        share = level.noise_share(len(grid))
+        learned = -network(grid.reshape(-1, 2).float(), share).double() / float(level.sigma)
+        axes[0, column].scatter(*x.T, s=0.5, color=INK)
+        axes[0, column].set_title(f"t = {t}")
+        axes[1, column].contourf(fine_line, fine_line, q, levels=12, cmap="Greys")
+        for row, arrows, colour in ((2, gradient, SECOND), (3, score, INK), (4, learned, ACCENT)):
+            length = arrows.norm(dim=1).quantile(0.95)
+            axes[row, column].quiver(*grid.reshape(-1, 2).T, *(arrows / length).T, color=colour, scale=18, width=0.008)
+        kept.append(
+            {
+                "time": t,
+                "alpha": numbers(level.alpha),
+                "sigma": numbers(level.sigma),
+                "points": numbers(x[:500], 3),
+                "density": numbers(q[::2, ::2] / q.max(), 3),
+                "gradient": numbers(gradient, 3),
+                "score": numbers(score, 3),
+                "learned": numbers(learned, 3),
+            }
+        )
+    for row, name in enumerate(names):
+        axes[row, 0].set_ylabel(name)
+    for one in axes.flat:
+        one.set(xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT), xticks=[], yticks=[], aspect="equal")
+    return Figure(
+        "Three fields of arrows",
+        "The gradient of the density dies out away from the data. The score, the gradient of its logarithm, is -eps / sigma: it "
+        "grows with the distance and points home from everywhere. A network learns it well where noised points fell in "
+        "training and badly elsewhere, which at little noise is nearly everywhere: hence the many levels.",
+        plot,
+        {"schedule": path.name, "grid": numbers(line), "density_grid": numbers(fine_line[::2]), "times": kept},
+    )
+
+
+def score_of(density: Mixture, x: Tensor, level: Level) -> Tensor:
+    """The exact score at points `[N, 1, 1, 2]`: -eps_hat / sigma of the mixture's own denoiser, `[N, 2]`."""
+    return -density.denoise(x, level).eps.reshape(-1, 2) / float(level.sigma)
+
+
+def schedules(source: Source) -> Figure:
+    """Linear against cosine: alpha_bar, log-SNR, and one glyph noised along each."""
+    names, times = ("linear", "cosine"), np.arange(0, T + 1)
+    x0 = source.clean("明")
+    eps = source.noise(tuple(x0.shape), 8)
+    shown = [0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]
+    plot, axes = canvas(4, len(shown), width=13, height=6.6, gridspec_kw={"height_ratios": [1.6, 1.6, 1, 1]})
+    for one in axes[:2].flat:
+        one.remove()
+    grid = axes[0, 0].get_gridspec()
+    above, below = plot.add_subplot(grid[0, :]), plot.add_subplot(grid[1, :])
+    data: dict[str, Any] = {"times": shown}
+    for name, colour, row in zip(names, (SECOND, ACCENT), (2, 3), strict=True):
+        path = schedule(name)
+        levels = [path.level(float(t)) for t in times]
+        bars = np.array([float(level.alpha) ** 2 for level in levels])
+        ratios = np.array([logsnr(level) for level in levels])
+        above.plot(times, bars, color=colour, label=name)
+        below.plot(times[1:], ratios[1:], color=colour, label=name)
+        pictures = [add_noise(x0, eps, path.level(float(t))) for t in shown]
+        for one, picture, t in zip(axes[row], pictures, shown, strict=True):
+            show(one, picture, f"{name}, t = {t}" if t == 0 else f"{t}", low=-2, high=2)
+        data[name] = {
+            "alpha_bar": numbers(bars[::10]),
+            "logsnr": numbers(ratios[::10]),
+            "pictures": [as_url(p, low=-2, high=2) for p in pictures],
+        }
+    above.set(ylabel=r"$\bar\alpha_t$")
+    below.set(ylabel="log-SNR", xlabel="t")
+    above.legend(frameon=False)
+    return Figure(
+        "Two schedules",
+        "Both end in noise, but the linear one is there early: its last third adds almost nothing to see. The cosine "
+        "schedule spends its steps more evenly.",
+        plot,
+        data,
+    )

@@ -1,0 +1,144 @@
+"""What every figure is made of: a plot, the data behind it, and a sentence that says what is to be seen."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+INK, ACCENT, SECOND, QUIET = "#222222", "#c8442b", "#2b6c8a", "#b8b2a7"
+"""Of text and lines, of what matters, of what it is compared with, and of all the rest."""
+INCHES = 2.1
+"""Side of one panel."""
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: `plot` is matplotlib's, `data` the numbers behind it, `says` what a reader sees there, in a sentence or two."""
+
+    title: str
+    says: str
+    plot: Any
+    data: dict[str, Any]
+    films: dict[str, Any] = field(default_factory=dict)
+    """Moving pictures that go with it, by name: something with `write(path)`."""
+
+
+def styled() -> Any:
+    """A context in which plots have the guide's style; matplotlib's own settings are as they were afterwards."""
+    import matplotlib as mpl
+
+    style: Any = {
+        "font.size": 9.0,
+        "font.family": families(),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": INK,
+        "axes.titlesize": 9.0,
+        "axes.unicode_minus": False,
+        "svg.hashsalt": "zaozi",
+    }
+    return mpl.rc_context(style)
+
+
+def canvas(
+    rows: int = 1, columns: int = 1, *, width: float = 0.0, height: float = 0.0, **options: Any
+) -> tuple[Any, Any]:
+    """A matplotlib figure and its axes `[rows, columns]`."""
+    from matplotlib.figure import Figure as Plot
+
+    plot = Plot(figsize=(width or columns * INCHES, height or rows * INCHES), layout="constrained")
+    return plot, plot.subplots(rows, columns, squeeze=False, **options)
+
+
+def families() -> list[str]:
+    """Matplotlib's own font, and the packaged CJK font for characters."""
+    from matplotlib import font_manager
+
+    from zaozi.data.font import default_font
+
+    path = default_font()
+    if not any(entry.fname == str(path) for entry in font_manager.fontManager.ttflist):
+        font_manager.fontManager.addfont(str(path))
+    return ["DejaVu Sans", str(font_manager.FontProperties(fname=str(path)).get_name())]
+
+
+def show(
+    axes: Any, picture: Array | Tensor | Image.Image, title: str = "", *, low: float = -1.0, high: float = 1.0
+) -> None:
+    """One grey picture `[S, S]` or `[1, S, S]`, black at `low` and white at `high`, without ticks."""
+    pixels = grey(picture)
+    if isinstance(picture, Image.Image):
+        low, high = 0.0, 255.0
+    axes.imshow(pixels, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    axes.set_title(title)
+    bare(axes)
+
+
+def bare(axes: Any) -> None:
+    """No ticks; a thin frame."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+        spine.set_linewidth(0.4)
+        spine.set_color(QUIET)
+
+
+def grey(picture: Array | Tensor | Image.Image) -> Array:
+    """A picture as a plain array `[S, S]`."""
+    array = picture.detach().float().numpy() if isinstance(picture, Tensor) else np.asarray(picture)
+    return array.reshape(array.shape[-2:]) if array.ndim > 2 else array
+
+
+def as_url(picture: Array | Tensor | Image.Image, *, low: float = -1.0, high: float = 1.0) -> str:
+    """A picture as a PNG in a data URL; values from `low` (black) to `high` (white), unless it is a picture already."""
+    if not isinstance(picture, Image.Image):
+        scaled = (grey(picture) - low) / (high - low)
+        picture = Image.fromarray((np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8))
+    held = io.BytesIO()
+    picture.save(held, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(held.getvalue()).decode()
+
+
+def numbers(values: Any, digits: int = 5) -> Any:
+    """Arrays as nested lists of numbers of so many significant digits, ready for JSON; not-a-number becomes None."""
+    if isinstance(values, Tensor):
+        values = values.detach().double().numpy()
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    if isinstance(values, (list, tuple)):
+        return [numbers(v, digits) for v in values]
+    if isinstance(values, (float, np.floating)):
+        return float(f"{float(values):.{digits}g}") if np.isfinite(values) else None
+    return int(values) if isinstance(values, np.integer) else values
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write NAME.png, NAME.svg, NAME.json and the films; returns what was written."""
+    from zaozi.core.files import write_json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    made = [folder / f"{name}.png", folder / f"{name}.svg", folder / f"{name}.json"]
+    figure.plot.savefig(made[0], dpi=150)
+    figure.plot.savefig(made[1], metadata={"Date": None})
+    write_json(made[2], {"title": figure.title, "says": figure.says, "data": figure.data})
+    for kind, film in figure.films.items():
+        made.append(folder / f"{name}-{kind}.mp4")
+        film.write(made[-1])
+    return made
+
+
+def strip(axes: Sequence[Any], pictures: Sequence[Any], titles: Sequence[str], **options: Any) -> None:
+    """Pictures side by side."""
+    for one, picture, title in zip(axes, pictures, titles, strict=True):
+        show(one, picture, title, **options)

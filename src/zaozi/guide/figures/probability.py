@@ -1,0 +1,136 @@
+"""What a distribution is: a Gaussian, a joint density and its slices, a picture as a vector, and noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+
+from zaozi.diffusion.mixture import TWO
+from zaozi.diffusion.schedules import schedule
+from zaozi.guide.figures.paper import ACCENT, INK, QUIET, SECOND, Figure, as_url, canvas, numbers, show
+from zaozi.guide.figures.source import Source
+
+
+def gaussian(source: Source) -> Figure:
+    """A one-dimensional Gaussian, samples of it, and the Gaussian that fits them."""
+    mean, std, count = 1.0, 1.5, 400
+    samples = mean + std * source.generator(1).standard_normal(count)
+    fit_mean, fit_std = float(samples.mean()), float(samples.std())
+    x = np.linspace(mean - 4 * std, mean + 4 * std, 241)
+
+    def density(m: float, s: float) -> np.ndarray:
+        return np.exp(-((x - m) ** 2) / (2 * s**2)) / (s * np.sqrt(2 * np.pi))
+
+    plot, ((axes,),) = canvas(width=5.6, height=2.8)
+    heights, edges, _ = axes.hist(samples, bins=30, density=True, color=QUIET, label=f"{count} samples")
+    axes.plot(x, density(mean, std), color=INK, label=f"N({mean:g}, {std:g}²)")
+    axes.plot(x, density(fit_mean, fit_std), "--", color=ACCENT, label=f"fitted: N({fit_mean:.2f}, {fit_std:.2f}²)")
+    axes.legend(frameon=False)
+    axes.set_xlabel("x")
+    axes.set_ylabel("density")
+    return Figure(
+        "A Gaussian, and what samples tell of it",
+        f"{count} samples are enough to find its mean ({fit_mean:.2f} for {mean:g}) and deviation ({fit_std:.2f} for {std:g}): "
+        "to learn a distribution is to find the one that such samples came from.",
+        plot,
+        {
+            "mean": mean,
+            "std": std,
+            "x": numbers(x),
+            "density": numbers(density(mean, std)),
+            "samples": numbers(samples),
+            "histogram": {"heights": numbers(heights), "edges": numbers(edges)},
+            "fit": {"mean": numbers(fit_mean), "std": numbers(fit_std), "density": numbers(density(fit_mean, fit_std))},
+        },
+    )
+
+
+def picture_as_vector(source: Source) -> Figure:
+    """One glyph at 32x32 with its pixel values written in."""
+    small = source.glyph("明", 128).resize((32, 32), Image.Resampling.BOX)
+    values = np.asarray(small)
+    plot, ((axes,),) = canvas(width=8.4, height=8.4)
+    show(axes, small)
+    for y in range(32):
+        for x in range(32):
+            dark = values[y, x] < 128
+            axes.text(x, y, int(values[y, x]), ha="center", va="center", fontsize=5, color="white" if dark else INK)
+    return Figure(
+        "A picture is a vector",
+        "明 at 32x32: 1,024 numbers from 0 (ink) to 255 (paper). Read row by row they are one point in a space of 1,024 "
+        "dimensions, and every picture of that size is another point of it.",
+        plot,
+        {"character": "明", "pixels": values.tolist()},
+    )
+
+
+def joint_density(source: Source) -> Figure:
+    """A joint density with its two marginals and two conditional slices."""
+    clean = schedule("linear_path").level(0.0)
+    grid = np.linspace(-1.6, 1.6, 161)
+    xx, yy = np.meshgrid(grid, grid)
+    points = torch.from_numpy(np.stack([xx, yy], -1).reshape(-1, 1, 1, 2))
+    density = TWO.log_density(points, clean).exp().numpy().reshape(xx.shape)
+    step = grid[1] - grid[0]
+    density /= density.sum() * step**2
+    of_x, of_y = density.sum(0) * step, density.sum(1) * step
+    cuts = (-0.7, 0.6)
+    slices = []
+    for at in cuts:
+        column = density[:, np.abs(grid - at).argmin()]
+        slices.append(column / (column.sum() * step))
+    plot, axes = canvas(2, 2, width=6.2, height=5.6, gridspec_kw={"width_ratios": [2, 1.2], "height_ratios": [1, 2]})
+    axes[0, 1].axis("off")
+    axes[1, 0].contourf(xx, yy, density, levels=12, cmap="Greys")
+    axes[1, 0].set(xlabel="x", ylabel="y", title="p(x, y)")
+    axes[0, 0].plot(grid, of_x, color=INK)
+    axes[0, 0].set_title("p(x): all of y added up")
+    axes[1, 1].plot(of_y, grid, color=INK, label="p(y)")
+    for at, slice_, colour in zip(cuts, slices, (ACCENT, SECOND), strict=True):
+        axes[1, 0].axvline(at, color=colour, lw=1)
+        axes[1, 1].plot(slice_, grid, color=colour, label=f"p(y | x = {at:g})")
+    axes[1, 1].legend(frameon=False, fontsize=8)
+    return Figure(
+        "Joint, marginal, conditional",
+        "A slice through the joint density, brought back to area one, is what y may be once x is known. "
+        "A prompt does the same: of all glyphs it leaves those that fit.",
+        plot,
+        {
+            "grid": numbers(grid),
+            "density": numbers(density[::2, ::2], 4),
+            "marginal_x": numbers(of_x),
+            "marginal_y": numbers(of_y),
+            "slices": [{"x": at, "density": numbers(s)} for at, s in zip(cuts, slices, strict=True)],
+        },
+    )
+
+
+def independent_noise(source: Source) -> Figure:
+    """N(0, I) beside noise whose pixels are correlated, with the covariance of a row of pixels of each."""
+    side, count = 32, 4000
+    noise = source.generator(18).standard_normal((count, side, side))
+    reach = np.exp(-0.5 * (np.minimum(np.arange(side), side - np.arange(side)) / 2.0) ** 2)
+    kernel = np.fft.fft2(np.outer(reach, reach))
+    smooth = np.fft.ifft2(np.fft.fft2(noise) * kernel).real
+    smooth /= smooth.std()
+    rows = [v[:, side // 2, :] for v in (noise, smooth)]
+    covariances = [np.cov(row, rowvar=False) for row in rows]
+    plot, axes = canvas(2, 2, width=5.0, height=5.0)
+    names = ("independent: N(0, I)", "correlated: N(0, C)")
+    for i, (sample, covariance, name) in enumerate(zip((noise[0], smooth[0]), covariances, names, strict=True)):
+        show(axes[i, 0], sample, name, low=-3, high=3)
+        axes[i, 1].imshow(covariance, cmap="RdBu_r", vmin=-1, vmax=1)
+        axes[i, 1].set_title("covariance of one row's pixels")
+    return Figure(
+        "Noise without memory",
+        "Diffusion's noise has the identity for its covariance: no pixel knows of its neighbour. In the lower picture "
+        "neighbours agree, and the covariance has a broad diagonal.",
+        plot,
+        {
+            "independent": as_url(noise[0], low=-3, high=3),
+            "correlated": as_url(smooth[0], low=-3, high=3),
+            "covariance_independent": numbers(covariances[0], 3),
+            "covariance_correlated": numbers(covariances[1], 3),
+        },
+    )

@@ -1,0 +1,112 @@
+"""How the model hears: words as vectors, and where in the picture each word acts."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from zaozi.core.config import Guidance
+from zaozi.guide.figures.paper import ACCENT, INK, Figure, as_url, canvas, numbers, show
+from zaozi.guide.figures.source import Source
+from zaozi.nn.attention import CrossAttention
+from zaozi.pipeline import draw
+
+
+def words_as_vectors(source: Source) -> Figure:
+    """Tokens of a definition, their vectors, and how company moves a word."""
+    encoder = source.artist.encoder
+    definition = "the element lithium"
+    phrases = ["the element lithium", "the element gold", "an element of surprise", "element"]
+    tokens = encoder.tokens(definition)
+    states = encoder.encode([definition]).tokens[0]  # (n, d)
+    vectors = []
+    for phrase in phrases:
+        place = encoder.tokens(phrase).index("element")
+        vectors.append(encoder.encode([phrase]).tokens[0, place])
+    unit = torch.nn.functional.normalize(torch.stack(vectors), dim=-1)
+    cosines = unit @ unit.T
+    plot, axes = canvas(1, 2, width=10.4, height=3.2, gridspec_kw={"width_ratios": [2.2, 1]})
+    axes[0, 0].imshow(states[:, :128], aspect="auto", cmap="RdBu_r", vmin=-1.5, vmax=1.5)
+    axes[0, 0].set_yticks(range(len(tokens)), tokens)
+    axes[0, 0].set_xlabel(f"the first 128 of {states.shape[1]} numbers of each token")
+    axes[0, 0].set_title(f"'{definition}' as an array of {tuple(states.shape)}")
+    axes[0, 1].imshow(cosines, cmap="Greys", vmin=0, vmax=1)
+    for i in range(len(phrases)):
+        for j in range(len(phrases)):
+            value = float(cosines[i, j])
+            axes[0, 1].text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.6 else INK)
+    axes[0, 1].set_xticks([])
+    axes[0, 1].set_yticks(range(len(phrases)), phrases)
+    axes[0, 1].set_title("cosine of 'element' in each")
+    return Figure(
+        "Words become vectors",
+        f"A frozen language model turns {len(tokens)} tokens into as many vectors, and company moves each: 'element' beside "
+        f"'lithium' is nearer to 'element' beside 'gold' (cosine {cosines[0, 1]:.2f}) than to that of surprise "
+        f"({cosines[0, 2]:.2f}).",
+        plot,
+        {
+            "definition": definition,
+            "tokens": tokens,
+            "states": numbers(states[:, :128], 3),
+            "shape": list(states.shape),
+            "phrases": phrases,
+            "cosines": numbers(cosines, 3),
+        },
+    )
+
+
+@torch.inference_mode()
+def attention(source: Source) -> Figure:
+    """Which word each part of the picture listens to, over the steps of a drawing."""
+    prompt, steps, at = "a small song bird", 20, (0, 4, 8, 12, 16)
+    artist = source.artist
+    layers = [m for m in artist.model.network.modules() if isinstance(m, CrossAttention)]
+    tokens = artist.encoder.tokens(prompt)
+    side = round(_patches(source) ** 0.5)
+    maps: list[torch.Tensor] = []
+    pictures: list[torch.Tensor] = []
+
+    def watch(t: float, x: torch.Tensor, x0: torch.Tensor, eps: torch.Tensor) -> None:
+        # (H, N, 1 + L) of the row that heard the prompt, over the layers; the null token comes first
+        kept = [layer.weights[0].mean(0)[:, 1:] for layer in layers if layer.weights is not None]
+        maps.append(torch.stack(kept).mean(0)[:, : len(tokens)])
+        pictures.append(x0[0].clone())
+
+    for layer in layers:
+        layer.keep_weights = True
+    try:
+        draw(
+            artist.model, artist.encode([prompt]), pictures=[0], num_steps=steps, guidance=Guidance(1.0), on_step=watch
+        )
+    finally:
+        for layer in layers:
+            layer.keep_weights, layer.weights = False, None
+    plot, axes = canvas(len(at), len(tokens) + 1, height=1.5 * len(at), width=1.5 * (len(tokens) + 1))
+    high = max(float(maps[k].max()) for k in at)
+    for row, k in enumerate(at):
+        show(axes[row, 0], pictures[k], "guess" if row == 0 else "")
+        axes[row, 0].set_ylabel(f"step {k + 1}")
+        for column, token in enumerate(tokens, start=1):
+            heard = maps[k][:, column - 1].reshape(side, side)
+            show(axes[row, column], -heard, token if row == 0 else "", low=-high, high=0.0)
+    return Figure(
+        "Where each word acts",
+        "Dark places listen to the word above them. Attention is the mean over heads and over the blocks that attend to text; "
+        "[CLS] and [SEP], which stand for the whole sentence, are heard most.",
+        plot,
+        {
+            "prompt": prompt,
+            "tokens": tokens,
+            "side": side,
+            "steps": [
+                {"step": k + 1, "guess": as_url(pictures[k]), "attention": numbers(maps[k].T, 3)} for k in range(steps)
+            ],
+            "accent": ACCENT,
+        },
+    )
+
+
+def _patches(source: Source) -> int:
+    """How many places of the picture ask."""
+    model = source.artist.model
+    return int(np.prod(model.shape[1:])) // model.config.network.patch**2
