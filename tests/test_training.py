@@ -22,7 +22,7 @@ from zaozi.core.noise import training_generator
 from zaozi.core.types import Cond, Level
 from zaozi.model.checkpoint import load_model, newest, read_tensors
 from zaozi.model.denoiser import make_denoiser
-from zaozi.train.batches import Batch, Batches, drop, shifted
+from zaozi.train.batches import Batch, Batches, drop, shifted, unsure
 from zaozi.train.loop import Trainer
 from zaozi.train.optim import block_matrices, ema_decay, ema_update, make_optimisers, rate
 from zaozi.train.state import RAW
@@ -305,6 +305,16 @@ def test_hints_are_told_at_their_rate(tiny_recipe: Recipe) -> None:
         _ = Batches(recipe, plain.pairs, plain.texts, plain.schedule, plain.space).hints
     held_out = replace(pairs, columns=plain.pairs.columns | {"hints": [["never read"]] * len(pairs)})
     assert len(Batches(recipe, held_out, plain.texts, plain.schedule, plain.space).cond(rows)) == len(pairs)
+
+
+def test_an_unsure_text_is_moved_as_a_whole() -> None:
+    cond = random_cond(500, width=64)
+    moved = unsure(cond, 0.5, training_generator(1))
+    by = (moved.tokens - cond.tokens)[:, 0]  # (B, D)
+    assert (moved.tokens - cond.tokens)[:, -1] == pytest.approx(by, abs=1e-5)
+    assert float(by.std()) == pytest.approx(0.5 * float(cond.tokens[cond.mask].square().mean().sqrt()), rel=0.05)
+    assert float((moved.pooled - cond.pooled).std()) == pytest.approx(0.5 * float(cond.pooled.std()), rel=0.05)
+    assert unsure(cond, 0.0, training_generator(1)) is cond
 
 
 def test_shifts_move_and_fill_with_white() -> None:

@@ -181,6 +181,8 @@ class TrainConfig:
     hint_rate: float = 0.0
     """How often a picture is told one of its hints in place of its caption: other short texts that fit it, a list in the
     dataset's column `hints` (of a glyph, what its radical means and each of its senses alone)."""
+    text_noise: float = 0.0
+    """Noise on the text in training, one vector a text, as a share of its states' root mean square."""
     balance: str = ""
     """A column whose rarer classes are seen more often, in proportion to (rows of the class)^-balance_power."""
     balance_power: float = 0.5

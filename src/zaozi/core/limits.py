@@ -37,6 +37,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "train.seed": (0, 2**63),
     "train.text_dropout": (0, 1),
     "train.hint_rate": (0, 1),
+    "train.text_noise": (0, _ANY),
     "train.balance_power": (0, 1),
     "train.property_dropout": (0, 1),
     "train.ema": (0, 1),

@@ -69,6 +69,20 @@ def drop(cond: Cond, properties: Sequence[Property], text: float, together: floa
     return replace(cond, properties=kept)
 
 
+def unsure(cond: Cond, amount: float, generator: torch.Generator) -> Cond:
+    """The condition with each text moved as a whole: `amount` times the states' root mean square of noise, one vector
+    a text, added to its pooled vector and to all of its tokens, so that texts of nearly the same meaning overlap."""
+    if amount == 0:
+        return cond
+
+    def size(states: Tensor) -> Tensor:
+        return states.square().mean().sqrt()
+
+    noise = amount * torch.randn(cond.pooled.shape, generator=generator)  # (B, D)
+    tokens = cond.tokens + size(cond.tokens[cond.mask]) * noise[:, None]  # (B, L, D)
+    return replace(cond, tokens=tokens, pooled=cond.pooled + size(cond.pooled) * noise)
+
+
 class Batches:
     """Batch after batch of a recipe's training data, each a function of (seed, step, rank)."""
 
@@ -111,7 +125,7 @@ class Batches:
         with torch.no_grad():
             x0 = self.space.encode(shifted(self.pairs.batch(share), train.shift, generator))
         cond = drop(
-            self.cond(share, self._told(share, generator)),
+            unsure(self.cond(share, self._told(share, generator)), train.text_noise, generator),
             self.recipe.properties,
             train.text_dropout,
             train.property_dropout,
