@@ -492,7 +492,8 @@ def test_a_glyph_is_drawn_again_from_its_noise() -> None:
     plain = Guidance(1.0, threshold="none")
     again = artist("gold", num_steps=25, sampler="ddim", guidance=plain, start=start)
     assert np.abs(pixels([picture]) - pixels(again)).mean() < 4
-    assert float(start.std()) == pytest.approx(1.0, abs=0.3)
+    # shorter than N(0, I): where a picture is flat and the model sure of it, nothing is left of the noise to be found
+    assert 0.4 < float(start.std()) < 1.1
 
 
 def test_generate_with_properties_and_weights(glyph_model: str, here: Path) -> None:
