@@ -291,6 +291,8 @@ def _compare(
     steps: str = "1,2,5,10,20,50,120",
     samples: int = 192,
     guidance: float = 5.0,
+    guide: Guidance = PLAIN,
+    weak: Annotated[str, tyro.conf.arg(metavar="MODEL")] = "",
     prompt: str = "gold",
     data: Dir = None,
     reference: Dir = None,
@@ -304,6 +306,8 @@ def _compare(
         steps: Numbers of steps with commas between.
         samples: Glyphs a setting.
         guidance: Guidance scale.
+        guide: More about guidance; its scale is --guidance.
+        weak: A lesser model, an early checkpoint say, to guide away from (autoguidance).
         prompt: Of the grid of pictures.
         data: The glyph dataset; built when it is not there.
         reference: A folder with judges of your own.
@@ -314,8 +318,8 @@ def _compare(
     from zaozi.model.checkpoint import find_model
 
     names, counts = _samplers(samplers), _counts(steps)
-    studio = Studio(find_model(model))
-    how = How(guidance=guidance)
+    studio = Studio(find_model(model), find_model(weak) if weak else None)
+    how = How(guidance=guidance, guide=guide)
     compare(studio, _judge(studio, data, reference), out, names, counts, samples, how, prompt)
 
 

@@ -23,6 +23,7 @@ from zaozi.core.types import Estimate, Level
 from zaozi.diffusion.levels import MAX_STEPS, levels
 from zaozi.diffusion.samplers import sampler as find_sampler
 from zaozi.diffusion.schedules import schedule
+from zaozi.model.checkpoint import load_model
 from zaozi.pipeline import Prompt, TextToImage, draw, property_values, to_bytes
 from zaozi.train.step import precision
 
@@ -77,9 +78,9 @@ def _a_row_each(artist: TextToImage, values: Mapping[str, Sequence[str | float]]
 
 
 class Studio:
-    """One model on every device there is, ready to draw for lists of texts."""
+    """One model on every device there is, ready to draw for lists of texts; with a `weak` one, guided away from it."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, weak: Path | None = None) -> None:
         self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         self.gather: Callable[[list[Any]], list[Any]] = lambda parts: parts
         self.first_alone: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -92,6 +93,7 @@ class Studio:
             state = PartialState(cpu=not torch.cuda.is_available())
             devices, self.gather, self.first_alone = [state.device], gather_object, state.local_main_process_first
         self.artists = [TextToImage.from_pretrained(model, device=str(device)) for device in devices]
+        self.weak = [load_model(weak).to(device).eval() if weak else None for device in devices]
 
     def dtype(self, how: How) -> str:
         """In what the network is called: 'bf16' or 'fp32'."""
@@ -121,7 +123,7 @@ class Studio:
         lock = threading.Lock()
 
         def lane(number: int) -> list[tuple[int, NDArray[np.uint8]]]:
-            artist = self.artists[number % len(self.artists)]
+            artist, weak = self.artists[number % len(self.artists)], self.weak[number % len(self.artists)]
             device = next(artist.model.parameters()).device
             mine = range(number, len(prompts), lanes)
             made = []
@@ -142,6 +144,7 @@ class Studio:
                         guidance=replace(how.guide, scale=how.guidance),
                         sampler=how.sampler,
                         seed=how.seed,
+                        weak=weak,
                     )
                 made += list(zip(rows, to_bytes(x), strict=True))
                 if bar is not None:

@@ -20,7 +20,7 @@ from zaozi.evaluate.prompts import flat
 from zaozi.evaluate.report import check_samples, figure, plain
 
 MEASURES = {
-    "adherence": "radical found anywhere",
+    "adherence": "asked-for radical is the primary one",
     "frechet": "Frechet distance",
     "diversity": "diversity in a radical",
     "copies": "copies, in pixels",
@@ -47,7 +47,7 @@ def measure_one(studio: Studio, judge: Judge, how: How, samples: int) -> dict[st
         return None
     drawn, others = judge.look(listed, texts, numbers), judge.look(held_out, real.texts, real.radicals)
     return {
-        "adherence": judge.adherence(drawn)["anywhere"],
+        "adherence": judge.adherence(drawn)["primary"],
         "frechet": statistic_figure(frechet, others.seen.features, real.seen.features, repeats=100),
         "diversity": judge.diversity(others)["drawn"],
         "copies": judge.copies(others)["pixels"],
