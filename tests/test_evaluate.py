@@ -396,7 +396,18 @@ def test_compare(scribbler: Path, small_glyphs: Path, tmp_path: Path) -> None:
     assert [(r["sampler"], r["calls"]) for r in rows] == [("heun", 1), ("heun", 5), ("ddim", 1), ("ddim", 3)]
     assert "Within 5 calls" in (tmp_path / "compare.md").read_text()
     assert Image.open(tmp_path / "compare.png").height > 200
-    itself = ["--weak", str(scribbler), "--guide.low", "0.2", "--steps", "2", "--samplers", "ddim", "--out", str(tmp_path)]
+    itself = [
+        "--weak",
+        str(scribbler),
+        "--guide.low",
+        "0.2",
+        "--steps",
+        "2",
+        "--samplers",
+        "ddim",
+        "--out",
+        str(tmp_path),
+    ]
     assert main(["compare", str(scribbler), *options, *itself, "--guidance", "1"]) == 0
     plain = json.loads((tmp_path / "compare.json").read_text())
     assert main(["compare", str(scribbler), *options, *itself, "--guidance", "9"]) == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -42,3 +42,29 @@ def _figures(
             bar.update()
             bar.set_postfix_str(name)
     print(f"{len(names)} figures: {out}")
+
+
+def export(args: list[str]) -> None:
+    parse(_export, args, "export")
+
+
+def _export(
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "base",
+    /,
+    to: Literal["onnx"] = "onnx",
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/onnx"),
+) -> None:
+    """Write a model for other engines: its denoiser, its way back to pixels and its text encoder, half a minute in all.
+
+    The files are ONNX, opset 20, with weights in half precision and arithmetic in float32; model.json says how to call them.
+
+    Args:
+        model: A shipped name, or the folder of a model or training run.
+        to: The format.
+        out: Where to.
+    """
+    from zaozi.guide.export import export_onnx
+    from zaozi.pipeline import TextToImage
+
+    export_onnx(TextToImage.from_pretrained(model, device="cpu"), out)
+    print(f"{out}: {sum(f.stat().st_size for f in out.iterdir()) / 1e6:.0f} MB of {to.upper()} files")

@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate publish": ("zaozi.cli.evaluate", "publish", "put a report's table into a card and a README"),
     "compare": ("zaozi.cli.evaluate", "compare", "samplers side by side: adherence and distance against calls"),
     "speedrun": ("zaozi.cli.evaluate", "speedrun", "from nothing to prompt-true glyphs, by the clock"),
+    "export": ("zaozi.cli.guide", "export", "write a model as ONNX files, for other engines and the browser"),
     "guide figures": ("zaozi.cli.guide", "figures", "draw the visual guide's figures and the data behind them"),
     "model info": ("zaozi.cli.model", "info", "what a model is: parts, parameters, GFLOPs a call"),
     "model error": ("zaozi.cli.model", "error", "a model's x0 error on held-out pairs at twenty levels"),

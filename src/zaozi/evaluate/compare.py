@@ -70,7 +70,10 @@ def compare(
 
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Adherence and distance against calls, a line a setting, and the best at 5, 10 and 20 calls."""
-    lines = ["| sampler | steps | calls | asked-for radical is the primary one | Frechet distance |", "|---|---|---|---|---|"]
+    lines = [
+        "| sampler | steps | calls | asked-for radical is the primary one | Frechet distance |",
+        "|---|---|---|---|---|",
+    ]
     for row in sorted(rows, key=lambda r: (r["calls"], r["sampler"])):
         found, away = figure(row["adherence"]), figure(row["frechet"])
         cells = [found.text(percent=True) if found else "", away.text() if away else ""]

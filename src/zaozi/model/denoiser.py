@@ -54,7 +54,7 @@ class Denoiser(nn.Module):
         return self.config.channels, side, side
 
     def forward(self, x: Tensor, level: Level, cond: Cond) -> Estimate:
-        f = self.network(x, level.noise_share(len(x), x.device), cond)
+        f = self.network(x, level.noise_share(x.shape[0], x.device), cond)
         return estimate(self.config.diffusion.prediction, f.to(x.dtype), x, level)
 
 

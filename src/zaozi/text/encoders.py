@@ -31,6 +31,10 @@ class TextEncoder(Protocol):
     name: str
     width: int
     max_tokens: int
+    tokenizer: Any
+    """A tokenizers.Tokenizer."""
+    network: Any
+    """The frozen torch module."""
 
     @property
     def fingerprint(self) -> str:
@@ -47,6 +51,10 @@ class TextEncoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> Cond:
         """Token states `[B, L, D]`, mask `[B, L]` and pooled vector `[B, D]`, float32; L is the longest text's."""
+        ...
+
+    def states(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What `encode` returns of token ids `[B, L]`: states `[B, L, D]`, zero where `mask` is False, and pooled `[B, D]`."""
         ...
 
 
@@ -93,9 +101,14 @@ class _Frozen:
         input_ids = torch.tensor([row + [0] * (length - len(row)) for row in ids])
         mask = torch.tensor([[True] * len(row) + [False] * (length - len(row)) for row in ids])
         device = next(self.network.parameters()).device
-        output = self.network(input_ids=input_ids.to(device), attention_mask=mask.long().to(device))
-        states = output.last_hidden_state.float().cpu() * mask[..., None]
-        return Cond(states, mask, _pool(states, mask))
+        states, pooled = self.states(input_ids.to(device), mask.to(device))
+        return Cond(states.cpu(), mask, pooled.cpu())
+
+    def states(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The states and the pooled vector of token ids `[B, L]`, padded where `mask` is False."""
+        output = self.network(input_ids=ids, attention_mask=mask.long())
+        states = output.last_hidden_state.float() * mask[..., None]
+        return states, _pool(states, mask)
 
 
 def _minilm(max_tokens: int) -> _Frozen:

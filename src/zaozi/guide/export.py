@@ -1,0 +1,199 @@
+"""A model as ONNX files, for engines that are not PyTorch: the denoiser, the way back to pixels, and the text encoder."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zaozi.core.errors import ZaoziError
+from zaozi.core.files import sha256, whole_folder, write_json
+from zaozi.core.types import Cond, Level
+from zaozi.diffusion.schedules import T
+from zaozi.model.denoiser import Denoiser
+from zaozi.pipeline import TextToImage
+from zaozi.text.encoders import TextEncoder
+
+OPSET = 20
+PARTS = ("denoiser.onnx", "decoder.onnx", "encoder.onnx")
+MARKER = "model.json"
+TOLERANCE = 1e-3
+"""How far a part's outputs may lie from PyTorch's, as a share of the largest of them or of 1."""
+
+
+class _Denoise(nn.Module):
+    """(x `[B, C, s, s]`, alpha `[B]`, sigma `[B]`, tokens, mask, pooled, a tensor `[B]` a property) -> x0_hat, eps_hat."""
+
+    def __init__(self, model: Denoiser) -> None:
+        super().__init__()
+        self.model = model
+        self.columns = [p.column for p in model.config.properties]
+
+    def forward(
+        self,
+        x: Tensor,
+        alpha: Tensor,
+        sigma: Tensor,
+        tokens: Tensor,
+        mask: Tensor,
+        pooled: Tensor,
+        values: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        cond = Cond(tokens, mask, pooled, dict(zip(self.columns, values, strict=True)))
+        guess = self.model(x, Level(alpha, alpha, sigma), cond)  # networks know a level by alpha and sigma alone
+        return guess.x0, guess.eps
+
+
+class _Decode(nn.Module):
+    """x0 `[B, C, s, s]` -> pictures `[B, C, S, S]`."""
+
+    def __init__(self, model: Denoiser) -> None:
+        super().__init__()
+        self.space = model.space
+
+    def forward(self, x0: Tensor) -> Tensor:
+        return self.space.decode(x0) + 0.0 * x0.mean()  # the identity space would have no node at all
+
+
+class _Encode(nn.Module):
+    """Token ids and mask `[B, L]` -> token states `[B, L, D]` and pooled vector `[B, D]`."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        super().__init__()
+        self.network: nn.Module = encoder.network
+        self.states: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = encoder.states
+
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return self.states(ids, mask)
+
+
+@torch.no_grad()
+def export_onnx(artist: TextToImage, out: Path) -> None:
+    """Write DIR/denoiser.onnx, decoder.onnx, encoder.onnx (opset 20, weights in half precision that are widened when they
+    are loaded, so all arithmetic is float32), tokenizer.json and model.json, which names inputs, shapes and hashes.
+
+    Each part is run once beside PyTorch; raises `ZaoziError` where they differ by more than 1e-3 of the largest output, or
+    where the folder is something else.
+    """
+    from tqdm import tqdm
+
+    model, encoder = artist.model.cpu().eval(), artist.encoder
+    known = model.config.properties
+    prompts = ["gold", "a small song bird"]
+    cond = artist.encode(prompts, {p.column: p.values[0] if p.kind == "class" else p.mean for p in known})
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, *model.shape))).float()
+    alpha, sigma = torch.tensor([0.2, 0.7]), torch.tensor([0.8, 0.3])
+    values = [cond.properties[p.column] for p in known]
+    names = ["x", "alpha", "sigma", "tokens", "mask", "pooled", *(f"property.{p.column}" for p in known)]
+    encoder.tokenizer.no_padding()
+    encoder.tokenizer.enable_truncation(encoder.max_tokens)
+    found = [e.ids for e in encoder.tokenizer.encode_batch(prompts)]
+    ids = torch.tensor([row + [0] * (cond.mask.shape[1] - len(row)) for row in found])
+
+    denoiser = (x, alpha, sigma, cond.tokens, cond.mask, cond.pooled, values)
+    parts: list[tuple[str, nn.Module, tuple[Any, ...], list[str], list[str]]] = [
+        ("denoiser", _Denoise(model), denoiser, names, ["x0", "eps"]),
+        ("decoder", _Decode(model), (x.clamp(-1, 1),), ["x0"], ["picture"]),
+        ("encoder", _Encode(encoder), (ids, cond.mask), ["ids", "mask"], ["tokens", "pooled"]),
+    ]
+    with whole_folder(out, marker=MARKER, names=(*PARTS, "tokenizer.json", MARKER)) as work:
+        for name, module, arguments, inputs, outputs in tqdm(parts, desc="exporting", unit="part", leave=False):
+            _write(module, arguments, inputs, outputs, work / f"{name}.onnx")
+        encoder.tokenizer.no_truncation()
+        encoder.tokenizer.save(str(work / "tokenizer.json"), pretty=False)
+        write_json(work / MARKER, _card(model, encoder, work))
+
+
+def _card(model: Denoiser, encoder: TextEncoder, folder: Path) -> dict[str, Any]:
+    """What an engine needs to know: shapes, the schedule, the text, the properties, and the files' sizes and hashes."""
+    config = model.config
+    return {
+        "name": config.name,
+        "size": config.size,
+        "channels": config.channels,
+        "shape": list(model.shape),
+        "bounds": list(model.space.bounds) if model.space.bounds else None,
+        "schedule": config.diffusion.schedule,
+        "T": T,
+        "text": {"encoder": encoder.name, "max_tokens": encoder.max_tokens, "width": encoder.width},
+        "properties": [asdict(p) for p in config.properties],
+        "opset": OPSET,
+        "files": {
+            file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)}
+            for file in sorted(folder.iterdir())
+            if file.suffix in (".onnx", ".json")
+        },
+    }
+
+
+def _write(module: nn.Module, arguments: tuple[Any, ...], inputs: list[str], outputs: list[str], path: Path) -> None:
+    """Export one part with free batch and text length, halve its weights, and hold it against PyTorch."""
+    import onnx
+    from onnxruntime import InferenceSession
+
+    def axes(value: Tensor, name: str) -> dict[int, Any]:
+        free = {0: torch.export.Dim.DYNAMIC}
+        return free | {1: torch.export.Dim.DYNAMIC} if name in ("tokens", "mask", "ids") else free
+
+    flat = [v for a in arguments for v in (a if isinstance(a, list) else [a])]
+    free = [axes(v, name) for v, name in zip(flat, inputs, strict=True)]
+    plain = sum(not isinstance(a, list) for a in arguments)
+    shapes = (*free[:plain], *([free[plain:]] if plain < len(arguments) else []))
+    with _quietly():
+        program = torch.onnx.export(
+            module.eval(), arguments, dynamo=True, dynamic_shapes=shapes, opset_version=OPSET, input_names=inputs,
+            output_names=outputs, verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    proto = program.model_proto
+    _halve(proto, {name for name, _ in module.named_parameters()})
+    onnx.checker.check_model(proto)
+    path.write_bytes(proto.SerializeToString())
+    wanted = module(*arguments)
+    session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = session.run(None, {n: v.numpy() for n, v in zip(inputs, flat, strict=True)})
+    for name, a, b in zip(outputs, found, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
+        if not (off := float(np.abs(a - b.numpy()).max())) < TOLERANCE * max(1.0, float(b.abs().max())):
+            raise ZaoziError(
+                f"{path.name}: {name} lies {off:.2g} from PyTorch's; the model cannot be exported as it is"
+            )
+
+
+def _halve(proto: Any, weights: set[str]) -> None:
+    """Keep these weights in float16 where they are many numbers, each with a Cast that engines fold away on loading."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for weight in proto.graph.initializer:
+        size = np.prod(weight.dims)
+        many = size > 1000 if weight.name in weights else size >= 2**16  # the exporter renames those it has transposed
+        if weight.data_type != TensorProto.FLOAT or not many:
+            continue
+        name, half = weight.name, numpy_helper.to_array(weight).astype(np.float16)
+        weight.CopyFrom(numpy_helper.from_array(half, name + ".half"))
+        casts.append(helper.make_node("Cast", [name + ".half"], [name], name=name + ".widened", to=TensorProto.FLOAT))
+    kept = list(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend([*casts, *kept])
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what the exporter says about packages it could also have used."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
