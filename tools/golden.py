@@ -1,0 +1,104 @@
+"""Golden values of everything that TypeScript computes too: web/tests/golden.json. A test holds it to the library.
+
+python tools/golden.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zaozi.core.noise import standard_normal
+from zaozi.core.types import Cond, Estimate, Level
+from zaozi.diffusion.guidance import cfg, clamped
+from zaozi.diffusion.levels import GRIDS, levels
+from zaozi.diffusion.mixture import TWO
+from zaozi.diffusion.prediction import score
+from zaozi.diffusion.samplers import SAMPLERS
+from zaozi.diffusion.schedules import SCHEDULES, schedule
+
+GOLDEN = Path(__file__).parents[1] / "web" / "tests" / "golden.json"
+SEED, PICTURE, STEPS = 7, 3, 9
+
+
+def golden() -> dict[str, Any]:
+    """Noise, schedules, grids, a mixture's density and score, and every sampler's trajectory on it."""
+
+    def noise(draw: int) -> torch.Tensor:
+        return torch.from_numpy(standard_normal(SEED, PICTURE, draw, 2)).double().reshape(1, 1, 1, 2)
+
+    paths = {name: schedule(name) for name in SCHEDULES}
+    times = [0.0, 0.4, 1.0, 1.5, 2.0, 250.25, 500.0, 999.0, 999.9, 1000.0]
+    points = [[-0.7, 0.2], [0.0, 0.0], [2.0, -3.0]]
+    at = [paths["linear"].level(t) for t in (1.0, 200.0, 700.0)]
+    return {
+        "noise": [
+            {"key": key, "values": standard_normal(*key, 11).tolist()}
+            for key in [(0, 0, 0), (7, 3, 1), (2**53, 40, 2**20 + 1)]
+        ],
+        "levels": {name: [_level(path.level(t)) for t in times] for name, path in paths.items()},
+        "times": {
+            name: [path.time(v) for v in (-30.0, -9.0, -1.0, 0.0, 3.3, 9.0, 20.0)] for name, path in paths.items()
+        },
+        "grids": {
+            f"{name}/{grid}/{n}": [level.t for level in levels(path, n, grid)]
+            for name, path in paths.items()
+            for grid in GRIDS
+            for n in (1, 7, 16)
+        },
+        "mixture": [
+            {"mean": m.tolist(), "std": float(s), "weight": float(w)}
+            for m, s, w in zip(TWO.means, TWO.stds, TWO.weights, strict=True)
+        ],
+        "density": [[float(TWO.log_density(_point(p), level)) for p in points] for level in at],
+        "score": [[score(TWO.denoise(_point(p), level), level).flatten().tolist() for p in points] for level in at],
+        "seed": SEED,
+        "picture": PICTURE,
+        "steps": STEPS,
+        "trajectories": {
+            f"{name}/{path}/{scale:g}": _walk(name, path, scale, noise)
+            for name in SAMPLERS
+            for path in SCHEDULES
+            for scale in (1.0, 3.0)
+        },
+    }
+
+
+def _level(level: Level) -> list[float]:
+    return [float(level.t), float(level.alpha), float(level.sigma)]
+
+
+def _point(p: list[float]) -> torch.Tensor:
+    return torch.tensor(p, dtype=torch.float64).reshape(1, 1, 1, 2)
+
+
+def _walk(name: str, path: str, scale: float, noise: Any) -> list[list[float]]:
+    """x before each call that is watched, and at the end, of one point on the mixture; unconditional is its mirror."""
+
+    def model(x: torch.Tensor, level: Level, cond: Cond) -> Estimate:
+        rows = []
+        for row, given in zip(x, cond.mask.any(1), strict=True):
+            sign = 1.0 if given else -1.0
+            guess = TWO.denoise(sign * row[None], level)
+            rows.append((sign * guess.x0, sign * guess.eps))
+        return Estimate(torch.cat([r[0] for r in rows]), torch.cat([r[1] for r in rows]))
+
+    cond = Cond(torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1))
+    grid = levels(schedule(path), STEPS)
+    seen: list[list[float]] = []
+    end = SAMPLERS[name](
+        clamped(cfg(model, cond, scale), -1.0, 1.0),
+        float(grid[0].sigma) * noise(0),
+        grid,
+        noise=noise,
+        on_step=lambda level, x, guess: seen.append(x.flatten().tolist()),
+    )
+    return [*seen, end.flatten().tolist()]
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(golden(), separators=(",", ":")) + "\n", encoding="utf-8")
+    print(GOLDEN)

@@ -1,0 +1,69 @@
+import raw from './golden.json';
+import { describe, expect, test } from 'vitest';
+import { cfg, clamped } from '../src/diffusion/guidance';
+import { type Part, estimate, logDensity, score } from '../src/diffusion/mixture';
+import { pictureNoise, standardNormal } from '../src/diffusion/noise';
+import { SAMPLERS } from '../src/diffusion/samplers';
+import { levels, schedule } from '../src/diffusion/schedules';
+import type { Picture } from '../src/diffusion/vectors';
+
+const golden: any = raw;
+const mixture: Part[] = golden.mixture;
+
+function close(found: ArrayLike<number>, wanted: ArrayLike<number>, tolerance: number) {
+  expect(found.length).toBe(wanted.length);
+  for (let i = 0; i < wanted.length; i++) {
+    expect(Math.abs(found[i] - wanted[i])).toBeLessThanOrEqual(tolerance * Math.max(1, Math.abs(wanted[i])));
+  }
+}
+
+test('noise is the same function of seed, picture and draw', () => {
+  for (const { key, values } of golden.noise) close(standardNormal(key[0], key[1], key[2], values.length), values, 1e-7);
+});
+
+test('levels and their times', () => {
+  const times = [0, 0.4, 1, 1.5, 2, 250.25, 500, 999, 999.9, 1000];
+  for (const name of Object.keys(golden.levels)) {
+    const path = schedule(name);
+    close(times.flatMap((t) => Object.values(path.level(t))), golden.levels[name].flat(), 1e-12);
+    close([-30, -9, -1, 0, 3.3, 9, 20].map((v) => path.time(v)), golden.times[name], 1e-10);
+  }
+});
+
+test('time grids', () => {
+  for (const [name, wanted] of Object.entries<number[]>(golden.grids)) {
+    const [path, grid, n] = name.split('/');
+    close(levels(schedule(path), Number(n), grid).map((l) => l.t), wanted, 1e-10);
+  }
+});
+
+test('a mixture, its density and its score', () => {
+  const points = [[-0.7, 0.2], [0, 0], [2, -3]];
+  [1, 200, 700].forEach((t, i) => {
+    const level = schedule('linear').level(t);
+    close(points.map((p) => logDensity(mixture, p, level)), golden.density[i], 1e-10);
+    close(points.flatMap((p) => score(mixture, p, level)), golden.score[i].flat(), 1e-10);
+  });
+});
+
+describe('every sampler walks the way Python walks', () => {
+  const model = async (x: Picture, level: Parameters<typeof estimate>[2], given: readonly boolean[]) =>
+    given.map((yes) => {
+      const sign = yes ? 1 : -1;
+      const guess = estimate(mixture, x.map((v) => sign * v), level);
+      return { x0: guess.x0.map((v) => sign * v), eps: guess.eps.map((v) => sign * v) };
+    });
+  for (const [name, wanted] of Object.entries<number[][]>(golden.trajectories)) {
+    test(name, async () => {
+      const [sampler, path, scale] = name.split('/');
+      const noise = pictureNoise(golden.seed, golden.picture, 2);
+      const grid = levels(schedule(path), golden.steps);
+      const seen: Picture[] = [];
+      const start = Float64Array.from(noise(0), (v) => grid[0].sigma * v);
+      const end = await SAMPLERS[sampler](clamped(cfg(model, Number(scale)), -1, 1), start, grid, noise, (_, x) => {
+        seen.push(x);
+      });
+      close([...seen, end].flatMap((x) => [...x]), wanted.flat(), 1e-6);
+    });
+  }
+});
