@@ -55,7 +55,7 @@ def whole_folder(out: Path, *, marker: str, names: Sequence[str]) -> Iterator[Pa
         yield work
         work.chmod(0o755)
         for path in work.iterdir():
-            path.chmod(0o644)  # some writers make files private
+            path.chmod(0o755 if path.is_dir() else 0o644)  # some writers make files private
         if out.exists():
             out.rename(old)
         try:
