@@ -68,3 +68,85 @@ def _export(
 
     export_onnx(TextToImage.from_pretrained(model, device="cpu"), out)
     print(f"{out}: {sum(f.stat().st_size for f in out.iterdir()) / 1e6:.0f} MB of {to.upper()} files")
+
+
+def build(args: list[str]) -> None:
+    parse(_build, args, "guide build")
+
+
+def _build(
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")] = Path("out/guide"),
+    /,
+    model: str = "base",
+    data: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+    figures: bool = True,
+    seed: int = 0,
+) -> None:
+    """Write the visual guide as a folder of static files: the page, the model it runs in the reader's browser, its figures.
+
+    The figures take some five minutes the first time and are kept. Any web server can show the folder; the page draws with
+    several threads only where the server sends the COOP and COEP headers, as zaozi guide serve does.
+
+    Args:
+        out: Where to.
+        model: A shipped name, or the folder of a model or training run.
+        data: The glyph dataset; built when it is not there.
+        figures: Draw the figures too; without them the page has gaps.
+        seed: Of everything random in the figures.
+    """
+    from zaozi.guide.build import build
+    from zaozi.guide.figures.source import Source
+
+    build(Source(model, data, seed), out, figures=figures)
+    size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
+    print(f"{out / 'index.html'}: {size / 1e6:.0f} MB; next, zaozi guide serve {out}")
+
+
+def serve(args: list[str]) -> None:
+    parse(_serve, args, "guide serve")
+
+
+def _serve(
+    site: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")] = Path("out/guide"),
+    /,
+    model: str = "base",
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    api: bool = True,
+    room: int = 16,
+    seconds: float = 60.0,
+) -> None:
+    """Open the guide on this machine, with the headers that let pages use threads, and an API that draws with PyTorch.
+
+    Args:
+        site: A folder that zaozi guide build wrote; built when it is not there.
+        model: What the API draws with.
+        host: Which address to listen on; the default is reached from this machine alone.
+        port: Which port.
+        api: Serve POST /api/generate, /api/health and /api/metrics too.
+        room: Drawings under way at a time; more are told to come back.
+        seconds: What one drawing may take, waiting included.
+    """
+    import socket
+
+    from zaozi.core.errors import ZaoziError
+    from zaozi.guide.build import build
+    from zaozi.guide.figures.source import Source
+    from zaozi.guide.serve import Limits, make_app, serve
+    from zaozi.pipeline import TextToImage
+
+    if room < 1 or seconds <= 0 or not 0 < port < 65536:
+        raise ZaoziError(
+            f"room {room}, seconds {seconds:g} or port {port} is out of range; use 1 or more, up to port 65535"
+        )
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ZaoziError(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port") from None
+    if not (site / "index.html").is_file():
+        print(f"{site} is not there yet; building it")
+        build(Source(model), site)
+    artist = TextToImage.from_pretrained(model) if api else None
+    serve(make_app(artist, site, Limits(room, seconds)), host, port)

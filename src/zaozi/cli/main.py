@@ -32,6 +32,12 @@ COMMANDS = {
     "speedrun": ("zaozi.cli.evaluate", "speedrun", "from nothing to prompt-true glyphs, by the clock"),
     "export": ("zaozi.cli.guide", "export", "write a model as ONNX files, for other engines and the browser"),
     "guide figures": ("zaozi.cli.guide", "figures", "draw the visual guide's figures and the data behind them"),
+    "guide build": (
+        "zaozi.cli.guide",
+        "build",
+        "write the visual guide as a static site, its model and figures included",
+    ),
+    "guide serve": ("zaozi.cli.guide", "serve", "open the guide on this machine, with an API that draws"),
     "model info": ("zaozi.cli.model", "info", "what a model is: parts, parameters, GFLOPs a call"),
     "model error": ("zaozi.cli.model", "error", "a model's x0 error on held-out pairs at twenty levels"),
     "model release": ("zaozi.cli.model", "release", "a training run's model alone, in half precision, to share"),

@@ -1,0 +1,144 @@
+"""The visual guide as a folder of static files: the page, the model it runs, the figures, and the data of its live parts."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from zaozi.core.errors import ZaoziError
+from zaozi.core.files import home, sha256, whole_folder
+from zaozi.data.unihan import radical
+from zaozi.guide.export import MARKER, export_onnx
+from zaozi.guide.figures.source import Source
+from zaozi.model.checkpoint import WEIGHTS, find_model
+
+SITE = Path(__file__).parent / "site"
+SHOWN = "明草水火金木鳥魚锂龍"
+"""Glyphs to drown in noise."""
+PLACED = ("gold", "a small song bird", "sickness", "clear water", "fish", "to speak", "mountain", "fire")
+"""Prompts whose glyphs are placed on the map."""
+SIDE, COLUMNS, ROWS = 48, 32, 32
+"""Of the sheets of small glyphs that the map's pop-ups show."""
+
+
+def build(source: Source, out: Path, *, figures: bool = True) -> None:
+    """Write the whole site into `out`: index.html, assets/, ort/, model/, data/ and figures/.
+
+    What depends on the weights alone (the exported model, the figures) is kept in the cache and copied from there.
+    Raises `ZaoziError` where the package holds no page, or `out` is something else.
+    """
+    from tqdm import tqdm
+
+    if not (SITE / "index.html").is_file():
+        raise ZaoziError("this copy of zaozi holds no page; run: make guide")
+    key = sha256(find_model(source.model_name) / WEIGHTS)[:24]
+    parts: list[tuple[str, Callable[[Path], None]]] = [
+        ("page", _page),
+        ("model", lambda work: _model(source, key, work / "model")),
+        ("data", lambda work: _data(source, work / "data")),
+    ]
+    if figures:
+        parts.append(("figures", lambda work: _figures(source, key, work / "figures")))
+    names = ("index.html", "assets", "ort", "model", "data", "figures")
+    with whole_folder(out, marker="index.html", names=names) as work:
+        for name, make in (bar := tqdm(parts, desc="guide", unit="part", leave=False)):
+            bar.set_postfix_str(name)
+            make(work)
+
+
+def _page(out: Path) -> None:
+    """The built page, its runtime unpacked."""
+    for file in (p for p in SITE.rglob("*") if p.is_file()):
+        to = out / file.relative_to(SITE)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".xz":
+            to.with_suffix("").write_bytes(lzma.decompress(file.read_bytes()))
+        else:
+            shutil.copyfile(file, to)
+
+
+def _model(source: Source, key: str, out: Path) -> None:
+    kept = home() / "onnx" / key
+    if not (kept / MARKER).is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        export_onnx(source.artist, kept)
+    shutil.copytree(kept, out)
+
+
+def _figures(source: Source, key: str, out: Path) -> None:
+    from tqdm import tqdm
+
+    from zaozi.guide.figures import FIGURES, draw_all
+
+    kept = home() / "figures" / f"{key}-{source.seed}"
+    if not (kept / "done.json").is_file():
+        with whole_folder(kept, marker="done.json", names=("*.png", "*.svg", "*.json", "*.mp4")) as work:
+            for _ in tqdm(draw_all(source, list(FIGURES), work), total=len(FIGURES), desc="figures", leave=False):
+                pass
+            _write(work / "done.json", list(FIGURES))
+    out.mkdir()
+    for file in kept.iterdir():
+        if file.suffix in (".png", ".mp4"):
+            shutil.copyfile(file, out / file.name)
+
+
+def _data(source: Source, out: Path) -> None:
+    """Glyphs for the forward process, and the map with its sheets of small glyphs."""
+    from zaozi.guide.figures.atlas import everything, placed, plane
+    from zaozi.guide.figures.live import drawn
+    from zaozi.guide.figures.paper import as_url, numbers
+
+    out.mkdir()
+    pairs, points = everything(source), plane(source)
+    rows = {character: row for row, character in enumerate(pairs.columns["character"])}
+    glyphs = [
+        {
+            "character": character,
+            "definition": pairs.texts[rows[character]],
+            "pixels": np.asarray(Image.fromarray(pairs.pictures[rows[character], 0]).resize((64, 64), Image.Resampling.BOX))
+            .flatten()
+            .tolist(),
+        }
+        for character in SHOWN
+        if character in rows
+    ]  # fmt: skip
+    _write(out / "glyphs.json", {"glyphs": glyphs})
+    made = drawn(source, list(PLACED), [0] * len(PLACED))
+    where = placed(source, made)
+    cells = COLUMNS * ROWS
+    for sheet, start in enumerate(range(0, len(pairs), cells)):
+        part = torch.from_numpy(np.asarray(pairs.pictures[start : start + cells], np.float32))
+        small = torch.nn.functional.interpolate(part, SIDE, mode="area").round().to(torch.uint8).numpy()[:, 0]
+        board = np.full((ROWS * SIDE, COLUMNS * SIDE), 255, np.uint8)
+        for i, glyph in enumerate(small):
+            y, x = SIDE * (i // COLUMNS), SIDE * (i % COLUMNS)
+            board[y : y + SIDE, x : x + SIDE] = glyph
+        Image.fromarray(board).quantize(16).save(out / f"atlas-{sheet}.png", optimize=True)
+    _write(
+        out / "atlas.json",
+        {
+            "points": numbers(points, 4),
+            "characters": "".join(pairs.columns["character"]),
+            "texts": pairs.texts,
+            "radicals": [radical(r) if r else "" for r in pairs.columns["radical"]],
+            "structures": pairs.columns["structure"],
+            "parts": ["".join(parts) for parts in pairs.columns["components"]],
+            "drawn": [
+                {"prompt": prompt, "at": numbers(at, 4), "picture": as_url(picture)}
+                for prompt, at, picture in zip(PLACED, where, made, strict=True)
+            ],
+            "sheet": {"side": SIDE, "columns": COLUMNS, "rows": ROWS},
+        },
+    )
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")

@@ -1,0 +1,45 @@
+import 'katex/dist/katex.min.css';
+import './style.css';
+import { BrowserEngine, type Engine, ServerEngine } from './engine/engine';
+import { Playground } from './playground';
+import { forward } from './chapters/forward';
+import { field } from './chapters/field';
+import { atlas } from './chapters/atlas';
+import { schedules } from './chapters/schedules';
+
+const engines: Record<string, Engine> = { browser: new BrowserEngine('model/') };
+const api = document.documentElement.dataset.api;
+if (api) engines.server = new ServerEngine(api);
+for (const root of document.querySelectorAll<HTMLElement>('.playground')) new Playground(root, engines);
+
+/** Live parts wake up when they come near the window. */
+function near(selector: string, wake: (root: HTMLElement) => void | Promise<void>) {
+  for (const root of document.querySelectorAll<HTMLElement>(selector)) {
+    const observer = new IntersectionObserver(
+      ([entry]) => {
+        if (!entry.isIntersecting) return;
+        observer.disconnect();
+        Promise.resolve(wake(root)).catch((error) => {
+          (root.querySelector('[data-note]') ?? root).textContent = `this part did not load: ${error instanceof Error ? error.message : error}`;
+        });
+      },
+      { rootMargin: '400px' },
+    );
+    observer.observe(root);
+  }
+}
+near('[data-live="forward"]', forward);
+near('[data-live="schedules"]', schedules);
+near('[data-live="field"]', field);
+near('[data-live="atlas"]', atlas);
+
+// films play only while they are seen, and never where less motion is wanted
+const still = matchMedia('(prefers-reduced-motion: reduce)');
+const films = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    const film = target as HTMLVideoElement;
+    if (isIntersecting && !still.matches) void film.play().catch(() => undefined);
+    else film.pause();
+  }
+});
+for (const film of document.querySelectorAll('video')) films.observe(film);

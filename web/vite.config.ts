@@ -1,0 +1,57 @@
+import { copyFileSync, mkdirSync } from 'node:fs';
+import { resolve } from 'node:path';
+import katex from 'katex';
+import { type Plugin, defineConfig } from 'vite';
+
+/** Formulas between dollar signs become HTML while the page is built, so that readers load no typesetter. */
+function formulas(): Plugin {
+  const typeset = (tex: string, displayMode: boolean) =>
+    katex.renderToString(tex.replaceAll('&lt;', '<').replaceAll('&amp;', '&'), { displayMode, throwOnError: true });
+  return {
+    name: 'formulas',
+    transformIndexHtml: {
+      order: 'pre',
+      handler: (html) =>
+        html
+          .replace(/\$\$([^$]+)\$\$/g, (_, tex: string) => typeset(tex, true))
+          .replace(/\$([^$\n]+)\$/g, (_, tex: string) => typeset(tex, false)),
+    },
+  };
+}
+
+/** Every browser that runs this page reads WOFF2; its older twins stay out. */
+function oneFontFormat(): Plugin {
+  return {
+    name: 'one-font-format',
+    generateBundle(_, bundle) {
+      for (const name of Object.keys(bundle)) if (/\.(woff|ttf)$/.test(name)) delete bundle[name];
+    },
+  };
+}
+
+/** The runtime's own files are loaded by address, not bundled: dist/ort/. */
+function runtime(): Plugin {
+  return {
+    name: 'runtime',
+    closeBundle() {
+      const to = resolve(import.meta.dirname, 'dist/ort');
+      mkdirSync(to, { recursive: true });
+      for (const kind of ['', '.asyncify']) {
+        for (const end of ['mjs', 'wasm']) {
+          const name = `ort-wasm-simd-threaded${kind}.${end}`;
+          copyFileSync(resolve(import.meta.dirname, 'node_modules/onnxruntime-web/dist', name), resolve(to, name));
+        }
+      }
+    },
+  };
+}
+
+const conditions = ['onnxruntime-web-use-extern-wasm', 'module', 'browser', 'development|production'];
+
+export default defineConfig({
+  base: './',
+  plugins: [formulas(), oneFontFormat(), runtime()],
+  resolve: { conditions },
+  worker: { format: 'es' },
+  build: { target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false } },
+});
