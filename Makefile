@@ -1,11 +1,14 @@
 # make run    draw sixteen glyphs for "gold" with the model that ships, to out/
 # make test   every test, linter and type check
-# Both make the environment in .venv first, or reuse it when it is current.
+# make docs   build the documentation site, its reference from the docstrings, to out/docs/
+# make guide  build the page of the visual guide from web/ into the package (needs Node 20)
+# make test-browser   build the guide and try it in Chromium (needs Node 20 and chromium)
+# All make the environment in .venv first, or reuse it when it is current.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test env lint clean
+.PHONY: run test env lint docs guide web test-browser clean
 
 run: env
 	$(BIN)/zaozi generate "gold" --count 16 --out out
@@ -18,6 +21,25 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+docs: env
+	$(BIN)/mkdocs build --strict
+
+web/node_modules: web/package.json web/package-lock.json
+	cd web && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+web: web/node_modules
+	cd web && npm test && npm run build
+
+guide: env web
+	$(BIN)/python tools/pack_guide.py
+
+test-browser: guide
+	git diff --exit-code --stat -- src/zaozi/guide/site
+	$(BIN)/zaozi guide build out/guide-test --no-figures
+	mkdir -p out/guide-test/figures && cp docs/figures/*.png docs/figures/*.mp4 out/guide-test/figures/
+	web/browser/run.sh $(CURDIR)/$(BIN) $(CURDIR)/out/guide-test $(CURDIR)/out/browser
 
 env:
 	@PYTHON="$(PYTHON)" sh tools/environment.sh

@@ -136,7 +136,7 @@ def films(source: Source) -> Figure:
     for row, (sampler, steps) in enumerate(settings):
         diary = Diary()
         finished = drawn(source, ["gold"] * 16, range(16), num_steps=steps, sampler=sampler, on_step=diary)
-        film = Film()
+        film = Film(128, crf=32)
         for _, x, _, _ in diary.steps:
             film.add(x)
         made[f"{sampler}-{steps}"] = film.ending(finished)

@@ -1,0 +1,58 @@
+"""The commands of the documentation run, and the pictures it shows are there."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from zaozi.cli.main import main
+from zaozi.diffusion import samplers
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+from draw_doc import commands, drawn
+
+ROOT = Path(__file__).parents[1]
+SAMPLING = ROOT / "docs" / "sampling.md"
+QUICK = {
+    "generate": ["--steps", "2", "--count", "2"],
+    "invert": ["--steps", "12"],
+    "font": ["--steps", "2"],
+}
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]), ids=lambda p: p.name)
+def test_pictures_and_files_that_pages_name_are_there(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in link:
+            assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("picture", list(commands(SAMPLING)))
+def test_the_command_under_a_picture_draws_it(
+    picture: str, glyph_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = commands(SAMPLING)[picture]
+    Path("docs").mkdir()
+    shutil.copy(ROOT / "docs" / "meanings.txt", "docs")
+    if "--weak" in arguments:
+        arguments[arguments.index("--weak") + 1] = glyph_model
+    assert main([*arguments, "--model", glyph_model, *QUICK[arguments[0]]]) == 0
+    assert drawn(arguments).is_file()
+
+
+@pytest.mark.skipif(not (ROOT / "src" / "zaozi" / "weights" / "base").is_dir(), reason="no shipped model")
+def test_the_notebook_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.setattr("zaozi.diffusion.samplers.SAMPLERS", dict(samplers.SAMPLERS))
+    cells = json.loads((ROOT / "docs" / "guide.ipynb").read_text(encoding="utf-8"))["cells"]
+    space: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), f"guide.ipynb {cell['id']}", "exec"), space)
+    assert callable(space["restart"])

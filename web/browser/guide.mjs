@@ -1,0 +1,131 @@
+// The built guide in real Chromium: every chapter, both colour schemes, two widths; a glyph drawn in the page against
+// Python's; the map's pop-ups; links that restore their state. Usage: node browser/guide.mjs SITE_URL GOLDEN.json SHOTS/
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { chromium } from 'playwright-core';
+
+const [address, golden, shots] = process.argv.slice(2);
+mkdirSync(shots, { recursive: true });
+const wanted = JSON.parse(readFileSync(golden, 'utf-8'));
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic'],
+});
+
+async function open(options, hash = '') {
+  const context = await browser.newContext(options);
+  const page = await context.newPage();
+  const wrong = [];
+  page.on('console', (message) => message.type() === 'error' && wrong.push(message.text()));
+  page.on('pageerror', (error) => wrong.push(String(error)));
+  page.on('request', (request) => {
+    const url = new URL(request.url());
+    if (url.protocol.startsWith('http') && url.origin !== new URL(address).origin) wrong.push(`outside request: ${url}`);
+  });
+  page.on('response', (response) => response.status() >= 400 && wrong.push(`${response.status()}: ${response.url()}`));
+  await page.goto(address + hash, { waitUntil: 'load' });
+  return { context, page, wrong };
+}
+
+async function readAll(page) {
+  const height = await page.evaluate(() => document.body.scrollHeight);
+  for (let y = 0; y < height; y += 500) {
+    await page.evaluate((to) => scrollTo({ top: to, behavior: 'instant' }), y);
+    await page.waitForTimeout(60);
+  }
+  await page.waitForLoadState('networkidle');
+}
+
+for (const colorScheme of ['light', 'dark']) {
+  for (const width of [390, 1440]) {
+    const { context, page, wrong } = await open({ colorScheme, viewport: { width, height: 900 } });
+    await readAll(page);
+    for (const image of await page.locator('img').all()) {
+      const ok = await image.evaluate((i) => i.complete && i.naturalWidth > 0 && i.alt.length > 0);
+      assert(ok, `a picture is missing or unnamed: ${await image.getAttribute('src')}`);
+    }
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert(wide <= 0, `the page is ${wide} px too wide at ${width}`);
+    await page.evaluate(() => scrollTo(0, 0));
+    await page.screenshot({ path: `${shots}/page-${colorScheme}-${width}.png`, fullPage: true });
+    for (const id of ['try', 'what', 'how', 'text', 'useful', 'summary']) assert.equal(await page.locator(`#${id}`).count(), 1);
+    assert.deepEqual(wrong, [], `${colorScheme} ${width}`);
+    await context.close();
+    console.log(`page ${colorScheme} ${width} px: good`);
+  }
+}
+
+{
+  const { context, page, wrong } = await open({ viewport: { width: 1440, height: 900 } });
+  const bytes = await page.evaluate(() => performance.getEntriesByType('resource').reduce((sum, r) => sum + (r.encodedBodySize || 0), 0));
+  const loaded = await page.evaluate(() => performance.getEntriesByType('navigation')[0].loadEventEnd);
+  assert(bytes < 600_000, `${bytes} bytes before the model`);
+  assert(loaded < 2000, `${loaded} ms to load`);
+  console.log(`${(bytes / 1000).toFixed(0)} kB before the model, loaded in ${loaded.toFixed(0)} ms`);
+
+  // a typed prompt, as Python draws it
+  await page.getByLabel('Meaning').fill(wanted.prompt);
+  await page.locator('[name=steps]').fill(`${wanted.steps}`);
+  await page.locator('[name=guidance]').fill(`${wanted.guidance}`);
+  await page.locator('[name=sampler]').selectOption(wanted.sampler);
+  await page.locator('[name=seed]').fill(`${wanted.seed}`);
+  await page.evaluate(() => addEventListener('drawn', (event) => (globalThis.lastDrawn = [...event.detail.pixels])));
+  const draw = async () => {
+    const start = Date.now();
+    await page.evaluate(() => (globalThis.lastDrawn = null));
+    await page.getByRole('button', { name: 'Draw' }).click();
+    await page.waitForFunction(() => globalThis.lastDrawn || document.querySelector('[role=status].wrong'), null, { timeout: 120_000 });
+    assert(await page.evaluate(() => globalThis.lastDrawn), await page.locator('.playground [role=status]').textContent());
+    return (Date.now() - start) / 1000;
+  };
+  const cold = await draw();
+  const drawn = await page.evaluate(() => globalThis.lastDrawn);
+  const off = Math.max(...drawn.map((v, i) => Math.abs(v - wanted.pixels[i])));
+  assert(off < 2e-2, `the page's glyph lies ${off} from Python's`);
+  const warm = await draw();
+  console.log(`drawn by ${await page.locator('[data-engine]').textContent()}: ${off.toExponential(1)} from Python's; cold ${cold.toFixed(1)} s, warm ${warm.toFixed(1)} s`);
+  if (!process.env.SLOW) {
+    assert(cold < 8, `the first picture took ${cold} s`);
+    assert(warm < 4, `a picture took ${warm} s`);
+  }
+
+  // look back, pin, share
+  await page.locator('[name=time]').fill('2');
+  assert.match((await page.locator('output[for=time]').textContent()) ?? '', /step 3/);
+  await page.getByRole('button', { name: 'Pin' }).click();
+  assert.equal(await page.locator('[data-pins] li').count(), 1);
+  await page.locator('.playground').screenshot({ path: `${shots}/playground.png` });
+  for (const kind of ['PNG', 'SVG', 'GIF']) {
+    const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: kind }).click()]);
+    assert(download.suggestedFilename().endsWith(kind.toLowerCase()));
+  }
+  const link = await page.evaluate(() => location.hash);
+
+  // the map
+  await page.locator('[data-live=atlas]').scrollIntoViewIfNeeded();
+  await page.locator('[data-live=atlas] [data-note]').filter({ hasText: /Point at one|no WebGL/ }).waitFor({ timeout: 30_000 });
+  await page.locator('[name=search]').fill('lithium');
+  await page.getByRole('button', { name: 'Find' }).click();
+  await page.locator('[data-popup]').filter({ hasText: 'lithium' }).waitFor();
+  await page.locator('[data-live=atlas]').screenshot({ path: `${shots}/map.png` });
+
+  // the field
+  await page.locator('[data-live=field]').scrollIntoViewIfNeeded();
+  await page.getByRole('button', { name: 'Drop eight points' }).click();
+  await page.waitForTimeout(2500);
+  await page.locator('[data-live=field]').screenshot({ path: `${shots}/field.png` });
+  await page.locator('[data-live=forward]').scrollIntoViewIfNeeded();
+  await page.locator('[data-live=forward]').screenshot({ path: `${shots}/forward.png` });
+  assert.deepEqual(wrong, []);
+  await context.close();
+
+  // the link alone brings it all back
+  const again = await open({ viewport: { width: 1440, height: 900 } }, link);
+  assert.equal(await again.page.getByLabel('Meaning').inputValue(), wanted.prompt);
+  assert.equal(await again.page.locator('[name=sampler]').inputValue(), wanted.sampler);
+  await again.page.locator('.playground [role=status]').filter({ hasText: 'drawn in' }).waitFor({ timeout: 120_000 });
+  assert.deepEqual(again.wrong, []);
+  await again.context.close();
+  console.log('links restore their state');
+}
+await browser.close();

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Serve a built guide and try it in Chromium. Usage: run.sh PYTHON_BIN SITE SHOTS
+set -eu
+bin=$1 site=$2 shots=$3
+cd "$(dirname "$0")/.."
+port=${PORT:-8791}
+mkdir -p "$shots"
+"$bin/python" ../tools/browser_golden.py >"$shots/golden.json"
+"$bin/zaozi" guide serve "$site" --port "$port" --no-api >"$shots/server.log" 2>&1 &
+server=$!
+trap 'kill $server 2>/dev/null' EXIT
+for _ in $(seq 100); do
+    grep -q http "$shots/server.log" && break
+    sleep 0.2
+done
+sleep 1
+node browser/guide.mjs "http://127.0.0.1:$port/" "$shots/golden.json" "$shots"
