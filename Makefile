@@ -1,6 +1,7 @@
 # make run    draw sixteen glyphs for "gold" with the model that ships, to out/
 # make test   every test, linter and type check
 # make docs   build the documentation site, its reference from the docstrings, to out/docs/
+# make figures   draw the nineteen figures of the guide to docs/figures/
 # make guide  build the page of the visual guide from web/ into the package (needs Node 20)
 # make test-browser   build the guide and try it in Chromium (needs Node 20 and chromium)
 # All make the environment in .venv first, or reuse it when it is current.
@@ -8,7 +9,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test env lint docs guide web test-browser clean
+.PHONY: run test env lint docs figures guide web test-browser clean
 
 run: env
 	$(BIN)/zaozi generate "gold" --count 16 --out out
@@ -24,6 +25,10 @@ lint: env
 
 docs: env
 	$(BIN)/mkdocs build --strict
+
+figures: env
+	$(BIN)/zaozi guide figures out/figures
+	mkdir -p docs/figures && cp out/figures/*.png out/figures/*.mp4 docs/figures/
 
 web/node_modules: web/package.json web/package-lock.json
 	cd web && npm ci --no-audit --no-fund --loglevel=error

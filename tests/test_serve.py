@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 
+from zaozi.cli.main import main
 from zaozi.core.config import Guidance
 from zaozi.guide.serve import MAX_BODY, MAX_STEPS, Limits, make_app
 from zaozi.pipeline import TextToImage, draw
@@ -160,3 +162,16 @@ def test_no_request_that_the_schema_allows_or_forbids_breaks_it(
             assert case.call().status_code < 500
 
         try_it()
+
+
+def test_serving_where_it_cannot_be_served(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert main(["guide", "serve", str(tmp_path), "--port", str(taken.getsockname()[1])]) == 2
+    assert "choose another --port" in capsys.readouterr().err
+    assert main(["guide", "serve", str(tmp_path), "--room", "0"]) == 2
+    assert "room 0" in capsys.readouterr().err
+    (tmp_path / "mine.txt").write_text("mine")
+    assert main(["guide", "build", str(tmp_path), "--no-figures"]) == 2
+    assert "mine.txt" in capsys.readouterr().err

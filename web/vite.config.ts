@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import katex from 'katex';
 import { type Plugin, defineConfig } from 'vite';
@@ -16,6 +16,18 @@ function formulas(): Plugin {
           .replace(/\$\$([^$]+)\$\$/g, (_, tex: string) => typeset(tex, true))
           .replace(/\$([^$\n]+)\$/g, (_, tex: string) => typeset(tex, false)),
     },
+  };
+}
+
+/** Figures say how large they are, so that the text does not jump and pictures far below are not fetched. */
+function sizes(): Plugin {
+  return {
+    name: 'sizes',
+    transformIndexHtml: (html) =>
+      html.replace(/<img loading="lazy" src="(figures\/[^"]+\.png)"/g, (tag, name: string) => {
+        const header = readFileSync(resolve(import.meta.dirname, '../docs', name)).subarray(16, 24);
+        return `${tag} width="${header.readUInt32BE(0)}" height="${header.readUInt32BE(4)}"`;
+      }),
   };
 }
 
@@ -50,7 +62,7 @@ const conditions = ['onnxruntime-web-use-extern-wasm', 'module', 'browser', 'dev
 
 export default defineConfig({
   base: './',
-  plugins: [formulas(), oneFontFormat(), runtime()],
+  plugins: [formulas(), sizes(), oneFontFormat(), runtime()],
   resolve: { conditions },
   worker: { format: 'es' },
   build: { target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false } },

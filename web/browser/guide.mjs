@@ -41,11 +41,18 @@ for (const colorScheme of ['light', 'dark']) {
     const { context, page, wrong } = await open({ colorScheme, viewport: { width, height: 900 } });
     await readAll(page);
     for (const image of await page.locator('img').all()) {
-      const ok = await image.evaluate((i) => i.complete && i.naturalWidth > 0 && i.alt.length > 0);
+      await image.scrollIntoViewIfNeeded();
+      const ok = await image.evaluate((i) => i.decode().then(() => i.naturalWidth > 0 && i.alt.length > 0, () => false));
       assert(ok, `a picture is missing or unnamed: ${await image.getAttribute('src')}`);
     }
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     assert(wide <= 0, `the page is ${wide} px too wide at ${width}`);
+    await page.addScriptTag({ path: new URL('../node_modules/axe-core/axe.min.js', import.meta.url).pathname });
+    const unfit = await page.evaluate(async () => {
+      const { violations } = await axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa'] });
+      return violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.target.join(' ')).join(', ')}`);
+    });
+    assert.deepEqual(unfit, [], 'what hinders readers (WCAG 2.1 AA)');
     await page.evaluate(() => scrollTo(0, 0));
     await page.screenshot({ path: `${shots}/page-${colorScheme}-${width}.png`, fullPage: true });
     for (const id of ['try', 'what', 'how', 'text', 'useful', 'summary']) assert.equal(await page.locator(`#${id}`).count(), 1);
@@ -59,12 +66,13 @@ for (const colorScheme of ['light', 'dark']) {
   const { context, page, wrong } = await open({ viewport: { width: 1440, height: 900 } });
   const bytes = await page.evaluate(() => performance.getEntriesByType('resource').reduce((sum, r) => sum + (r.encodedBodySize || 0), 0));
   const loaded = await page.evaluate(() => performance.getEntriesByType('navigation')[0].loadEventEnd);
+  if (bytes >= 600_000) console.log(await page.evaluate(() => performance.getEntriesByType('resource').map((r) => `${r.name} ${r.encodedBodySize}`)));
   assert(bytes < 600_000, `${bytes} bytes before the model`);
   assert(loaded < 2000, `${loaded} ms to load`);
   console.log(`${(bytes / 1000).toFixed(0)} kB before the model, loaded in ${loaded.toFixed(0)} ms`);
 
   // a typed prompt, as Python draws it
-  await page.getByLabel('Meaning').fill(wanted.prompt);
+  await page.locator('[name=prompt]').fill(wanted.prompt);
   await page.locator('[name=steps]').fill(`${wanted.steps}`);
   await page.locator('[name=guidance]').fill(`${wanted.guidance}`);
   await page.locator('[name=sampler]').selectOption(wanted.sampler);
@@ -73,7 +81,7 @@ for (const colorScheme of ['light', 'dark']) {
   const draw = async () => {
     const start = Date.now();
     await page.evaluate(() => (globalThis.lastDrawn = null));
-    await page.getByRole('button', { name: 'Draw' }).click();
+    await page.getByRole('button', { name: 'Draw', exact: true }).click();
     await page.waitForFunction(() => globalThis.lastDrawn || document.querySelector('[role=status].wrong'), null, { timeout: 120_000 });
     assert(await page.evaluate(() => globalThis.lastDrawn), await page.locator('.playground [role=status]').textContent());
     return (Date.now() - start) / 1000;
@@ -92,11 +100,11 @@ for (const colorScheme of ['light', 'dark']) {
   // look back, pin, share
   await page.locator('[name=time]').fill('2');
   assert.match((await page.locator('output[for=time]').textContent()) ?? '', /step 3/);
-  await page.getByRole('button', { name: 'Pin' }).click();
+  await page.getByRole('button', { name: 'Pin', exact: true }).click();
   assert.equal(await page.locator('[data-pins] li').count(), 1);
   await page.locator('.playground').screenshot({ path: `${shots}/playground.png` });
   for (const kind of ['PNG', 'SVG', 'GIF']) {
-    const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: kind }).click()]);
+    const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: kind, exact: true }).click()]);
     assert(download.suggestedFilename().endsWith(kind.toLowerCase()));
   }
   const link = await page.evaluate(() => location.hash);
@@ -105,7 +113,7 @@ for (const colorScheme of ['light', 'dark']) {
   await page.locator('[data-live=atlas]').scrollIntoViewIfNeeded();
   await page.locator('[data-live=atlas] [data-note]').filter({ hasText: /Point at one|no WebGL/ }).waitFor({ timeout: 30_000 });
   await page.locator('[name=search]').fill('lithium');
-  await page.getByRole('button', { name: 'Find' }).click();
+  await page.getByRole('button', { name: 'Find', exact: true }).click();
   await page.locator('[data-popup]').filter({ hasText: 'lithium' }).waitFor();
   await page.locator('[data-live=atlas]').screenshot({ path: `${shots}/map.png` });
 
@@ -121,7 +129,7 @@ for (const colorScheme of ['light', 'dark']) {
 
   // the link alone brings it all back
   const again = await open({ viewport: { width: 1440, height: 900 } }, link);
-  assert.equal(await again.page.getByLabel('Meaning').inputValue(), wanted.prompt);
+  assert.equal(await again.page.locator('[name=prompt]').inputValue(), wanted.prompt);
   assert.equal(await again.page.locator('[name=sampler]').inputValue(), wanted.sampler);
   await again.page.locator('.playground [role=status]').filter({ hasText: 'drawn in' }).waitFor({ timeout: 120_000 });
   assert.deepEqual(again.wrong, []);

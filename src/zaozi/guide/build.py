@@ -23,6 +23,8 @@ from zaozi.model.checkpoint import WEIGHTS, find_model
 SITE = Path(__file__).parent / "site"
 SHOWN = "明草水火金木鳥魚锂龍"
 """Glyphs to drown in noise."""
+TEXT = "造字明草锂金釒钅"
+"""Characters that stand in the page's own text."""
 PLACED = ("gold", "a small song bird", "sickness", "clear water", "fish", "to speak", "mountain", "fire")
 """Prompts whose glyphs are placed on the map."""
 SIDE, COLUMNS, ROWS = 48, 32, 32
@@ -111,6 +113,9 @@ def _data(source: Source, out: Path) -> None:
         if character in rows
     ]  # fmt: skip
     _write(out / "glyphs.json", {"glyphs": glyphs})
+    parts = {part for some in pairs.columns["components"] for part in some}
+    _font(TEXT, out / "text.woff")
+    _font("".join(sorted(parts)) + "".join(radical(n) for n in range(1, 215)), out / "parts.woff")
     made = drawn(source, list(PLACED), [0] * len(PLACED))
     where = placed(source, made)
     cells = COLUMNS * ROWS
@@ -138,6 +143,20 @@ def _data(source: Source, out: Path) -> None:
             "sheet": {"side": SIDE, "columns": COLUMNS, "rows": ROWS},
         },
     )
+
+
+def _font(characters: str, path: Path) -> None:
+    """A web font of a few characters, for readers whose machine has none."""
+    from fontTools import subset
+
+    from zaozi.data.font import default_font
+
+    options = subset.Options(flavor="woff", layout_features=[], hinting=False, name_IDs=[], notdef_outline=True)
+    font = subset.load_font(str(default_font()), options)
+    thin = subset.Subsetter(options)
+    thin.populate(text=characters)
+    thin.subset(font)
+    subset.save_font(font, str(path), options)
 
 
 def _write(path: Path, value: Any) -> None:

@@ -24,12 +24,12 @@ export async function atlas(root: HTMLElement): Promise<void> {
   const characters = [...data.characters];
   const everyone = [...data.points, ...data.drawn.map((d) => d.at)];
   const span = [0, 1].map((k) => everyone.map((p) => p[k])).map((v) => [v.reduce((a, b) => Math.min(a, b)), v.reduce((a, b) => Math.max(a, b))]);
-  const scale = 1.9 / Math.max(...span.map(([low, high]) => high - low));
-  const place = (p: number[]) => p.map((v, k) => (v - (span[k][0] + span[k][1]) / 2) * scale);
   const colourBy = root.querySelector('[name="colour"]') as HTMLSelectElement;
   const canvas = root.querySelector('canvas') as HTMLCanvasElement;
   const popup = root.querySelector('[data-popup]') as HTMLElement;
   const box = canvas.parentElement as HTMLElement;
+  const scale = (1.9 / Math.max(...span.map(([low, high]) => high - low))) * Math.min(1, box.clientWidth / box.clientHeight);
+  const place = (p: number[]) => p.map((v, k) => (v - (span[k][0] + span[k][1]) / 2) * scale);
   const css = (name: string) => getComputedStyle(root).getPropertyValue(name).trim();
   const palette = ['#3a6ea5', '#c8452f', '#6a8f3c', '#8e5ba6', '#c58a1f', '#2f8f8a', '#a5486f', '#7a6a58', '#5f6b7a'];
 
@@ -97,7 +97,7 @@ export async function atlas(root: HTMLElement): Promise<void> {
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => void redraw());
     colourBy.addEventListener('input', () => void redraw());
     await redraw();
-    note.textContent = `${characters.length} glyphs, and ${data.drawn.length} drawn ones in ${'the ink'} colour. Point at one; scroll to come nearer.`;
+    note.textContent = `${characters.length} glyphs, and ${data.drawn.length} drawn ones in the colour of ink. Point at one; scroll to come nearer.`;
   }
 
   async function find(i: number) {

@@ -44,11 +44,25 @@ export function field(root: HTMLElement): void {
     return image;
   }
 
+  function arrow(x: number, y: number, dx: number, dy: number) {
+    const size = Math.hypot(dx, dy) || 1;
+    const [ux, uy] = [(3.5 * dx) / size, (3.5 * dy) / size];
+    context.beginPath();
+    context.moveTo(x, y);
+    context.lineTo(x + dx, y + dy);
+    context.stroke();
+    context.beginPath();
+    context.moveTo(x + dx + ux, y + dy + uy);
+    context.lineTo(x + dx - 0.6 * uy, y + dy + 0.6 * ux);
+    context.lineTo(x + dx + 0.6 * uy, y + dy - 0.6 * ux);
+    context.fill();
+  }
+
   function draw() {
     const level = path.level(Number(time.value));
     context.clearRect(0, 0, side, side);
     context.putImageData(density(level), 0, 0);
-    context.strokeStyle = colour('--muted');
+    context.strokeStyle = context.fillStyle = colour('--muted');
     context.lineWidth = 1;
     for (let i = 0; i < 21; i++) {
       for (let j = 0; j < 21; j++) {
@@ -57,12 +71,7 @@ export function field(root: HTMLElement): void {
         const size = Math.hypot(s[0], s[1]);
         const length = (11 * Math.sqrt(size)) / (1 + Math.sqrt(size)) / Math.max(size, 1e-9);
         const [x, y] = [toPixel(at[0]), side - toPixel(at[1])];
-        context.beginPath();
-        context.moveTo(x, y);
-        context.lineTo(x + s[0] * length, y - s[1] * length);
-        context.stroke();
-        context.fillStyle = colour('--muted');
-        context.fillRect(x - 1, y - 1, 2, 2);
+        arrow(x, y, s[0] * length, -s[1] * length);
       }
     }
     context.strokeStyle = context.fillStyle = colour('--accent');

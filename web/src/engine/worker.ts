@@ -19,7 +19,8 @@ interface Text {
 class Stopped extends Error {}
 
 class Model {
-  private stopped = false;
+  private run = 0; // of the drawing that may go on; a later one, or a stop, ends it
+  private last: Promise<unknown> = Promise.resolve();
   private texts = new Map<string, Text>();
 
   private constructor(
@@ -56,7 +57,7 @@ class Model {
   }
 
   stop() {
-    this.stopped = true;
+    this.run++;
   }
 
   private tensor<K extends 'float32' | 'int64' | 'bool'>(kind: K, data: Float32Array | BigInt64Array | Uint8Array, dims: number[]) {
@@ -116,7 +117,24 @@ class Model {
 
   /** Draw one picture: [C, S, S] in [-1, 1], as the Python pipeline draws it from the same seed. */
   async draw(request: Request, watch: (step: { t: number; x: Picture; x0: Picture; eps: Picture }) => void): Promise<Float32Array> {
-    this.stopped = false;
+    const run = ++this.run;
+    const before = this.last; // the sessions are not to be called twice at a time
+    let done: () => void = () => undefined;
+    this.last = new Promise<void>((resolve) => (done = resolve));
+    await before;
+    try {
+      return await this.walk(request, () => run === this.run, watch);
+    } finally {
+      done();
+    }
+  }
+
+  private async walk(
+    request: Request,
+    wanted: () => boolean,
+    watch: (step: { t: number; x: Picture; x0: Picture; eps: Picture }) => void,
+  ): Promise<Float32Array> {
+    if (!wanted()) throw new Stopped();
     const path = levels(schedule(this.card.schedule), request.steps);
     const noise = pictureNoise(request.seed, request.picture, this.card.shape.reduce((a, b) => a * b));
     const blank = !request.prompt.trim();
@@ -127,7 +145,7 @@ class Model {
     const x0 = await SAMPLERS[request.sampler](denoise, start, path, noise, async (level, x, guess) => {
       watch({ t: level.t, x, x0: guess.x0, eps: guess.eps });
       await new Promise((resolve) => setTimeout(resolve)); // so that a stop is heard
-      if (this.stopped) throw new Stopped();
+      if (!wanted()) throw new Stopped();
     });
     const found = await this.sessions.decoder.run({ x0: this.tensor('float32', Float32Array.from(x0), [1, ...this.card.shape]) });
     return found.picture.data as Float32Array;

@@ -327,15 +327,15 @@ def network(source: Source) -> Figure:
         def arrow(start: tuple[float, float], end: tuple[float, float], colour: str, axes: Any = one) -> None:
             axes.annotate("", xy=end, xytext=start, arrowprops={"arrowstyle": "->", "color": colour, "lw": 0.9})
 
-        box(3, -0.5, 3.2, f"$x_t$ in patches of {config.patch}", INK)
+        box(2.4, -0.5, 4.4, f"$x_t$ in patches of {config.patch}", INK)
         for i, block in enumerate(blocks):
             y = i + 0.7
-            box(3, y, 3.2, f"block {i + 1}: attention{', text' if block['cross'] else ''}, MLP", INK)
+            box(2.4, y, 4.4, f"block {i + 1}: attention{', text' if block['cross'] else ''}, MLP", INK)
             arrow((4.6, y - 0.5), (4.6, y), INK)
             if block["cross"]:
-                arrow((7.4, y + 0.35), (6.25, y + 0.35), ACCENT)
+                arrow((7.4, y + 0.35), (6.85, y + 0.35), ACCENT)
         top = len(blocks) + 0.7
-        box(3, top, 3.2, "patches to picture: F", INK)
+        box(2.4, top, 4.4, "patches to picture: F", INK)
         arrow((4.6, top - 0.3), (4.6, top), INK)
         one.plot([7.4, 7.4], [0.2, top - 0.3], color=ACCENT, lw=1)
         box(6.6, top + 1.2, 3.2, "frozen text encoder", ACCENT)
@@ -344,7 +344,7 @@ def network(source: Source) -> Figure:
         box(0.1, top + 1.2, 2.0, "level u", INK)
         one.plot([1.1, 1.1], [0.9, top + 1.2], color=INK, lw=1)
         for i in range(len(blocks)):
-            arrow((1.1, i + 1.0), (2.95, i + 1.0), INK)
+            arrow((1.1, i + 1.0), (2.35, i + 1.0), INK)
         one.text(0.0, 0.2, "shift, scale, gate", fontsize=8, color=INK)
         if with_pooled:
             arrow((6.6, top + 1.7), (2.15, top + 1.7), ACCENT)
