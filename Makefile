@@ -8,6 +8,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# npm before 11 does not install Vite's native parts
+NPM = $(shell npm --version 2>/dev/null | grep -q '^1[1-9]' && echo npm || echo npx --yes npm@11)
 
 .PHONY: run test env lint docs figures guide web test-browser clean
 
@@ -31,7 +33,7 @@ figures: env
 	mkdir -p docs/figures && cp out/figures/*.png out/figures/*.mp4 docs/figures/
 
 web/node_modules: web/package.json web/package-lock.json
-	cd web && npm ci --no-audit --no-fund --loglevel=error
+	cd web && $(NPM) ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 web: web/node_modules
@@ -41,7 +43,7 @@ guide: env web
 	$(BIN)/python tools/pack_guide.py
 
 test-browser: guide
-	git diff --exit-code --stat -- src/zaozi/guide/site
+	git diff --exit-code --stat -- src/zaozi/guide/site ':!*.xz'
 	$(BIN)/zaozi guide build out/guide-test --no-figures
 	mkdir -p out/guide-test/figures && cp docs/figures/*.png docs/figures/*.mp4 out/guide-test/figures/
 	web/browser/run.sh $(CURDIR)/$(BIN) $(CURDIR)/out/guide-test $(CURDIR)/out/browser

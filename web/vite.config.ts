@@ -13,7 +13,7 @@ function formulas(): Plugin {
       order: 'pre',
       handler: (html) =>
         html
-          .replace(/\$\$([^$]+)\$\$/g, (_, tex: string) => typeset(tex, true))
+          .replace(/\$\$([^$]+)\$\$/g, (_, tex: string) => `<div class="formula" role="group" aria-label="Formula" tabindex="0">${typeset(tex, true)}</div>`)
           .replace(/\$([^$\n]+)\$/g, (_, tex: string) => typeset(tex, false)),
     },
   };
