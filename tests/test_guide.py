@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,15 @@ import torch
 
 from zaozi.cli.main import main
 from zaozi.core.errors import ZaoziError
+from zaozi.data.glyphs import build_glyphs
+from zaozi.diffusion.process import add_noise
 from zaozi.diffusion.schedules import schedule
 from zaozi.guide.figures import FIGURES, chosen, draw_all, figure
 from zaozi.guide.figures.atlas import agreement, nearest
 from zaozi.guide.figures.forward import learned_score, score_of, shape
+from zaozi.guide.figures.paper import as_url
 from zaozi.guide.figures.source import Source
+from zaozi.pipeline import draw
 
 
 def test_every_figure_has_a_function_and_a_number() -> None:
@@ -79,3 +84,67 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert sum(block["cross"] for block in network["blocks"]) == 4
     assert main(["guide", "figures", str(tmp_path), "--only", "gaussain"]) == 2
     assert "did you mean" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def live(glyph_model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, dict[str, Any]]:
+    """The figures that need a model, drawn with a tiny one, and what their JSON says."""
+    folder = tmp_path_factory.mktemp("data") / "glyphs"
+    build_glyphs(folder, limit=300, size=32)
+    source, out = Source(glyph_model, folder), tmp_path_factory.mktemp("live")
+    names = ["2", "5", "6", "8", "9", "10", "12", "14", "15", "16", "19"]
+    data = {}
+    for name, files in draw_all(source, names, out):
+        data[name] = json.loads((out / f"{name}.json").read_text())["data"]
+        assert [path.suffix for path in files[:3]] == [".png", ".svg", ".json"]
+    return source, data
+
+
+@torch.inference_mode()
+def test_figures_show_what_direct_calls_return(live: tuple[Source, dict[str, Any]]) -> None:
+    source, data = live
+
+    def pictures(prompts: list[str], numbers: list[int], **options: Any) -> list[str]:
+        cond = source.artist.encode(prompts)
+        return [as_url(p) for p in draw(source.artist.model, cond, pictures=numbers, **options)]
+
+    texts = [d["text"] for d in data["02-real-and-drawn"]["drawn"]]
+    assert [d["picture"] for d in data["02-real-and-drawn"]["drawn"]] == pictures(texts, list(range(16)))
+    for setting in data["10-films"]["settings"]:
+        how = {"num_steps": setting["steps"], "sampler": setting["sampler"]}
+        assert setting["finished"] == pictures(["gold"] * 16, list(range(16)), **how)[:4]
+    assert data["14-first-guess"]["finished"] == pictures(["gold"] * 4, [0, 1, 2, 3], num_steps=120)
+    grid = data["15-guidance-and-steps"]
+    for row, steps in zip(grid["pictures"], grid["steps"], strict=True):
+        for picture, scale in zip(row, grid["scales"], strict=True):
+            assert [picture] == pictures(["gold"], [3], num_steps=steps, guidance_scale=scale)
+    assert data["19-origins"]["drawn"] == pictures([data["19-origins"]["prompt"]] * 3, [0, 1, 2], num_steps=40)
+
+    words, encoder = data["12-words-as-vectors"], source.artist.encoder
+    assert words["tokens"] == encoder.tokens(words["definition"])
+    states = encoder.encode([words["definition"]]).tokens[0, :, :128]
+    assert np.array(words["states"]) == pytest.approx(states.numpy(), rel=6e-3, abs=1e-6)
+
+
+@torch.inference_mode()
+def test_figures_of_noise_show_what_direct_calls_return(live: tuple[Source, dict[str, Any]]) -> None:
+    source, data = live
+    for name in ("linear", "cosine"):
+        bar = schedule(name).alpha_bar
+        assert bar is not None
+        assert data["08-schedules"][name]["alpha_bar"] == pytest.approx(bar[::10], rel=1e-4)
+    seen = data["09-predictions"]
+    x0, cond = source.clean(seen["character"]), source.artist.encode([seen["text"]])
+    eps = source.noise(tuple(x0.shape), 9)
+    for row in seen["times"]:
+        level = source.schedule.level(float(row["time"]))
+        x = add_noise(x0, eps, level)
+        guess = source.artist.model(x, level, cond)
+        assert row["x0_hat"] == as_url(guess.x0)
+        assert row["eps_hat"] == as_url(guess.eps, low=-2.5, high=2.5)
+        assert row["error"]["x0"] == pytest.approx(float((guess.x0 - x0).square().mean()), rel=1e-4)
+    step = data["06-one-step"]
+    assert step["factor"] == pytest.approx(math.sqrt(1 - step["beta"]), rel=1e-4)
+    assert step["std"] == pytest.approx(math.sqrt(step["beta"]), rel=1e-4)
+    for row in data["16-training-step"]["batch"]:
+        assert row["loss"] >= 0

@@ -1,6 +1,6 @@
 """Put measured tables into docs/sampling.md and README.md, between their marks.
 
-zaozi compare base --steps 1,2,5,10,20 --out out/compare
+zaozi compare base --steps 5,10,20 --samples 192 --out out/compare
 zaozi compare base --samplers dpmpp-2m --steps 20 --samples 384 OPTIONS --out out/guidance/NAME    # a line of OPTIONS below
 zaozi evaluate control base --out out/control
 python tools/sampling_tables.py out
