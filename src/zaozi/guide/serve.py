@@ -79,6 +79,7 @@ class _Job:
     loop: asyncio.AbstractEventLoop
     events: asyncio.Queue[dict[str, Any] | None] = field(default_factory=asyncio.Queue)
     stop: threading.Event = field(default_factory=threading.Event)
+    released: bool = False
 
     def tell(self, event: dict[str, Any] | None) -> None:
         self.loop.call_soon_threadsafe(self.events.put_nowait, event)
@@ -104,9 +105,18 @@ class Desk:
             )
         self.busy += 1
         self.counts["accepted"] += 1
-        job = _Job(ask, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        job = _Job(ask, loop)
+        loop.call_later(self.limits.seconds + 1, self._release, job)  # should nobody ever come to read it
         self.thread.submit(self._draw, job)
         return job
+
+    def _release(self, job: _Job) -> None:
+        """Stop a job, if it still goes on, and give its place to another."""
+        job.stop.set()
+        if not job.released:
+            job.released = True
+            self.busy -= 1
 
     def _draw(self, job: _Job) -> None:
         """In the drawing thread: every step, then the picture, then None."""
@@ -152,8 +162,7 @@ class Desk:
             self.counts["timed_out"] += 1
             yield json.dumps({"error": f"this took longer than {self.limits.seconds:g} s"}) + "\n"
         finally:
-            job.stop.set()
-            self.busy -= 1
+            self._release(job)
 
 
 def _floats(x: Tensor) -> str:
