@@ -34,7 +34,7 @@ from zaozi.evaluate.ink import half_grey, specks
 from zaozi.evaluate.intervals import mean_figure, statistic_figure
 from zaozi.evaluate.measure import Judge, spread
 from zaozi.evaluate.prompts import PROMPTS, flat
-from zaozi.evaluate.publish import BEGIN, END, read_report, with_table
+from zaozi.evaluate.publish import BEGIN, END, between_marks, read_report, with_table
 from zaozi.evaluate.reference import Reference, ReferenceConfig, load_reference, parts_of, reserved
 from zaozi.evaluate.report import ROWS, as_markdown, find
 from zaozi.evaluate.speedrun import speedrun
@@ -480,7 +480,7 @@ def test_mistakes_are_named(
         assert wanted in said, said
         assert said.count("\n") == 1
     with pytest.raises(ZaoziError, match="needs one line"):
-        with_table("no marks", {})
+        between_marks("no marks", "quality", "")
 
 
 def test_an_untrained_reference_is_at_chance() -> None:

@@ -50,12 +50,7 @@ def test_exported_files_draw_what_the_model_draws(exported: Path, halved: TextTo
     model, card = halved.model, json.loads((exported / "model.json").read_text())
     assert card["shape"] == list(model.shape)
     prompts = ["a long text of seven real words", "gold", "water"]
-    encoder = halved.encoder
-    encoder.encode(prompts)  # leaves its truncation as it needs it
-    rows = [e.ids for e in encoder.tokenizer.encode_batch(prompts)]
-    length = max(map(len, rows))
-    ids = torch.tensor([r + [0] * (length - len(r)) for r in rows])
-    mask = torch.tensor([[True] * len(r) + [False] * (length - len(r)) for r in rows])
+    ids, mask = halved.encoder.ids(prompts)
     tokens, pooled = run(exported, "encoder", ids=ids, mask=mask)
     cond = halved.encode(prompts)
     assert float((tokens - cond.tokens).abs().max()) < 5e-3

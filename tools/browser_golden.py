@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-
-import torch
+from typing import Any
 
 from zaozi.pipeline import TextToImage, draw
 
-SETTINGS = {"prompt": "a small song bird", "steps": 20, "sampler": "dpmpp-2m", "guidance": 5, "seed": 3}
+PROMPT = "a small song bird"
+OPTIONS: dict[str, Any] = {"num_steps": 20, "sampler": "dpmpp-2m", "guidance_scale": 5.0, "seed": 3}
 
 if __name__ == "__main__":
     artist = TextToImage.from_pretrained("base", device="cpu")
-    cond = artist.encode([str(SETTINGS["prompt"])])
-    picture: torch.Tensor = draw(
-        artist.model, cond, pictures=[0], num_steps=20, guidance_scale=5.0, sampler="dpmpp-2m", seed=3
-    )
-    print(json.dumps({**SETTINGS, "pixels": picture.flatten().tolist()}))
+    picture = draw(artist.model, artist.encode([PROMPT]), pictures=[0], **OPTIONS)
+    print(json.dumps({"prompt": PROMPT, **OPTIONS, "pixels": picture.flatten().tolist()}))

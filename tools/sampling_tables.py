@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zaozi.evaluate.compare import best
+from zaozi.evaluate.publish import between_marks
 from zaozi.evaluate.report import figure
 
 ROOT = Path(__file__).parents[1]
@@ -33,11 +34,7 @@ GUIDANCE = {
 
 def put(page: Path, mark: str, lines: list[str]) -> None:
     """Replace what stands between <!-- mark --> and <!-- /mark -->."""
-    head, _, rest = page.read_text(encoding="utf-8").partition(f"<!-- {mark} -->\n")
-    _, found, tail = rest.partition(f"<!-- /{mark} -->")
-    if not found:
-        sys.exit(f"{page} has no marks <!-- {mark} --> and <!-- /{mark} -->")
-    page.write_text(f"{head}<!-- {mark} -->\n" + "\n".join(lines) + f"\n<!-- /{mark} -->{tail}", encoding="utf-8")
+    page.write_text(between_marks(page.read_text(encoding="utf-8"), mark, "\n".join(lines)), encoding="utf-8")
 
 
 def compared(rows: list[dict[str, Any]]) -> list[str]:

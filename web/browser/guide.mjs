@@ -73,8 +73,8 @@ for (const colorScheme of ['light', 'dark']) {
 
   // a typed prompt, as Python draws it
   await page.locator('[name=prompt]').fill(wanted.prompt);
-  await page.locator('[name=steps]').fill(`${wanted.steps}`);
-  await page.locator('[name=guidance]').fill(`${wanted.guidance}`);
+  await page.locator('[name=steps]').fill(`${wanted.num_steps}`);
+  await page.locator('[name=guidance]').fill(`${wanted.guidance_scale}`);
   await page.locator('[name=sampler]').selectOption(wanted.sampler);
   await page.locator('[name=seed]').fill(`${wanted.seed}`);
   await page.evaluate(() => addEventListener('drawn', (event) => (globalThis.lastDrawn = [...event.detail.pixels])));

@@ -1,4 +1,4 @@
-"""`zaozi guide ...`: the figures of the visual guide."""
+"""`zaozi guide ...`, the figures, the page and the server of the visual guide, and `zaozi export`."""
 
 from __future__ import annotations
 

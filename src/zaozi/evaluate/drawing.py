@@ -93,7 +93,7 @@ class Studio:
             state = PartialState(cpu=not torch.cuda.is_available())
             devices, self.gather, self.first_alone = [state.device], gather_object, state.local_main_process_first
         self.artists = [TextToImage.from_pretrained(model, device=str(device)) for device in devices]
-        self.weak = [load_model(weak).to(device).eval() if weak else None for device in devices]
+        self.weak = [load_model(weak).to(device) if weak else None for device in devices]
 
     def dtype(self, how: How) -> str:
         """In what the network is called: 'bf16' or 'fp32'."""

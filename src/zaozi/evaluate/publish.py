@@ -13,7 +13,8 @@ from zaozi.core.files import sha256, write_json
 from zaozi.evaluate.report import MISSES, as_markdown
 from zaozi.model.checkpoint import WEIGHTS
 
-BEGIN, END = "<!-- quality -->", "<!-- /quality -->"
+MARK = "quality"
+BEGIN, END = f"<!-- {MARK} -->", f"<!-- /{MARK} -->"
 REPORT = "report.json"
 
 
@@ -29,10 +30,16 @@ def read_report(path: Path) -> dict[str, Any]:
 
 def with_table(text: str, report: Mapping[str, Any], below: str = "") -> str:
     """A text with the report's table (and `below`) between its two marks. Raises `ZaoziError` where it has no marks."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ZaoziError(f"the text needs one line {BEGIN} and after it one line {END}; add them")
-    head, _, rest = text.partition(BEGIN)
-    return f"{head}{BEGIN}\n{as_markdown(report)}{below}\n{END}{rest.partition(END)[2]}"
+    return between_marks(text, MARK, f"{as_markdown(report)}{below}")
+
+
+def between_marks(text: str, mark: str, value: str) -> str:
+    """A text with `value` between its lines <!-- mark --> and <!-- /mark -->. Raises `ZaoziError` unless it has both once."""
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ZaoziError(f"the text needs one line {begin} and after it one line {end}; add them")
+    head, _, rest = text.partition(begin)
+    return f"{head}{begin}\n{value}\n{end}{rest.partition(end)[2]}"
 
 
 def publish(report_path: Path, model: Path, readme: Path | None = None) -> None:

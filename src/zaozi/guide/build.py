@@ -70,7 +70,6 @@ def _page(out: Path) -> None:
 def _model(source: Source, key: str, out: Path) -> None:
     kept = home() / "onnx" / key
     if not (kept / MARKER).is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
         export_onnx(source.artist, kept)
     shutil.copytree(kept, out)
 
@@ -94,12 +93,12 @@ def _figures(source: Source, key: str, out: Path) -> None:
 
 def _data(source: Source, out: Path) -> None:
     """Glyphs for the forward process, and the map with its sheets of small glyphs."""
-    from zaozi.guide.figures.atlas import everything, placed, plane
+    from zaozi.guide.figures.atlas import described, everything, placed
     from zaozi.guide.figures.live import drawn
     from zaozi.guide.figures.paper import as_url, numbers
 
     out.mkdir()
-    pairs, points = everything(source), plane(source)
+    pairs = everything(source)
     rows = {character: row for row, character in enumerate(pairs.columns["character"])}
     glyphs = [
         {
@@ -130,12 +129,7 @@ def _data(source: Source, out: Path) -> None:
     _write(
         out / "atlas.json",
         {
-            "points": numbers(points, 4),
-            "characters": "".join(pairs.columns["character"]),
-            "texts": pairs.texts,
-            "radicals": [radical(r) if r else "" for r in pairs.columns["radical"]],
-            "structures": pairs.columns["structure"],
-            "parts": ["".join(parts) for parts in pairs.columns["components"]],
+            **described(source),
             "drawn": [
                 {"prompt": prompt, "at": numbers(at, 4), "picture": as_url(picture)}
                 for prompt, at, picture in zip(PLACED, where, made, strict=True)

@@ -60,7 +60,7 @@ class _Decode(nn.Module):
         self.space = model.space
 
     def forward(self, x0: Tensor) -> Tensor:
-        return self.space.decode(x0) + 0.0 * x0.mean()  # the identity space would have no node at all
+        return self.space.decode(x0)
 
 
 class _Encode(nn.Module):
@@ -93,16 +93,11 @@ def export_onnx(artist: TextToImage, out: Path) -> None:
     alpha, sigma = torch.tensor([0.2, 0.7]), torch.tensor([0.8, 0.3])
     values = [cond.properties[p.column] for p in known]
     names = ["x", "alpha", "sigma", "tokens", "mask", "pooled", *(f"property.{p.column}" for p in known)]
-    encoder.tokenizer.no_padding()
-    encoder.tokenizer.enable_truncation(encoder.max_tokens)
-    found = [e.ids for e in encoder.tokenizer.encode_batch(prompts)]
-    ids = torch.tensor([row + [0] * (cond.mask.shape[1] - len(row)) for row in found])
-
     denoiser = (x, alpha, sigma, cond.tokens, cond.mask, cond.pooled, values)
     parts: list[tuple[str, nn.Module, tuple[Any, ...], list[str], list[str]]] = [
         ("denoiser", _Denoise(model), denoiser, names, ["x0", "eps"]),
         ("decoder", _Decode(model), (x.clamp(-1, 1),), ["x0"], ["picture"]),
-        ("encoder", _Encode(encoder), (ids, cond.mask), ["ids", "mask"], ["tokens", "pooled"]),
+        ("encoder", _Encode(encoder), encoder.ids(prompts), ["ids", "mask"], ["tokens", "pooled"]),
     ]
     with whole_folder(out, marker=MARKER, names=(*PARTS, "tokenizer.json", MARKER)) as work:
         for name, module, arguments, inputs, outputs in tqdm(parts, desc="exporting", unit="part", leave=False):
@@ -127,9 +122,7 @@ def _card(model: Denoiser, encoder: TextEncoder, folder: Path) -> dict[str, Any]
         "properties": [asdict(p) for p in config.properties],
         "opset": OPSET,
         "files": {
-            file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)}
-            for file in sorted(folder.iterdir())
-            if file.suffix in (".onnx", ".json")
+            file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in sorted(folder.iterdir())
         },
     }
 

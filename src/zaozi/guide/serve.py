@@ -194,7 +194,8 @@ class _Guard:
                 message["headers"] = [*message.get("headers", []), *self.HEADERS]
             await send(message)
 
-        body, more = b"", scope["method"] not in ("GET", "HEAD")
+        given = scope["method"] in ("GET", "HEAD")  # which bring nothing to be measured
+        body, more = b"", not given
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -204,11 +205,10 @@ class _Guard:
                 refusal = JSONResponse({"detail": f"the request is longer than {MAX_BODY} bytes"}, 413)
                 await refusal(scope, receive, send_with_headers)
                 return
-        given = False
 
         async def replay() -> Any:
             nonlocal given
-            if scope["method"] in ("GET", "HEAD") or given:
+            if given:
                 return await receive()
             given = True
             return {"type": "http.request", "body": body, "more_body": False}
@@ -241,8 +241,8 @@ def make_app(artist: TextToImage | None, site: Path | None, limits: Limits = Lim
     )
     app.add_middleware(_Guard)
     app.add_exception_handler(RequestValidationError, _unfit)
-    if desk and artist:
-        _api(app, desk, artist.model.config.name)
+    if desk:
+        _api(app, desk)
     if site:
         _pages(app, site, api=desk is not None)
     return app
@@ -255,7 +255,8 @@ async def _unfit(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "; ".join(said)}, 422)
 
 
-def _api(app: FastAPI, desk: Desk, name: str) -> None:
+def _api(app: FastAPI, desk: Desk) -> None:
+    name = desk.artist.model.config.name
     refusals: dict[int | str, dict[str, Any]] = {code: {"model": Refusal} for code in (413, 422, 429)}
 
     @app.post("/api/generate", response_class=StreamingResponse, responses=refusals, summary="Draw one glyph")

@@ -53,6 +53,10 @@ class TextEncoder(Protocol):
         """Token states `[B, L, D]`, mask `[B, L]` and pooled vector `[B, D]`, float32; L is the longest text's."""
         ...
 
+    def ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token ids and mask `[B, L]` of texts, truncated, and padded to the longest."""
+        ...
+
     def states(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """What `encode` returns of token ids `[B, L]`: states `[B, L, D]`, zero where `mask` is False, and pooled `[B, D]`."""
         ...
@@ -92,16 +96,20 @@ class _Frozen:
         self.tokenizer.enable_truncation(self.max_tokens)
         return list(self.tokenizer.encode(text).tokens)
 
-    @torch.no_grad()
-    def encode(self, texts: Sequence[str]) -> Cond:
+    def ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.max_tokens)
-        ids = [e.ids for e in self.tokenizer.encode_batch(list(texts))]
-        length = max(len(row) for row in ids)
-        input_ids = torch.tensor([row + [0] * (length - len(row)) for row in ids])
-        mask = torch.tensor([[True] * len(row) + [False] * (length - len(row)) for row in ids])
+        rows = [e.ids for e in self.tokenizer.encode_batch(list(texts))]
+        length = max(len(row) for row in rows)
+        ids = torch.tensor([row + [0] * (length - len(row)) for row in rows])
+        mask = torch.tensor([[True] * len(row) + [False] * (length - len(row)) for row in rows])
+        return ids, mask
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> Cond:
+        ids, mask = self.ids(texts)
         device = next(self.network.parameters()).device
-        states, pooled = self.states(input_ids.to(device), mask.to(device))
+        states, pooled = self.states(ids.to(device), mask.to(device))
         return Cond(states.cpu(), mask, pooled.cpu())
 
     def states(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -88,14 +88,7 @@ export class ServerEngine implements Engine {
       const answer = await fetch(`${this.url}/generate`, {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
-        body: JSON.stringify({
-          prompt: request.prompt,
-          steps: request.steps,
-          sampler: request.sampler,
-          guidance: request.guidance,
-          seed: request.seed,
-          picture: request.picture,
-        }),
+        body: JSON.stringify(request),
         signal: this.aborter.signal,
       });
       if (!answer.ok || !answer.body) {

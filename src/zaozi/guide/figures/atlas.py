@@ -96,6 +96,19 @@ def agreement(labels: list[Any], points: NDArray[np.float32]) -> tuple[float, fl
     return float((values[others] == values).mean()), float(((counts / len(values)) ** 2).sum())
 
 
+def described(source: Source) -> dict[str, Any]:
+    """Every glyph's place on the plane, and what it is, column by column."""
+    pairs = everything(source)
+    return {
+        "points": numbers(plane(source), 4),
+        "characters": "".join(pairs.columns["character"]),
+        "texts": pairs.texts,
+        "radicals": [radical(r) if r else "" for r in pairs.columns["radical"]],
+        "structures": pairs.columns["structure"],
+        "parts": ["".join(parts) for parts in pairs.columns["components"]],
+    }
+
+
 def atlas(source: Source) -> Figure:
     """Every glyph on the plane, by structure and by density, with two of them marked."""
     from scipy.stats import gaussian_kde
@@ -138,12 +151,7 @@ def atlas(source: Source) -> Figure:
         f"({chance_radical:.0%}). 明 stands side by side, 草 is stacked.",
         plot,
         {
-            "points": numbers(points, 4),
-            "characters": "".join(pairs.columns["character"]),
-            "texts": pairs.texts,
-            "radicals": [radical(r) if r else "" for r in pairs.columns["radical"]],
-            "structures": structures,
-            "parts": ["".join(parts) for parts in pairs.columns["components"]],
+            **described(source),
             "neighbours_share": {"structure": [near, chance], "radical": [near_radical, chance_radical]},
             "marked": marks,
             "contours": {"x": numbers(across[0, 0]), "y": numbers(across[1, :, 0]), "density": numbers(density, 3)},
