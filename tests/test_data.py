@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -20,6 +21,7 @@ from zaozi.data.folder import build_folder, fitted
 from zaozi.data.glyphs import build_glyphs, default_folder
 from zaozi.data.pairs import balance_weights, find_dataset, load_pairs, training_rows
 from zaozi.data.shards import data_hash, read_manifest, split_of
+from zaozi.train.batches import hints
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +216,19 @@ def test_a_folder_with_metadata_and_properties(tmp_path: Path, kind: str) -> Non
     assert columns["size"].tolist() == pairs.columns["size"]
 
 
+def test_lists_of_texts_stay_lists(tmp_path: Path) -> None:
+    """Hints of one's own; and a line of JSON may hold line ends that are not its own."""
+    pictures = draw_folder(tmp_path / "p", 8)
+    rows: list[dict[str, Any]] = [{"file_name": f"{i:02d}.png", "text": f"shape\u2028{i}"} for i in range(8)]
+    for row in rows[:4]:
+        row["hints"] = ["a form", row["text"]]
+    (pictures / "metadata.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    build_folder(pictures, tmp_path / "d", size=16, processes=1)
+    pairs = load_pairs(tmp_path / "d", "train")
+    for key, hint in zip(pairs.keys, hints(pairs), strict=True):
+        assert hint == rows[int(key[:2])].get("hints", [])
+
+
 def break_picture(p: Path) -> None:
     (p / "03.png").write_bytes(b"not a picture")
 
@@ -253,6 +268,7 @@ GOOD = [{"file_name": "00.png", "text": "a"}, {"file_name": "01.png", "text": "b
             "metadata.jsonl:3 is not JSON",
         ),
         (lambda p: (p / "03.png").rename(p / "02.jpg"), "share the caption 02.txt"),
+        (lambda p: (p / "03.txt").write_bytes("café".encode("latin-1")), "03.txt is not UTF-8 text"),
     ],
 )
 def test_bad_input_is_named_in_one_line_or_skipped(tmp_path: Path, spoil: object, says: str) -> None:
@@ -293,6 +309,13 @@ def test_sixteen_bit_pictures_keep_their_greys() -> None:
         assert values[0] < 10
         assert values[-1] > 245
         assert 118 < values[32] < 138
+
+
+def test_fractions_are_shares_of_white() -> None:
+    ramp = Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8))
+    assert np.asarray(fitted(ramp, 8, "L")).flatten().tolist() == [
+        int(255 * v) for v in np.linspace(0, 1, 64, dtype=np.float32)
+    ]
 
 
 def test_other_peoples_folders_are_never_replaced(tmp_path: Path) -> None:

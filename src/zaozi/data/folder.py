@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from functools import partial
@@ -43,7 +44,7 @@ def _metadata_rows(folder: Path, bad: _Bad) -> tuple[Path, list[dict[str, Any]]]
     lines = folder / "metadata.jsonl"
     if lines.is_file():
         rows = []
-        for number, line in enumerate(_read(lines).splitlines(), start=1):
+        for number, line in enumerate(_read(lines).split("\n"), start=1):  # JSON may hold other line ends
             if line.strip():
                 try:
                     row = json.loads(line)
@@ -58,7 +59,7 @@ def _metadata_rows(folder: Path, bad: _Bad) -> tuple[Path, list[dict[str, Any]]]
     table = folder / "metadata.csv"
     if table.is_file():
         try:
-            found = list(csv.DictReader(_read(table).splitlines(keepends=True)))
+            found = list(csv.DictReader(io.StringIO(_read(table), newline="")))
         except csv.Error as error:
             raise ZaoziError(f"{table} is not a CSV table ({error}); mend it") from None
         return table, [{k: v for k, v in row.items() if k is not None} for row in found]
@@ -77,7 +78,10 @@ def _beside(folder: Path, bad: _Bad) -> list[dict[str, Any]]:
             bad.row(f"{path} and {taken[caption].name} share the caption {caption.name}; rename one of them")
         else:
             taken[caption] = path
-            rows.append({"file_name": name, "text": _read(caption).strip()})
+            try:
+                rows.append({"file_name": name, "text": _read(caption).strip()})
+            except ZaoziError as error:
+                bad.row(str(error))
     return rows
 
 
@@ -97,10 +101,11 @@ def fitted(picture: Image.Image, size: int, mode: str) -> Image.Image:
         paper.alpha_composite(picture.convert("RGBA"))
         picture = paper
     if picture.mode.startswith("I") or picture.mode == "F":  # 16 bits a pixel, or more
-        values = np.asarray(picture).astype(np.float64)
-        picture = Image.fromarray(
-            (values * (255 / max(values.max(), 65535 if values.max() > 255 else 255))).astype(np.uint8)
+        values = np.asarray(picture).astype(np.float64).clip(0)
+        white = next(
+            (top for top in (1, 255, 65535) if values.max() <= top and (top > 1 or picture.mode == "F")), values.max()
         )
+        picture = Image.fromarray((values * (255 / white)).astype(np.uint8))
     return ImageOps.fit(picture.convert(mode), (size, size), Image.Resampling.LANCZOS)
 
 
@@ -121,13 +126,17 @@ def _number(value: Any) -> Any:
 
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """The columns beside file_name and text: numbers where all that are given are, else text."""
+    """The columns beside file_name and text: lists of texts or numbers where all that are given are, else text."""
     names = {k: None for row in rows for k in row if k not in ("file_name", "text", "image", "key")}
     made: dict[str, list[Any]] = {}
     for name in names:
-        values = [_number(row.get(name)) for row in rows]
+        given = [row.get(name) for row in rows]
+        if any(isinstance(v, list) for v in given) and all(isinstance(v, list) for v in given if v is not None):
+            made[name] = [[str(one) for one in v or []] for v in given]
+            continue
+        values = [_number(v) for v in given]
         numeric = all(isinstance(v, (int, float)) for v in values if v is not None)
-        made[name] = values if numeric else ["" if row.get(name) is None else str(row[name]) for row in rows]
+        made[name] = values if numeric else ["" if v is None else str(v) for v in given]
     return made
 
 
