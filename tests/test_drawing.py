@@ -156,6 +156,11 @@ def test_generate_writes_what_it_says(run: Path, here: Path, capsys: pytest.Capt
     assert main(["generate", "fish", "--model", str(run), "--count", "1", "--steps", "2", "--out", "o"]) == 0
     assert sorted(p.name for p in (here / "o").iterdir()) == ["000-fish", "run.json", "sheet.png"]
     assert (here / "o" / "000-fish" / "0.png").read_bytes() == first
+    capsys.readouterr()
+    again = ["generate", "bird", "--model", str(run), "--steps", "2", "--init", "o/000-fish/0.png", "--strength", "0.5"]
+    assert main([*again, "--out", "o"]) == 2
+    assert "would be cleared with the earlier run in o; give another --out" in capsys.readouterr().err
+    assert (here / "o" / "000-fish" / "0.png").read_bytes() == first
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "gif", "webp"])
@@ -178,6 +183,9 @@ def test_generate_films(run: Path, here: Path, suffix: str) -> None:
     [
         (["generate"], 'no prompt was given; try: zaozi generate "gold"'),
         (["generate", "gold", "--model", "bsae"], "unknown model 'bsae'"),
+        (["generate", "gold", "--device", "gpu"], "device 'gpu' cannot be used"),
+        (["guide", "serve", "--host", "no.such.host.invalid"], "choose another --host"),
+        (["data", "show", "--seed", "-1"], "seed -1 is out of range"),
         (["generate", "gold", "--step", "3"], "Unrecognized options"),
         (["generate", "gold", "--count", "many"], "--count"),
         (["generate", "gold", "--video", "x.avi"], "a video's name ends in .mp4"),

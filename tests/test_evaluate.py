@@ -370,6 +370,10 @@ def test_evaluate_and_publish(
     assert "misses.png" in card
     assert (scribbler / "misses.png").is_file()
     assert json.loads((scribbler / "report.json").read_text()) == report
+    assert (
+        main(["evaluate", "publish", str(scribbler / "report.json"), str(scribbler)]) == 0
+    )  # once more, from where it lies
+    assert (scribbler / "misses.png").is_file()
 
     report["model"]["weights"] = "0" * 64
     (tmp_path / "other.json").write_text(json.dumps(report))
@@ -471,6 +475,10 @@ def test_mistakes_are_named(
         (["evaluate", str(scribbler), "--data", str(small_glyphs), "--batch-size", "0"], "batch size 0"),
         (["evaluate", str(scribbler), "--data", str(small_glyphs), "--sampler", "dpmpp2m"], "dpmpp-2m"),
         (["evaluate", str(scribbler), "--data", str(small_glyphs), "--samples", "3"], "use 16 or more"),
+        (["evaluate", str(scribbler), "--guide.scale", "3"], "use --guidance"),
+        (["evaluate", "train-reference", "--data", str(small_glyphs), "--out", str(small_glyphs)], "holds other files"),
+        (["speedrun", "--rounds", "0"], "rounds 0 is out of range"),
+        (["model", "error", str(scribbler), "--data", str(tiny_data), "--pairs", "0"], "0 pairs are out of range"),
         (["evaluate", str(scribbler), "--data", str(small_glyphs), "--reference", str(tmp_path)], "train-reference"),
         (["evaluate", "train-reference", "--data", str(small_glyphs), "--epochs", "0"], "use 1 or more"),
         (["evaluate", "publish", str(tmp_path / "no.json"), str(scribbler)], "is no report"),

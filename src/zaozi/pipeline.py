@@ -228,12 +228,19 @@ class TextToImage:
     def from_pretrained(cls, name: str | Path = "base", *, device: str | None = None) -> TextToImage:
         """A shipped model by name, or the folder of one of your own, on `device` (a GPU where there is one).
 
-        Raises `ZaoziError` where there is no such model or its files are damaged.
+        Raises `ZaoziError` where there is no such model or device, or its files are damaged.
         """
         model = load_model(find_model(str(name)))
         text = model.config.text
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model.to(device), load_encoder(text.encoder, text.max_tokens))
+        try:
+            model = model.to(device)
+        except (AssertionError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0].partition(". ")[0]
+            raise ZaoziError(
+                f"device '{device}' cannot be used ({reason}); use cpu, or cuda where there is a GPU"
+            ) from None
+        return cls(model, load_encoder(text.encoder, text.max_tokens))
 
     def encode(self, prompts: Sequence[str], properties: Mapping[str, str | float] | None = None) -> Cond:
         """The condition of some prompts, one row each; the same properties for all. An empty prompt is no text."""

@@ -86,21 +86,23 @@ def _show(
     from PIL import Image
 
     from zaozi.core.config import DataConfig
+    from zaozi.core.noise import check_seed
     from zaozi.data.pairs import find_dataset, load_pairs
     from zaozi.data.sheet import contact_sheet
+    from zaozi.pipeline import to_images
 
     if count < 1:
         raise ZaoziError(f"count {count} is out of range; use 1 or more")
+    check_seed(seed)
     folder = find_dataset(DataConfig(path=str(data) if data else ""))
     pairs = load_pairs(folder, split)
     if not len(pairs):
         raise ZaoziError(f"{folder} has no {split} pair; choose another --split")
     rows = np.random.Generator(np.random.Philox(seed)).permutation(len(pairs))[:count]
-    tiles = []
-    for r in rows:
-        pixels = pairs.pictures[r]
-        picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-        tiles.append(contact_sheet([[picture]], [pairs.texts[r]], tile=160, lines=3, text_size=13))
+    tiles = [
+        contact_sheet([[picture]], [pairs.texts[r]], tile=160, lines=3, text_size=13)
+        for r, picture in zip(rows, to_images(pairs.pictures[rows]), strict=True)
+    ]
     out.parent.mkdir(parents=True, exist_ok=True)
     columns = min(6, len(tiles))
     width, height = tiles[0].size

@@ -131,10 +131,13 @@ def _train_reference(
         out: Where to.
     """
     from zaozi.core.config import DataConfig
+    from zaozi.core.noise import check_seed
     from zaozi.data.pairs import find_dataset, load_pairs
     from zaozi.evaluate.fit import train_reference
-    from zaozi.evaluate.reference import save_reference
+    from zaozi.evaluate.reference import check_reference_folder, save_reference
 
+    check_seed(seed)
+    check_reference_folder(out)
     folder = find_dataset(DataConfig(path=str(data) if data else ""))
     network = train_reference(load_pairs(folder, "train"), load_pairs(folder, "test"), epochs=epochs, seed=seed)
     save_reference(out, network)
@@ -158,6 +161,7 @@ def _train_clip(
     import torch
 
     from zaozi.core.config import DataConfig
+    from zaozi.core.noise import check_seed
     from zaozi.data.pairs import find_dataset, load_pairs
     from zaozi.evaluate.fit import train_towers
     from zaozi.evaluate.measure import TEXT_TOKENS
@@ -165,6 +169,7 @@ def _train_clip(
     from zaozi.evaluate.towers import save_towers
     from zaozi.text.encoders import load_encoder
 
+    check_seed(seed)
     folder = find_dataset(DataConfig(path=str(data) if data else ""))
     network = load_reference(reference)
     pairs = load_pairs(folder, "train"), load_pairs(folder, "validation")

@@ -143,19 +143,22 @@ def folder_name(number: int, prompt: str) -> str:
     return f"{number:03d}-{letters or 'prompt'}"
 
 
-def _clear(out: Path) -> None:
-    """Remove what an earlier run wrote there (its run.json lists it), so that a folder holds one run."""
+def earlier(out: Path) -> list[Path]:
+    """What an earlier run wrote there, as its run.json lists it."""
     try:
         record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-        earlier = [str(name) for name in record["files"]]
+        names = [str(name) for name in record["files"]]
     except (OSError, ValueError, KeyError, TypeError):
-        return
-    for name in earlier:
-        if re.fullmatch(r"\d{3,}-[^/\\]+/\d+\.(png|svg)|sheet\.png", name):
-            path = out / name
-            path.unlink(missing_ok=True)
-            if path.parent != out and path.parent.is_dir() and not any(path.parent.iterdir()):
-                path.parent.rmdir()
+        return []
+    return [out / name for name in names if re.fullmatch(r"\d{3,}-[^/\\]+/\d+\.(png|svg)|sheet\.png", name)]
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier run wrote there, so that a folder holds one run."""
+    for path in earlier(out):
+        path.unlink(missing_ok=True)
+        if path.parent != out and path.parent.is_dir() and not any(path.parent.iterdir()):
+            path.parent.rmdir()
 
 
 def wanted_prompts(s: Drawing) -> list[str]:
@@ -234,12 +237,20 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
         if digests.get(name, digest) != digest:
             raise ZaoziError(f"{name} is not what it was when this run was drawn; put the old one back to redo it")
 
+    if lost := {path.resolve() for path in earlier(Path(s.out))} & {path.resolve() for path in used.values()}:
+        raise ZaoziError(f"{lost.pop()} would be cleared with the earlier run in {s.out}; give another --out")
+
     labels = labels_of(s, wanted, given)
     out, film = Path(s.out), Frames(s)
     shown: list[list[Image.Image]] = [[] for _ in labels[:SHOWN]]
+    ends = ("png", "svg") if s.svg else ("png",)
+    planned = [
+        f"{folder_name(p, label)}/{i}.{e}" for p, label in enumerate(labels) for i in range(s.count) for e in ends
+    ]
     files: list[str] = []
+    """What is drawn; a run that is cut short leaves what was `planned`, for the next one to clear."""
 
-    def record(complete: bool) -> None:
+    def record(files: list[str], complete: bool) -> None:
         kept = {"settings": to_dict(settings), "sha256": digests, "versions": versions()}
         write_json(out / "run.json", {"complete": complete, **kept, "prompts": labels, "files": files})
 
@@ -250,7 +261,7 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
             if not files:
                 out.mkdir(parents=True, exist_ok=True)
                 _clear(out)
-                record(complete=False)
+                record(planned, complete=False)
             name = f"{folder_name(p, labels[p])}/{i}.png"
             (out / name).parent.mkdir(exist_ok=True)
             picture.save(out / (name + ".partial"), "PNG")
@@ -271,7 +282,7 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
         out / "sheet.png"
     )
     files.append("sheet.png")
-    record(complete=not stopped)
+    record(files, complete=not stopped)
     if stopped:
         print(f"stopped after {drawn} of {drawings} pictures, which are kept: {out / 'sheet.png'}")
         raise KeyboardInterrupt

@@ -139,12 +139,18 @@ def _serve(
         raise ZaoziError(
             f"room {room}, seconds {seconds:g} or port {port} is out of range; use 1 or more, up to port 65535"
         )
-    with socket.socket() as probe:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise ZaoziError(f"'{host}' is no address of this machine ({error.strerror}); choose another --host") from None
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind(address)
         except OSError as error:
-            raise ZaoziError(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port") from None
+            raise ZaoziError(
+                f"cannot listen on {host}:{port} ({error.strerror}); choose another --port or --host"
+            ) from None
     if not (site / "index.html").is_file():
         print(f"{site} is not there yet; building it")
         build(Source(model), site)

@@ -34,6 +34,16 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(work, path)
 
 
+def check_folder(out: Path, *, marker: str, names: Sequence[str]) -> None:
+    """Raises `ZaoziError` where `whole_folder` would refuse to write."""
+    if out.exists() and not out.is_dir():
+        raise ZaoziError(f"{out} is a file; give a folder")
+    held = [p.name for p in out.iterdir()] if out.exists() else []
+    foreign = [name for name in held if not any(fnmatch(name, pattern) for pattern in names)]
+    if foreign or (held and marker not in held):
+        raise ZaoziError(f"{out} holds other files ({(foreign or held)[0]}); give an empty or new folder")
+
+
 @contextmanager
 def whole_folder(out: Path, *, marker: str, names: Sequence[str]) -> Iterator[Path]:
     """A folder to fill that becomes `out` only when the block ends well; half a folder never looks whole.
@@ -42,12 +52,7 @@ def whole_folder(out: Path, *, marker: str, names: Sequence[str]) -> Iterator[Pa
     (patterns such as '*.json'). Raises `ZaoziError` where `out` is something else.
     """
     out = out.absolute()
-    if out.exists() and not out.is_dir():
-        raise ZaoziError(f"{out} is a file; give a folder")
-    held = [p.name for p in out.iterdir()] if out.exists() else []
-    foreign = [name for name in held if not any(fnmatch(name, pattern) for pattern in names)]
-    if foreign or (held and marker not in held):
-        raise ZaoziError(f"{out} holds other files ({(foreign or held)[0]}); give an empty or new folder")
+    check_folder(out, marker=marker, names=names)
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}-partial-", dir=out.parent))
     old = work.with_name(work.name + "-old")

@@ -20,6 +20,12 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Noise
 
 
+def check_seed(value: int, name: str = "seed") -> None:
+    """Raises `ZaoziError` for a number outside [0, 2^64), which is no key."""
+    if not 0 <= value < 2**64:
+        raise ZaoziError(f"{name} {value} is out of range; use a whole number from 0 to 2^64 - 1")
+
+
 def standard_normal(seed: int, picture: int, draw: int, count: int) -> NDArray[np.float32]:
     """`count` standard normals, float32, for the draw-th draw of one picture.
 
@@ -30,8 +36,7 @@ def standard_normal(seed: int, picture: int, draw: int, count: int) -> NDArray[n
     Raises `ZaoziError` for a seed, picture or draw outside [0, 2^64).
     """
     for name, value in (("seed", seed), ("picture", picture), ("draw", draw)):
-        if not 0 <= value < 2**64:
-            raise ZaoziError(f"{name} {value} is out of range; use a whole number from 0 to 2^64 - 1")
+        check_seed(value, name)
     key = np.array([seed, picture], dtype=np.uint64)
     counter = np.array([0, draw, 0, 0], dtype=np.uint64)
     words = np.random.Philox(key=key, counter=counter).random_raw((count + 1) // 2)

@@ -63,6 +63,7 @@ def publish(report_path: Path, model: Path, readme: Path | None = None) -> None:
     for path, value in files.items():
         path.write_text(value, encoding="utf-8")
     write_json(model / REPORT, report)
-    (model / MISSES).unlink(missing_ok=True)
-    if misses.is_file():
+    if not misses.is_file():
+        (model / MISSES).unlink(missing_ok=True)
+    elif misses.resolve() != (model / MISSES).resolve():
         shutil.copyfile(misses, model / MISSES)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from zaozi.core.config import from_dict, to_dict
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import sha256, whole_folder, write_json
+from zaozi.core.files import check_folder, sha256, whole_folder, write_json
 from zaozi.core.noise import lent_generator
 from zaozi.data.pairs import Pairs
 from zaozi.data.unihan import radical, radical_forms
@@ -26,6 +26,7 @@ from zaozi.model.checkpoint import fill, read_tensors
 
 SHIPPED = Path(__file__).resolve().parent / "weights"
 CONFIG, WEIGHTS = "reference.json", "reference.safetensors"
+NAMES = ("*.json", "*.safetensors")
 SIDE = 64
 FEATURES = 192
 
@@ -206,9 +207,14 @@ def targets(config: ReferenceConfig, pairs: Pairs) -> tuple[Tensor, Tensor, Tens
 # -- on disk --------------------------------------------------------------------------------------------------------
 
 
+def check_reference_folder(folder: Path) -> None:
+    """Raises `ZaoziError` where a network could not be written: before hours are spent on it."""
+    check_folder(folder, marker=CONFIG, names=NAMES)
+
+
 def save_reference(folder: Path, network: Reference) -> None:
     """Write the network in half precision."""
-    with whole_folder(folder, marker=CONFIG, names=("*.json", "*.safetensors")) as work:
+    with whole_folder(folder, marker=CONFIG, names=NAMES) as work:
         save_file({k: half(v) for k, v in network.state_dict().items()}, work / WEIGHTS)
         write_json(work / CONFIG, to_dict(network.config))
 

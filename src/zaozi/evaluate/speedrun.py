@@ -45,6 +45,8 @@ def speedrun(
     Everything is made anew under `out`. Returns the record, also written to out/speedrun.json. Raises `ZaoziError` where
     `out` exists, the recipe does not start from nothing, the minutes do not even cover the preparations, or it is stopped.
     """
+    if rounds < 1:
+        raise ZaoziError(f"rounds {rounds} is out of range; use 1 or more")
     if out.exists():
         raise ZaoziError(f"{out} exists; a speedrun starts from nothing: give a new --out")
     if recipe.data.path or recipe.train.init_from:

@@ -51,9 +51,17 @@ def x0_error(
 def held_out_error(model: Denoiser, data: Path | None = None, pairs: int = 256, seed: int = 0) -> list[float]:
     """`x0_error` on `pairs` validation pairs, evenly spread, of a dataset (the glyphs unless told), text alone given.
 
-    Raises `ZaoziError` where there is no such dataset or it has no validation pair.
+    Raises `ZaoziError` where there is no such dataset, it has no validation pair, or its pictures are not the model's kind.
     """
-    found = load_pairs(find_dataset(DataConfig(path=str(data) if data else "", size=model.config.size)), "validation")
+    if pairs < 1:
+        raise ZaoziError(f"{pairs} pairs are out of range; use 1 or more")
+    folder = find_dataset(DataConfig(path=str(data) if data else "", size=model.config.size))
+    found, wanted = load_pairs(folder, "validation"), (model.config.channels, model.config.size, model.config.size)
+    if found.pictures.shape[1:] != wanted:
+        raise ZaoziError(
+            f"{folder} has pictures of {found.pictures.shape[1:]} (channels, height, width), the model draws {wanted}; "
+            "name its own dataset with --data"
+        )
     rows = found.some(pairs)
     if not len(rows):
         raise ZaoziError("the dataset has no validation pair; build it from more pictures")
