@@ -12,15 +12,19 @@ import pytest
 import torch
 
 from zaozi.cli.main import main
+from zaozi.core.config import DiffusionConfig, NetworkConfig, SpaceConfig, TextConfig
 from zaozi.core.errors import ZaoziError
 from zaozi.data.glyphs import build_glyphs
+from zaozi.diffusion.prediction import score
 from zaozi.diffusion.process import add_noise
 from zaozi.diffusion.schedules import schedule
 from zaozi.guide.figures import FIGURES, chosen, draw_all, figure
 from zaozi.guide.figures.atlas import agreement, nearest
-from zaozi.guide.figures.forward import learned_score, score_of, shape
+from zaozi.guide.figures.forward import learned_score, shape
 from zaozi.guide.figures.paper import as_url
 from zaozi.guide.figures.source import Source
+from zaozi.model.checkpoint import save_model
+from zaozi.model.denoiser import ModelConfig, make_denoiser
 from zaozi.pipeline import draw
 
 
@@ -52,7 +56,7 @@ def test_the_score_is_the_gradient_of_the_log_density() -> None:
     density, level = shape(Source(), 60), schedule("cosine").level(200.0)
     x = torch.tensor([[0.3, -0.4], [1.5, 1.5]], dtype=torch.float64).reshape(-1, 1, 1, 2).requires_grad_()
     (gradient,) = torch.autograd.grad(density.log_density(x, level).sum(), x)
-    assert torch.allclose(gradient.reshape(-1, 2), score_of(density, x.detach(), level), atol=1e-8)
+    assert torch.allclose(gradient, score(density.denoise(x.detach(), level), level), atol=1e-8)
 
 
 def test_a_small_network_learns_the_score_where_it_was_trained() -> None:
@@ -60,7 +64,7 @@ def test_a_small_network_learns_the_score_where_it_was_trained() -> None:
     network, density = learned_score(source, steps=1500), shape(source, 400)
     level = schedule("cosine").level(600.0)
     x = float(level.alpha) * source.points(300) + float(level.sigma) * source.noise((300, 2), 99).double()
-    exact = score_of(density, x.reshape(-1, 1, 1, 2), level)
+    exact = score(density.denoise(x.reshape(-1, 1, 1, 2), level), level).reshape(-1, 2)
     learned = -network(x.float(), level.noise_share(300)).double() / float(level.sigma)
     assert float((exact - learned).square().mean().sqrt() / exact.square().mean().sqrt()) < 0.3
 
@@ -98,6 +102,22 @@ def live(glyph_model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[So
         data[name] = json.loads((out / f"{name}.json").read_text())["data"]
         assert [path.suffix for path in files[:3]] == [".png", ".svg", ".json"]
     return source, data
+
+
+@pytest.mark.parametrize(
+    ("network", "side"),
+    [
+        (NetworkConfig("unet", width=16, depth=1, head_width=16, patch=2, attention_levels=(0, 1)), 16),
+        (NetworkConfig("unet", width=16, depth=1, head_width=16, patch=2, attention_levels=(1,)), 8),
+        (NetworkConfig(width=32, depth=2, head_width=16, patch=4, cross_attention=False), 0),
+    ],
+)
+def test_attention_is_shown_of_every_network(tmp_path: Path, network: NetworkConfig, side: int) -> None:
+    config = ModelConfig("tiny", 32, 1, network, SpaceConfig(), DiffusionConfig(), TextConfig(max_tokens=16), ())
+    save_model(tmp_path / "model", make_denoiser(config))
+    for name, _ in draw_all(Source(str(tmp_path / "model")), ["13"], tmp_path):
+        data = json.loads((tmp_path / f"{name}.json").read_text())["data"]
+    assert [len(step["attention"][0]) for step in data["steps"]] == [side * side] * (20 if side else 0)
 
 
 @torch.inference_mode()

@@ -58,11 +58,6 @@ class Schedule:
         assert self.alpha_bar is not None
         return np.log(self.alpha_bar[1:]) - np.log1p(-self.alpha_bar[1:])
 
-    @property
-    def variance_preserving(self) -> bool:
-        """Whether alpha^2 + sigma^2 = 1 everywhere."""
-        return self.alpha_bar is not None
-
     def level(self, t: float | Tensor) -> Level:
         """The level at time t in [0, T]: floats for a float, float64 tensors `[B]` for a tensor `[B]`.
 

@@ -13,14 +13,18 @@ import numpy as np
 import torch
 from PIL import Image
 
+from zaozi import __version__
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, sha256, whole_folder
+from zaozi.data.shards import data_hash
 from zaozi.data.unihan import radical
 from zaozi.guide.export import MARKER, export_onnx
 from zaozi.guide.figures.source import Source
 from zaozi.model.checkpoint import WEIGHTS, find_model
 
 SITE = Path(__file__).parent / "site"
+EDITION = 1
+"""Of the figures; those kept on disk from an older one are drawn again."""
 SHOWN = "明草水火金木鳥魚锂龍"
 """Glyphs to drown in noise."""
 TEXT = "造字明草锂金釒钅"
@@ -34,7 +38,7 @@ SIDE, COLUMNS, ROWS = 48, 32, 32
 def build(source: Source, out: Path, *, figures: bool = True) -> None:
     """Write the whole site into `out`: index.html, assets/, ort/, model/, data/ and figures/.
 
-    What depends on the weights alone (the exported model, the figures) is kept in the cache and copied from there.
+    The exported model and the figures are kept in the cache, by what they depend on, and copied from there.
     Raises `ZaoziError` where the package holds no page, or `out` is something else.
     """
     from tqdm import tqdm
@@ -42,13 +46,14 @@ def build(source: Source, out: Path, *, figures: bool = True) -> None:
     if not (SITE / "index.html").is_file():
         raise ZaoziError("this copy of zaozi holds no page; run: make guide")
     key = sha256(find_model(source.model_name) / WEIGHTS)[:24]
+    drawn = f"{key}-{data_hash(source.folder)[:8]}-{source.seed}-{__version__}-{EDITION}"
     parts: list[tuple[str, Callable[[Path], None]]] = [
         ("page", _page),
         ("model", lambda work: _model(source, key, work / "model")),
         ("data", lambda work: _data(source, work / "data")),
     ]
     if figures:
-        parts.append(("figures", lambda work: _figures(source, key, work / "figures")))
+        parts.append(("figures", lambda work: _figures(source, drawn, work / "figures")))
     names = ("index.html", "assets", "ort", "model", "data", "figures")
     with whole_folder(out, marker="index.html", names=names) as work:
         for name, make in (bar := tqdm(parts, desc="guide", unit="part", leave=False)):
@@ -79,7 +84,7 @@ def _figures(source: Source, key: str, out: Path) -> None:
 
     from zaozi.guide.figures import FIGURES, draw_all
 
-    kept = home() / "figures" / f"{key}-{source.seed}"
+    kept = home() / "figures" / key
     if not (kept / "done.json").is_file():
         with whole_folder(kept, marker="done.json", names=("*.png", "*.svg", "*.json", "*.mp4")) as work:
             for _ in tqdm(draw_all(source, list(FIGURES), work), total=len(FIGURES), desc="figures", leave=False):

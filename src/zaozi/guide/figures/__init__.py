@@ -40,10 +40,7 @@ FIGURES: dict[str, str] = {
 
 def figure(name: str) -> Callable[[Source], Figure]:
     """The function behind a figure's name, or behind its number ('7'). Raises `ZaoziError`."""
-    found = [n for n in FIGURES if n == name or n.split("-")[0].lstrip("0") == name.lstrip("0")]
-    if not found:
-        raise unknown("figure", name, FIGURES)
-    module, _, function = FIGURES[found[0]].partition(".")
+    module, _, function = FIGURES[chosen([name])[0]].partition(".")
     made: Callable[[Source], Figure] = getattr(importlib.import_module(f"{__name__}.{module}"), function)
     return made
 
@@ -54,8 +51,10 @@ def chosen(names: Sequence[str]) -> list[str]:
         return list(FIGURES)
     made = []
     for name in names:
-        figure(name)
-        made += [n for n in FIGURES if n == name or n.split("-")[0].lstrip("0") == name.lstrip("0")]
+        found = [n for n in FIGURES if n == name or n.split("-")[0].lstrip("0") == name.lstrip("0")]
+        if not found:
+            raise unknown("figure", name, FIGURES)
+        made += found
     return list(dict.fromkeys(made))
 
 

@@ -18,6 +18,7 @@ from zaozi.evaluate.copies import nearest_pixels, thumbnails
 from zaozi.guide.figures.live import Diary, drawn
 from zaozi.guide.figures.paper import ACCENT, INK, QUIET, SECOND, Figure, as_url, canvas, numbers, show
 from zaozi.guide.figures.source import Source
+from zaozi.pipeline import to_bytes
 
 NEIGHBOURS = 15
 MARKED = ("明", "草")
@@ -78,8 +79,7 @@ def thumbs(source: Source) -> Tensor:
 def placed(source: Source, pictures: Tensor) -> NDArray[np.float32]:
     """Where pictures `[B, 1, S, S]` in [-1, 1] belong on the plane: at the mean of their five nearest glyphs, the nearer the
     heavier. `[B, 2]`"""
-    shown = ((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
-    distances, rows = nearest(thumbnails(shown).flatten(1), thumbs(source).flatten(1), 5)
+    distances, rows = nearest(thumbnails(to_bytes(pictures)).flatten(1), thumbs(source).flatten(1), 5)
     weights = 1.0 / (distances + 1e-3)
     weights /= weights.sum(1, keepdim=True)
     where = torch.from_numpy(plane(source)[rows.numpy()])
@@ -168,39 +168,40 @@ def origins(source: Source) -> Figure:
     with torch.inference_mode():
         way = [decode(x0) for _, _, x0, _ in diary.steps]
     paths = [placed(source, torch.stack([x0[i] for x0 in way])) for i in range(3)]
-    shown = ((made.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
     train = source.train
     known = thumbnails(train.pictures)
-    order = []
-    left = known.clone()
-    for _ in range(4):  # the nearest, then the nearest of the others
-        value, place = nearest_pixels(thumbnails(shown), left)
-        order.append((value, place))
-        left[place] = 0.0
+    relatives = []
+    for small in thumbnails(to_bytes(made)).split(1):
+        found, left = [], known.clone()
+        for _ in range(4):  # the nearest, then the nearest of the others
+            value, place = nearest_pixels(small, left)
+            found.append((float(value[0]), int(place[0])))
+            left[place] = 0.0
+        relatives.append(found)
     points = plane(source)
     plot, axes = canvas(3, 6, width=11.4, height=6.0)
     for i in range(3):
         show(axes[i, 0], made[i], "drawn" if i == 0 else "")
-        for k, (value, place) in enumerate(order):
-            show(axes[i, k + 1], train.batch([int(place[i])]), f"{float(value[i]):.2f}")
+        for k, (apart, row) in enumerate(relatives[i]):
+            show(axes[i, k + 1], train.batch([row]), f"{apart:.2f}")
         axes[i, 5].scatter(*points.T, s=0.1, color=QUIET, lw=0)
         axes[i, 5].plot(*paths[i].T, color=ACCENT, lw=0.8)
         axes[i, 5].plot(*paths[i][-1], "o", color=ACCENT, ms=4)
+        middle, reach = (paths[i].max(0) + paths[i].min(0)) / 2, max(float(np.ptp(paths[i], 0).max()), 1.0)
+        axes[i, 5].set(xlim=middle[0] + np.array([-reach, reach]), ylim=middle[1] + np.array([-reach, reach]))
         axes[i, 5].axis("off")
     return Figure(
         "Where a new glyph comes from",
         "Beside each drawing the four training glyphs nearest to it, with their distances (0 would be a copy, 1.4 has nothing in "
-        "common): they share its parts, none is it. Right, the way of its guess over the plane of all glyphs.",
+        "common): they share its parts, none is it. Right, the way of its guess over the plane of all glyphs, and where it "
+        "ended.",
         plot,
         {
             "prompt": prompt,
             "drawn": [as_url(p) for p in made],
             "nearest": [
-                [
-                    {"key": train.keys[int(p[i])], "text": train.texts[int(p[i])], "distance": numbers(v[i])}
-                    for v, p in order
-                ]
-                for i in range(3)
+                [{"key": train.keys[row], "text": train.texts[row], "distance": numbers(apart)} for apart, row in found]
+                for found in relatives
             ],
             "paths": numbers(np.stack(paths), 4),
         },

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from zaozi.core.noise import lent_generator
-from zaozi.core.types import Level
 from zaozi.diffusion.mixture import Mixture
+from zaozi.diffusion.prediction import score
 from zaozi.diffusion.process import add_noise, add_noise_step, transition
 from zaozi.diffusion.schedules import T, logsnr, schedule
 from zaozi.guide.figures.paper import ACCENT, INK, QUIET, SECOND, Figure, as_url, canvas, numbers, show, strip
@@ -174,15 +174,19 @@ def fields(source: Source) -> Figure:
         level = path.level(float(t))
         x = add_noise(source.points(1200), source.noise((1200, 2), 7, t).double(), level)
         q = density.log_density(fine, level).exp().reshape(81, 81)
-        score = score_of(density, grid, level)
-        gradient = density.log_density(grid, level).exp()[:, None] * score
+        exact = score(density.denoise(grid, level), level).reshape(-1, 2)
+        gradient = density.log_density(grid, level).exp()[:, None] * exact
         share = level.noise_share(len(grid))
         learned = -network(grid.reshape(-1, 2).float(), share).double() / float(level.sigma)
         axes[0, column].scatter(*x.T, s=0.5, color=INK)
         axes[0, column].set_title(f"t = {t}")
         axes[1, column].contourf(fine_line, fine_line, q, levels=12, cmap="Greys")
-        for row, arrows, colour in ((2, gradient, SECOND), (3, score, INK), (4, learned, ACCENT)):
-            length = arrows.norm(dim=1).quantile(0.95)
+        for row, arrows, colour, scaled_by in (
+            (2, gradient, SECOND, gradient),
+            (3, exact, INK, exact),
+            (4, learned, ACCENT, exact),  # as the exact one, so that the two can be compared
+        ):
+            length = scaled_by.norm(dim=1).quantile(0.95)
             axes[row, column].quiver(*grid.reshape(-1, 2).T, *(arrows / length).T, color=colour, scale=18, width=0.008)
         kept.append(
             {
@@ -192,7 +196,7 @@ def fields(source: Source) -> Figure:
                 "points": numbers(x[:500], 3),
                 "density": numbers(q[::2, ::2] / q.max(), 3),
                 "gradient": numbers(gradient, 3),
-                "score": numbers(score, 3),
+                "score": numbers(exact, 3),
                 "learned": numbers(learned, 3),
             }
         )
@@ -202,17 +206,12 @@ def fields(source: Source) -> Figure:
         one.set(xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT), xticks=[], yticks=[], aspect="equal")
     return Figure(
         "Three fields of arrows",
-        "The gradient of the density dies out away from the data. The score, the gradient of its logarithm, is -eps / sigma: it "
-        "grows with the distance and points home from everywhere. A network learns it well where noised points fell in "
+        "The gradient of the density dies out away from the data. The score, the gradient of its logarithm, is -E[eps | x_t] / "
+        "sigma: it grows with the distance and points home from everywhere. A network learns it well where noised points fell in "
         "training and badly elsewhere, which at little noise is nearly everywhere: hence the many levels.",
         plot,
         {"schedule": path.name, "grid": numbers(line), "density_grid": numbers(fine_line[::2]), "times": kept},
     )
-
-
-def score_of(density: Mixture, x: Tensor, level: Level) -> Tensor:
-    """The exact score at points `[N, 1, 1, 2]`: -eps_hat / sigma of the mixture's own denoiser, `[N, 2]`."""
-    return -density.denoise(x, level).eps.reshape(-1, 2) / float(level.sigma)
 
 
 def schedules(source: Source) -> Figure:

@@ -59,7 +59,7 @@ def real_and_drawn(source: Source) -> Figure:
     return Figure(
         "Real and drawn",
         "Left, glyphs that the model learned from. Right, what it draws for captions it has never read: strokes and parts are "
-        "those of Chinese characters, the characters are not in any dictionary.",
+        "those of Chinese characters, most of the characters are in no dictionary.",
         plot,
         {
             "real": [
@@ -178,8 +178,8 @@ def first_guess(source: Source) -> Figure:
         show(axes[row, -1], finished[row], "after 120 steps" if row == 0 else "")
     return Figure(
         "The radical appears",
-        "The first guess is the mean of all that gold could be: the metal radical is there already, the rest is a blur. Each "
-        "step leaves less that it could be, until one glyph is left.",
+        "The first guess is a blur of all that gold could be, with what the prompt changes exaggerated by guidance: the metal "
+        "radical is there already. Each step leaves less that it could be, until one glyph is left.",
         plot,
         {
             "prompt": "gold",
@@ -202,7 +202,7 @@ def guidance_and_steps(source: Source) -> Figure:
         axes[row, 0].set_ylabel(f"{n} step{'s' if n > 1 else ''}")
     return Figure(
         "Guidance and steps",
-        'At guidance 0 the prompt is not heard; at 1 plainly; from 3 on "gold" shows its radical in most drawings. Far too much '
+        "At guidance 0 the prompt is not heard; at 1 plainly; beyond that its part is exaggerated. Far too much "
         "makes strokes heavy. Beyond 20 steps little changes.",
         plot,
         {
@@ -275,11 +275,12 @@ def training_step(source: Source) -> Figure:
     below = plot.add_subplot(axes[0, 0].get_gridspec()[5, :])
     if curve:
         below.plot(*zip(*curve, strict=True), color=ACCENT, marker="o", ms=3)
-    below.set(xlabel="step", ylabel="held-out error")
+    below.set(xlabel="step", ylabel=r"held-out error of $\hat x_0$")
     return Figure(
         "One step of training",
         "A clean glyph, noise, a time drawn at random; the network says what it was made from, and the squared error, "
-        "weighted by level, moves its weights. The curve is the same error on glyphs it never saw.",
+        "weighted by level, moves its weights. The curve is the mean error of x0_hat at twenty fixed levels, unweighted, on "
+        "glyphs it never saw, over the last run.",
         plot,
         {
             "prediction": how.prediction,
@@ -312,8 +313,8 @@ def network(source: Source) -> Figure:
     pooled = getattr(net, "pooled", None) is not None
     plot, axes = canvas(1, 2, width=9.0, height=7.0)
     for one, name, with_pooled in (
-        (axes[0, 0], "cross-attention alone (glyffuser)", False),
-        (axes[0, 1], "pooled and cross (Imagen)", True),
+        (axes[0, 0], "cross-attention alone", False),
+        (axes[0, 1], "pooled and cross (this model, Imagen)", True),
     ):
         one.set(xlim=(0, 10), ylim=(-1, len(blocks) + 4), title=name)
         one.axis("off")

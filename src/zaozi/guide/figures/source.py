@@ -14,6 +14,7 @@ from torch import Tensor
 
 from zaozi.core.config import DataConfig
 from zaozi.core.errors import ZaoziError
+from zaozi.core.noise import check_seed
 from zaozi.data.font import default_font, glyph
 from zaozi.data.pairs import Pairs, find_dataset, load_pairs
 from zaozi.diffusion.schedules import Schedule
@@ -27,6 +28,7 @@ class Source:
     """What figures are drawn from. `model` is a shipped name or a folder, `data` a folder of glyphs (built when not given)."""
 
     def __init__(self, model: str = "base", data: Path | None = None, seed: int = 0) -> None:
+        check_seed(seed)
         self.model_name, self.data, self.seed = model, data, seed
 
     @cached_property
@@ -45,7 +47,7 @@ class Source:
     @cached_property
     def folder(self) -> Path:
         """Of the glyphs."""
-        return find_dataset(DataConfig(path=str(self.data) if self.data else ""))
+        return find_dataset(DataConfig(path=str(self.data) if self.data else "", size=self.artist.model.config.size))
 
     @cached_property
     def train(self) -> Pairs:

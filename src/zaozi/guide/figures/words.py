@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 import torch
 
 from zaozi.core.config import Guidance
@@ -21,7 +22,7 @@ def words_as_vectors(source: Source) -> Figure:
     states = encoder.encode([definition]).tokens[0]  # (n, d)
     vectors = []
     for phrase in phrases:
-        place = encoder.tokens(phrase).index("element")
+        place = next(i for i, token in enumerate(encoder.tokens(phrase)) if token.endswith("element"))
         vectors.append(encoder.encode([phrase]).tokens[0, place])
     unit = torch.nn.functional.normalize(torch.stack(vectors), dim=-1)
     cosines = unit @ unit.T
@@ -60,16 +61,23 @@ def attention(source: Source) -> Figure:
     """Which word each part of the picture listens to, over the steps of a drawing."""
     prompt, steps, at = "a small song bird", 20, (0, 4, 8, 12, 16)
     artist = source.artist
-    layers = [m for m in artist.model.network.modules() if isinstance(m, CrossAttention)]
     tokens = artist.encoder.tokens(prompt)
-    side = round(_patches(source) ** 0.5)
+    layers = [m for m in artist.model.network.modules() if isinstance(m, CrossAttention)]
+    title = "Where each word is attended to"
+    if not layers:
+        plot, axes = canvas(1, 1, width=6, height=1)
+        axes[0, 0].axis("off")
+        axes[0, 0].text(0.5, 0.5, "no cross-attention", ha="center", va="center")
+        says = "This network has no cross-attention: it hears the text as one pooled vector, everywhere alike."
+        return Figure(title, says, plot, {"prompt": prompt, "tokens": tokens, "steps": []})
     maps: list[torch.Tensor] = []
     pictures: list[torch.Tensor] = []
 
     def watch(t: float, x: torch.Tensor, x0: torch.Tensor, eps: torch.Tensor) -> None:
-        # (H, N, 1 + L) of the row that heard the prompt, over the layers; the null token comes first
+        # (H, N, 1 + L) of the row that heard the prompt, over the layers that see most; the null token comes first
         kept = [layer.weights[0].mean(0)[:, 1:] for layer in layers if layer.weights is not None]
-        maps.append(torch.stack(kept).mean(0)[:, : len(tokens)])
+        most = max(len(weights) for weights in kept)
+        maps.append(torch.stack([w for w in kept if len(w) == most]).mean(0)[:, : len(tokens)])
         pictures.append(x0[0].clone())
 
     for layer in layers:
@@ -81,6 +89,7 @@ def attention(source: Source) -> Figure:
     finally:
         for layer in layers:
             layer.keep_weights, layer.weights = False, None
+    side = math.isqrt(len(maps[0]))
     plot, axes = canvas(len(at), len(tokens) + 1, height=1.5 * len(at), width=1.5 * (len(tokens) + 1))
     high = max(float(maps[k].max()) for k in at)
     for row, k in enumerate(at):
@@ -90,9 +99,9 @@ def attention(source: Source) -> Figure:
             heard = maps[k][:, column - 1].reshape(side, side)
             show(axes[row, column], -heard, token if row == 0 else "", low=-high, high=0.0)
     return Figure(
-        "Where each word acts",
+        title,
         "Dark places listen to the word above them. Attention is the mean over heads and over the blocks that attend to text; "
-        "[CLS] and [SEP], which stand for the whole sentence, are heard most.",
+        "what no word gets goes to a null token, which is not shown.",
         plot,
         {
             "prompt": prompt,
@@ -104,9 +113,3 @@ def attention(source: Source) -> Figure:
             "accent": ACCENT,
         },
     )
-
-
-def _patches(source: Source) -> int:
-    """How many places of the picture ask."""
-    model = source.artist.model
-    return int(np.prod(model.shape[1:])) // model.config.network.patch**2
