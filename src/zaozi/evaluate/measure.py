@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -134,7 +135,7 @@ class Judge(Reader):
             if (count := int(chosen.sum())) < LEAST:
                 raise ZaoziError(f"the dataset has {count} {name} glyphs, too few to measure by; build a larger one")
         self.train_thumbs = thumbnails(self.train.pictures)
-        self._nearest: dict[int, tuple[Glyphs, dict[str, Nearest]]] = {}
+        self._nearest: dict[int, dict[str, Nearest]] = {}
 
     def held_out_rows(self, count: int, *, crossed: bool) -> NDArray[np.int64]:
         """Up to `count` held-out rows, evenly spread: of the test split as far as it goes, then of validation."""
@@ -207,14 +208,14 @@ class Judge(Reader):
 
     def nearest(self, glyphs: Glyphs) -> dict[str, Nearest]:
         """Distance to, and row of, the nearest training glyph, `[N]` each: in `pixels` and in `features`."""
-        if id(glyphs) not in self._nearest:
+        if (key := id(glyphs)) not in self._nearest:
             value, place = nearest_pixels(thumbnails(glyphs.pictures), self.train_thumbs)
-            found = {
+            self._nearest[key] = {
                 "pixels": (value.double().numpy(), place.numpy()),
                 "features": nearest_features(glyphs.seen.features, self.train.seen.features),
             }
-            self._nearest[id(glyphs)] = (glyphs, found)  # the glyphs too, so that their id stays theirs
-        return self._nearest[id(glyphs)][1]
+            weakref.finalize(glyphs, self._nearest.pop, key)  # forgotten with the glyphs
+        return self._nearest[key]
 
     @cached_property
     def limits(self) -> Figures:

@@ -31,7 +31,7 @@ def release_model(run: Path, out: Path, name: str) -> str:
         CONFIG: to_dict(config),
         "recipe.json": state["recipe"],
         "training.json": _thin(log),
-        "card.md": _card(describe(model), state, log),
+        "card.md": _card(name, describe(model), state, log),
     }
     save_folder(out, {WEIGHTS: weights}, texts)
     size = (out / WEIGHTS).stat().st_size / 1e6
@@ -51,7 +51,7 @@ def _thin(log: list[dict[str, Any]], keep: int = 200) -> list[dict[str, Any]]:
     return sorted(kept, key=lambda e: (e["step"], "validation" in e))
 
 
-def _card(description: str, state: dict[str, Any], log: list[dict[str, Any]]) -> str:
+def _card(name: str, description: str, state: dict[str, Any], log: list[dict[str, Any]]) -> str:
     recipe = state["recipe"]
     validations = [e for e in log if "validation" in e]
     held_out = f"{validations[-1]['validation']:.5f}" if validations else "not measured"
@@ -59,7 +59,7 @@ def _card(description: str, state: dict[str, Any], log: list[dict[str, Any]]) ->
     started = f" It started from {recipe['train']['init_from']}." if recipe["train"]["init_from"] else ""
     words = state.get("machine", "")
     energy = f" on {words}, some {watt_hours(words, state['seconds']):.0f} Wh by estimate" if words else ""
-    return f"""# {description.splitlines()[0].split()[-1]}
+    return f"""# {name}
 
 ```
 {description}
