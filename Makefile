@@ -1,7 +1,7 @@
 # make run    draw sixteen glyphs for "gold" with the model that ships, to out/
 # make test   every test, linter and type check
 # make docs   build the documentation site, its reference from the docstrings, to out/docs/
-# make figures   draw the nineteen figures of the guide to docs/figures/
+# make figures   draw the figures of the guide to docs/figures/
 # make guide  build the page of the visual guide from web/ into the package (needs Node 20)
 # make test-browser   build the guide and try it in Chromium (needs Node 20 and chromium)
 # All make the environment in .venv first, or reuse it when it is current.

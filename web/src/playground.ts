@@ -5,11 +5,6 @@ import type { Request, Step } from './engine/messages';
 import { SAMPLERS } from './diffusion/samplers';
 import { animation, outline, paint, save } from './paint';
 
-interface Pinned {
-  request: Request;
-  pixels: Float32Array;
-}
-
 const START: Request = { prompt: 'gold', steps: 20, sampler: 'dpmpp-2m', guidance: 5, seed: 0, picture: 0 };
 const LIMITS = { steps: [1, 120], guidance: [0, 15], seed: [0, 2 ** 32 - 1] } as const;
 
@@ -26,7 +21,7 @@ export function fromLink(hash: string): Request | null {
   return {
     prompt: (given.get('prompt') ?? '').slice(0, 300),
     steps: Math.round(number('steps')),
-    sampler: sampler in SAMPLERS ? sampler : START.sampler,
+    sampler: Object.hasOwn(SAMPLERS, sampler) ? sampler : START.sampler,
     guidance: number('guidance'),
     seed: Math.round(number('seed')),
     picture: 0,
@@ -41,8 +36,7 @@ export function toLink(request: Request): string {
 export class Playground {
   private steps: Step[] = [];
   private final: Float32Array | null = null;
-  private drawnBy: Request | null = null;
-  private pins: Pinned[] = [];
+  private drawing: Request = START; // what the steps and the final picture are of
   private run = 0;
 
   constructor(
@@ -96,6 +90,10 @@ export class Playground {
     return this.engines[this.field<HTMLSelectElement>('engine').value];
   }
 
+  private stopEngines() {
+    for (const engine of Object.values(this.engines)) engine.stop();
+  }
+
   private field<E extends HTMLInputElement | HTMLSelectElement = HTMLInputElement>(name: string): E {
     return this.root.querySelector(`[name="${name}"]`) as E;
   }
@@ -127,7 +125,7 @@ export class Playground {
 
   async draw(): Promise<void> {
     const [request, engine, run] = [this.request, this.engine, ++this.run];
-    this.engine.stop();
+    this.stopEngines();
     history.replaceState(null, '', toLink(request));
     this.root.classList.add('busy');
     const bar = this.root.querySelector('progress') as HTMLProgressElement;
@@ -136,6 +134,7 @@ export class Playground {
       bar.hidden = false;
       const began = performance.now();
       const by = await engine.load((loaded, total) => {
+        if (run !== this.run) return;
         bar.max = total;
         bar.value = loaded;
         const left = ((performance.now() - began) / 1000) * (total / Math.max(loaded, 1) - 1);
@@ -146,6 +145,7 @@ export class Playground {
       bar.removeAttribute('value');
       this.steps = [];
       this.final = null;
+      this.drawing = request;
       (this.root.querySelector('[data-engine]') as HTMLElement).textContent = by;
       const drawn = await engine.draw(request, (step) => {
         if (run !== this.run) return;
@@ -157,7 +157,6 @@ export class Playground {
       });
       if (run !== this.run || !drawn) return;
       this.final = drawn.pixels;
-      this.drawnBy = request;
       this.look(this.steps.length);
       this.say(`drawn in ${drawn.seconds.toFixed(1)} s`);
       this.root.dispatchEvent(new CustomEvent('drawn', { detail: drawn, bubbles: true }));
@@ -173,7 +172,7 @@ export class Playground {
 
   private stop() {
     this.run++;
-    this.engine.stop();
+    this.stopEngines();
     this.root.classList.remove('busy');
     (this.root.querySelector('progress') as HTMLElement).hidden = true;
     this.say('stopped');
@@ -195,17 +194,15 @@ export class Playground {
     const caption = finished ? 'finished, t = 0' : `step ${at + 1}, t = ${step.t.toFixed(0)}`;
     (this.root.querySelector('output[for="time"]') as HTMLOutputElement).value = caption;
     time.setAttribute('aria-valuetext', caption);
-    const words = this.drawnBy ?? this.request;
-    this.canvas('x').setAttribute('aria-label', `The noisy picture for "${words.prompt}", ${caption}`);
-    this.canvas('x0').setAttribute('aria-label', `The model's guess at the clean picture for "${words.prompt}", ${caption}`);
+    this.canvas('x').setAttribute('aria-label', `The noisy picture for "${this.drawing.prompt}", ${caption}`);
+    this.canvas('x0').setAttribute('aria-label', `The model's guess at the clean picture for "${this.drawing.prompt}", ${caption}`);
     this.canvas('eps').setAttribute('aria-label', `The model's guess at the noise, ${caption}`);
   }
 
   private pin() {
-    if (!this.final || !this.drawnBy) return this.say('draw something first', true);
-    this.pins.unshift({ request: this.drawnBy, pixels: this.final });
+    if (!this.final) return this.say('draw something first', true);
     const list = this.root.querySelector('[data-pins]') as HTMLElement;
-    const { request, pixels } = this.pins[0];
+    const [request, pixels] = [this.drawing, this.final];
     const item = document.createElement('li');
     const button = document.createElement('button');
     const canvas = document.createElement('canvas');
@@ -234,8 +231,8 @@ export class Playground {
   }
 
   private name(end: string) {
-    const words = (this.drawnBy?.prompt ?? '').toLowerCase().replace(/[^a-z0-9]+/g, '-').slice(0, 40) || 'glyph';
-    return `${words}-${this.drawnBy?.seed ?? 0}.${end}`;
+    const words = this.drawing.prompt.toLowerCase().replace(/[^a-z0-9]+/g, '-').slice(0, 40) || 'glyph';
+    return `${words}-${this.drawing.seed}.${end}`;
   }
 
   private savePng() {

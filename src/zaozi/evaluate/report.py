@@ -302,8 +302,8 @@ def foot(report: Mapping[str, Any]) -> str:
         f"for training captions; {how['steps']} steps of {how['sampler']}, guidance {how['guidance']:g}, seed "
         f"{how['seed']}, {how['precision']}; 95% bootstrap intervals. The reference network (radical "
         f"{r['radical_accuracy']:.1%}, structure {r['structure_accuracy']:.1%} right on {r['held_out']} glyphs it never "
-        f"saw) finds radicals, and its features measure distances; a copy is nearer to a training glyph than "
-        f"{COPIES_BELOW:.0%} of held-out real glyphs are.{dealt}{small}"
+        f"saw) finds radicals, and its features measure distances; a glyph is a copy where it is nearer to a "
+        f"training glyph than {1 - COPIES_BELOW:.0%} of held-out real glyphs are.{dealt}{small}"
     )
 
 

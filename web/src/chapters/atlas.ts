@@ -125,6 +125,7 @@ export async function atlas(root: HTMLElement): Promise<void> {
     else void find(wanted[0]);
   });
   for (const button of root.querySelectorAll<HTMLButtonElement>('[data-find]')) {
+    button.disabled = !characters.includes(button.dataset.find as string);
     button.addEventListener('click', () => void find(characters.indexOf(button.dataset.find as string)));
   }
 }

@@ -1,4 +1,4 @@
-/** A score field one can drop points into: they flow home along the probability-flow ODE. */
+/** A score field one can drop points into: they go home along the probability-flow ODE (the score's arrows, and the stretching that undoes the shrinking). */
 
 import { type Part, estimate, logDensity, score } from '../diffusion/mixture';
 import { ddim } from '../diffusion/samplers';
@@ -19,12 +19,11 @@ export function field(root: HTMLElement): void {
   const toPixel = (v: number) => ((v / REACH + 1) * side) / 2;
   const toPlane = (p: number) => ((2 * p) / side - 1) * REACH;
   let drops: { trail: number[][]; shown: number }[] = [];
-  let background = new Map<number, ImageData>();
+  let background: { t: number; image: ImageData } | null = null;
   const colour = (name: string) => getComputedStyle(root).getPropertyValue(name).trim();
 
   function density(level: Level): ImageData {
-    const kept = background.get(level.t);
-    if (kept) return kept;
+    if (background?.t === level.t) return background.image;
     const image = context.createImageData(side, side);
     const cells = 120;
     const values = new Float64Array(cells * cells);
@@ -40,7 +39,7 @@ export function field(root: HTMLElement): void {
         image.data.set([ink[0], ink[1], ink[2], Math.round(110 * Math.exp(v - top))], 4 * (y * side + x));
       }
     }
-    background.set(level.t, image);
+    background = { t: level.t, image };
     return image;
   }
 
@@ -139,7 +138,7 @@ export function field(root: HTMLElement): void {
     draw();
   });
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
-    background = new Map();
+    background = null;
     draw();
   });
   draw();

@@ -1,7 +1,7 @@
 /** Drag the time and watch a glyph drown: x_t = alpha * x0 + sigma * eps. */
 
 import { standardNormal } from '../diffusion/noise';
-import { schedule, share } from '../diffusion/schedules';
+import { schedule, signal } from '../diffusion/schedules';
 import { mix } from '../diffusion/vectors';
 import { paint } from '../paint';
 
@@ -24,7 +24,7 @@ export async function forward(root: HTMLElement): Promise<void> {
     paint(canvas('x0'), x0);
     paint(canvas('eps'), eps, -3, 3);
     paint(canvas('x'), mix([level.alpha, x0], [level.sigma, eps]), -Math.max(1, 3 * level.sigma), Math.max(1, 3 * level.sigma));
-    const words = `t = ${level.t.toFixed(0)}: alpha ${level.alpha.toFixed(3)}, sigma ${level.sigma.toFixed(3)}; ${(100 * share(level)).toFixed(0)}% noise`;
+    const words = `t = ${level.t.toFixed(0)}: alpha ${level.alpha.toFixed(3)}, sigma ${level.sigma.toFixed(3)}; ${(100 * signal(level)).toFixed(0)}% signal`;
     (root.querySelector('output') as HTMLOutputElement).value = words;
     time.setAttribute('aria-valuetext', words);
   }

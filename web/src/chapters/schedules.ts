@@ -1,6 +1,6 @@
-/** alpha_bar and log-SNR of the three schedules, with a line at the time one points to. */
+/** The share of the signal (alpha_bar, where alpha² + sigma² = 1) and log-SNR of the three schedules, with a line at the time one points to. */
 
-import { T, logsnr, schedule } from '../diffusion/schedules';
+import { T, logsnr, schedule, signal } from '../diffusion/schedules';
 
 const NAMES = ['linear', 'cosine', 'linear_path'] as const;
 const WIDTH = 420;
@@ -9,7 +9,7 @@ const HEIGHT = 220;
 export function schedules(root: HTMLElement): void {
   const paths = NAMES.map((name) => schedule(name));
   const charts = [
-    { title: 'share of the picture that is left, alpha²', low: 0, high: 1, of: (t: number, k: number) => paths[k].level(t).alpha ** 2 },
+    { title: 'share of the signal in x_t, alpha² / (alpha² + sigma²)', low: 0, high: 1, of: (t: number, k: number) => signal(paths[k].level(t)) },
     { title: 'log-SNR', low: -12, high: 12, of: (t: number, k: number) => logsnr(paths[k].level(t)) },
   ];
   const time = root.querySelector('[name="at"]') as HTMLInputElement;
@@ -36,7 +36,7 @@ export function schedules(root: HTMLElement): void {
       line.setAttribute('x1', `${x(t)}`);
       line.setAttribute('x2', `${x(t)}`);
     }
-    const words = NAMES.map((name, k) => `${name} ${(100 * paths[k].level(t).alpha ** 2).toFixed(1)}%`).join(', ');
+    const words = NAMES.map((name, k) => `${name} ${(100 * signal(paths[k].level(t))).toFixed(1)}%`).join(', ');
     (root.querySelector('output') as HTMLOutputElement).value = `t = ${t}: ${words}`;
     time.setAttribute('aria-valuetext', words);
   }

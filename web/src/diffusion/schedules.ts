@@ -79,9 +79,9 @@ export function logsnr(level: Level): number {
   return level.alpha > 0 ? 2 * (Math.log(level.alpha) - Math.log(level.sigma)) : -Infinity;
 }
 
-/** sigma / (alpha + sigma): how much of x_t is noise, in [0, 1]. */
-export function share(level: Level): number {
-  return level.sigma / (level.alpha + level.sigma);
+/** alpha^2 / (alpha^2 + sigma^2): how much of the power of x_t is the picture's, in [0, 1]; alpha_bar on linear and cosine. */
+export function signal(level: Level): number {
+  return level.alpha ** 2 / (level.alpha ** 2 + level.sigma ** 2);
 }
 
 /** n + 1 levels, strictly from noisy to clean. */

@@ -21,14 +21,16 @@ export class BrowserEngine implements Engine {
   private next = 0;
   private watching: ((message: FromWorker) => void) | null = null;
   private cancel: (() => void) | null = null;
+  private progress: (loaded: number, total: number) => void = () => undefined;
 
   constructor(private readonly base: string) {}
 
   load(progress: (loaded: number, total: number) => void): Promise<string> {
+    this.progress = progress; // of whoever waits now
     this.ready ??= new Promise((resolve, reject) => {
       this.worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
       this.worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
-        if (data.kind === 'progress') progress(data.loaded, data.total);
+        if (data.kind === 'progress') this.progress(data.loaded, data.total);
         else if (data.kind === 'ready') {
           const threads = globalThis.crossOriginIsolated ? navigator.hardwareConcurrency || 1 : 1;
           resolve(data.engine === 'webgpu' ? 'this browser, on its GPU' : `this browser, on ${Math.min(threads, 8)} CPU threads`);
@@ -93,8 +95,7 @@ export class ServerEngine implements Engine {
       });
       if (!answer.ok || !answer.body) {
         const said = await answer.json().catch(() => ({}));
-        const wait = answer.headers.get('retry-after');
-        throw new Error(`${said.detail ?? 'the server refused'}${wait ? `; try again in ${wait} s` : ''}`);
+        throw new Error(said.detail ?? `the server refused (${answer.status})`);
       }
       let pixels: Float32Array | null = null;
       for await (const line of lines(answer.body)) {
