@@ -6,6 +6,7 @@ import copy
 import json
 from pathlib import Path
 
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -37,6 +38,16 @@ def exported(halved: TextToImage, tmp_path_factory: pytest.TempPathFactory) -> P
     save_model(folder / "model", halved.model)
     assert main(["export", str(folder / "model"), "--out", str(folder / "files")]) == 0
     return folder / "files"
+
+
+@pytest.mark.parametrize("part", ["denoiser", "decoder", "encoder"])
+def test_no_number_is_wider_than_what_a_browser_computes_with(exported: Path, part: str) -> None:
+    """ONNX Runtime's build for WebGPU has no float64."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(exported / f"{part}.onnx")).graph
+    kinds = {v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
+    kinds |= {weight.data_type for weight in graph.initializer}
+    assert onnx.TensorProto.FLOAT in kinds
+    assert onnx.TensorProto.DOUBLE not in kinds
 
 
 def run(folder: Path, part: str, **inputs: Tensor) -> list[Tensor]:

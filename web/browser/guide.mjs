@@ -7,14 +7,17 @@ import { chromium } from 'playwright-core';
 const [address, golden, shots] = process.argv.slice(2);
 mkdirSync(shots, { recursive: true });
 const wanted = JSON.parse(readFileSync(golden, 'utf-8'));
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic'],
-});
+const launch = (...flags) =>
+  chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    args: ['--no-sandbox', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic', ...flags],
+  });
+const browser = await launch();
 
-async function open(options, hash = '') {
-  const context = await browser.newContext(options);
+async function open(options, hash = '', inside = browser) {
+  const context = await inside.newContext(options);
   const page = await context.newPage();
+  await page.addInitScript(() => addEventListener('drawn', (event) => (globalThis.lastDrawn = [...event.detail.pixels])));
   const wrong = [];
   page.on('console', (message) => message.type() === 'error' && wrong.push(message.text()));
   page.on('pageerror', (error) => wrong.push(String(error)));
@@ -77,7 +80,6 @@ for (const colorScheme of ['light', 'dark']) {
   await page.locator('[name=guidance]').fill(`${wanted.guidance_scale}`);
   await page.locator('[name=sampler]').selectOption(wanted.sampler);
   await page.locator('[name=seed]').fill(`${wanted.seed}`);
-  await page.evaluate(() => addEventListener('drawn', (event) => (globalThis.lastDrawn = [...event.detail.pixels])));
   const draw = async () => {
     const start = Date.now();
     await page.evaluate(() => (globalThis.lastDrawn = null));
@@ -135,5 +137,22 @@ for (const colorScheme of ['light', 'dark']) {
   assert.deepEqual(again.wrong, []);
   await again.context.close();
   console.log('links restore their state');
+
+  // the same glyph in two steps, by WASM and by WebGPU (a software adapter will do)
+  const graphics = await launch('--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan');
+  const made = [];
+  for (const inside of [browser, graphics]) {
+    const { page, wrong, context } = await open({}, link.replace(/steps=\d+/, 'steps=2'), inside);
+    await page.waitForFunction(() => globalThis.lastDrawn || document.querySelector('[role=status].wrong'), null, { timeout: 120_000 });
+    assert.deepEqual(wrong, []);
+    made.push({ pixels: await page.evaluate(() => globalThis.lastDrawn), by: await page.locator('[data-engine]').textContent() });
+    assert(made.at(-1).pixels, await page.locator('.playground [role=status]').textContent());
+    await context.close();
+  }
+  await graphics.close();
+  const apart = Math.max(...made[0].pixels.map((v, i) => Math.abs(v - made[1].pixels[i])));
+  assert.match(made[1].by, /on its GPU/);
+  assert(apart < 2e-2, `WebGPU's glyph lies ${apart} from WASM's`);
+  console.log(`drawn by ${made[1].by} too, ${apart.toExponential(1)} from there`);
 }
 await browser.close();

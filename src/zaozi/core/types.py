@@ -30,7 +30,7 @@ class Level:
         """`alpha` and `sigma` as tensors `[B, 1, 1, 1]` (or `[1, 1, 1, 1]`) in x's dtype, ready to multiply pictures."""
 
         def column(value: float | Tensor) -> Tensor:
-            return torch.as_tensor(value, dtype=torch.float64).to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+            return _number(value).to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
 
         return column(self.alpha), column(self.sigma)
 
@@ -44,9 +44,13 @@ class Level:
 
         It is a monotone function of the log-SNR alone (u = sigmoid(-logsnr / 2)), so it means the same under every schedule.
         """
-        alpha = torch.as_tensor(self.alpha, dtype=torch.float64)
-        sigma = torch.as_tensor(self.sigma, dtype=torch.float64)
+        alpha, sigma = _number(self.alpha), _number(self.sigma)
         return (sigma / (alpha + sigma)).to(device, torch.float32).expand(batch)
+
+
+def _number(value: float | Tensor) -> Tensor:
+    """A level's number as a tensor: float64 from a float, a tensor as it is (exported graphs hold no float64)."""
+    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
 
 
 class Estimate(NamedTuple):

@@ -18,7 +18,7 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, sha256, whole_folder
 from zaozi.data.shards import data_hash
 from zaozi.data.unihan import radical
-from zaozi.guide.export import MARKER, export_onnx
+from zaozi.guide import export
 from zaozi.guide.figures.source import Source
 from zaozi.model.checkpoint import WEIGHTS, find_model
 
@@ -73,9 +73,9 @@ def _page(out: Path) -> None:
 
 
 def _model(source: Source, key: str, out: Path) -> None:
-    kept = home() / "onnx" / key
-    if not (kept / MARKER).is_file():
-        export_onnx(source.artist, kept)
+    kept = home() / "onnx" / f"{key}-{__version__}-{export.EDITION}"
+    if not (kept / export.MARKER).is_file():
+        export.export_onnx(source.artist, kept)
     shutil.copytree(kept, out)
 
 

@@ -23,6 +23,8 @@ from zaozi.pipeline import TextToImage
 from zaozi.text.encoders import TextEncoder
 
 OPSET = 20
+EDITION = 2
+"""Of the files; those kept on disk from an older one are made again."""
 PARTS = ("denoiser.onnx", "decoder.onnx", "encoder.onnx")
 MARKER = "model.json"
 TOLERANCE = 1e-3

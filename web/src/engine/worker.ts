@@ -48,7 +48,10 @@ class Model {
     ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 8) : 1;
     ort.env.logLevel = 'error';
     const open = (file: string) =>
-      ort.InferenceSession.create(files.get(file) as Uint8Array, { executionProviders: gpu ? ['webgpu', 'wasm'] : ['wasm'] });
+      ort.InferenceSession.create(files.get(file) as Uint8Array, {
+        executionProviders: gpu ? ['webgpu', 'wasm'] : ['wasm'],
+        logSeverityLevel: 3, // errors; that some nodes run on the CPU is as it should be
+      });
     const denoiser = await open('denoiser.onnx'); // one after another: they share a heap
     const encoder = await open('encoder.onnx');
     const decoder = await open('decoder.onnx');
