@@ -409,8 +409,8 @@ def test_compare(scribbler: Path, small_glyphs: Path, tmp_path: Path) -> None:
         "2",
         "--samplers",
         "ddim",
-        "--out",
-        str(tmp_path),
+        "--precision",
+        "fp32",
     ]
     assert main(["compare", str(scribbler), *options, *itself, "--guidance", "1"]) == 0
     plain = json.loads((tmp_path / "compare.json").read_text())

@@ -298,6 +298,7 @@ def _compare(
     guidance: float = 5.0,
     guide: Guidance = PLAIN,
     weak: Annotated[str, tyro.conf.arg(metavar="MODEL")] = "",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
     prompt: str = "gold",
     data: Dir = None,
     reference: Dir = None,
@@ -313,6 +314,7 @@ def _compare(
         guidance: Guidance scale.
         guide: More about guidance; its scale is --guidance.
         weak: A lesser model, an early checkpoint say, to guide away from (autoguidance).
+        precision: In which the network is called; auto takes the faster.
         prompt: Of the grid of pictures.
         data: The glyph dataset; built when it is not there.
         reference: A folder with judges of your own.
@@ -324,7 +326,7 @@ def _compare(
 
     names, counts = _samplers(samplers), _counts(steps)
     studio = Studio(find_model(model), find_model(weak) if weak else None)
-    how = How(guidance=guidance, guide=guide)
+    how = How(guidance=guidance, guide=guide, precision=precision)
     compare(studio, _judge(studio, data, reference), out, names, counts, samples, how, prompt)
 
 
