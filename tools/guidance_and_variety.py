@@ -1,4 +1,5 @@
-"""What guidance costs: the Frechet distance in its parts, and the variance along real glyphs' principal directions.
+"""What guidance costs and brings: the Frechet distance in its parts, variance along real glyphs' principal directions, and
+adherence on the list.
 
 python tools/guidance_and_variety.py --guidance 1 2 5
 """
@@ -16,6 +17,8 @@ from zaozi.data.pairs import find_dataset
 from zaozi.evaluate.distances import frechet, prdc
 from zaozi.evaluate.drawing import How, Studio
 from zaozi.evaluate.measure import Glyphs, Judge, spread
+from zaozi.evaluate.prompts import flat
+from zaozi.evaluate.speedrun import adherence
 from zaozi.model.checkpoint import find_model
 
 BANDS = (0, 5, 10, 20, 40, 80, 192)
@@ -42,7 +45,12 @@ def main(model: str, scales: list[float], count: int) -> None:
     for scale in scales:
         pictures = studio.draw(real.texts, How(guidance=scale))
         assert pictures is not None, "one process"
-        print(line(f"{scale:g}", judge.look(pictures, real.texts, real.radicals), real), flush=True)
+        listed = adherence(studio, judge, How(guidance=scale), rounds=max(1, count // len(flat()[0])))
+        print(
+            line(f"{scale:g}", judge.look(pictures, real.texts, real.radicals), real),
+            listed.text(percent=True),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
