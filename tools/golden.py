@@ -6,6 +6,7 @@ python tools/golden.py
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,15 @@ from zaozi.diffusion.levels import GRIDS, levels
 from zaozi.diffusion.mixture import TWO
 from zaozi.diffusion.prediction import score
 from zaozi.diffusion.samplers import SAMPLERS
-from zaozi.diffusion.schedules import SCHEDULES, schedule
+from zaozi.diffusion.schedules import SCHEDULES, logsnr, schedule
 
 GOLDEN = Path(__file__).parents[1] / "web" / "tests" / "golden.json"
 SEED, PICTURE, STEPS = 7, 3, 9
+
+
+def _signal(level: Level) -> float:
+    """alpha^2 / (alpha^2 + sigma^2): the share of the power of x_t that is the picture's."""
+    return float(1.0 / (1.0 + math.exp(-logsnr(level))))
 
 
 def golden() -> dict[str, Any]:
@@ -40,6 +46,10 @@ def golden() -> dict[str, Any]:
             for key in [(0, 0, 0), (7, 3, 1), (2**53, 40, 2**20 + 1)]
         ],
         "levels": {name: [_level(path.level(t)) for t in times] for name, path in paths.items()},
+        "ratios": {
+            name: [[logsnr(level), _signal(level)] for level in map(path.level, times[1:-1])]
+            for name, path in paths.items()
+        },
         "times": {
             name: [path.time(v) for v in (-30.0, -9.0, -1.0, 0.0, 3.3, 9.0, 20.0)] for name, path in paths.items()
         },

@@ -4,7 +4,7 @@ import { cfg, clamped } from '../src/diffusion/guidance';
 import { type Part, estimate, logDensity, score } from '../src/diffusion/mixture';
 import { pictureNoise, standardNormal } from '../src/diffusion/noise';
 import { SAMPLERS } from '../src/diffusion/samplers';
-import { levels, schedule } from '../src/diffusion/schedules';
+import { levels, logsnr, schedule, signal } from '../src/diffusion/schedules';
 import type { Picture } from '../src/diffusion/vectors';
 
 const golden: any = raw;
@@ -26,6 +26,7 @@ test('levels and their times', () => {
   for (const name of Object.keys(golden.levels)) {
     const path = schedule(name);
     close(times.flatMap((t) => Object.values(path.level(t))), golden.levels[name].flat(), 1e-12);
+    close(times.slice(1, -1).flatMap((t) => [logsnr(path.level(t)), signal(path.level(t))]), golden.ratios[name].flat(), 1e-10);
     close([-30, -9, -1, 0, 3.3, 9, 20].map((v) => path.time(v)), golden.times[name], 1e-10);
   }
 });
