@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -462,6 +464,14 @@ def test_mistakes_in_guidance_are_named(glyph_artist: TextToImage, artist: TextT
     ):
         with pytest.raises(ZaoziError, match=says):
             glyph_artist("gold", num_steps=2, **options)  # type: ignore[arg-type]
+
+
+def test_a_weak_model_may_have_been_told_less(glyph_artist: TextToImage) -> None:
+    weak = copy.deepcopy(glyph_artist.model)
+    weak.config = replace(weak.config, properties=tuple(replace(p, dropout=0.9) for p in weak.config.properties))
+    assert close(
+        glyph_artist("gold", num_steps=2, weak=weak), glyph_artist("gold", num_steps=2, weak=glyph_artist.model)
+    )
 
 
 def test_little_strength_leaves_much_of_the_picture(glyph_artist: TextToImage) -> None:
