@@ -23,7 +23,7 @@ from zaozi.guide.figures.source import Source
 from zaozi.model.checkpoint import WEIGHTS, find_model
 
 SITE = Path(__file__).parent / "site"
-EDITION = 1
+EDITION = 2
 """Of the figures; those kept on disk from an older one are drawn again."""
 SHOWN = "明草水火金木鳥魚锂龍"
 """Glyphs to drown in noise."""

@@ -184,10 +184,10 @@ def origins(source: Source) -> Figure:
         show(axes[i, 0], made[i], "drawn" if i == 0 else "")
         for k, (apart, row) in enumerate(relatives[i]):
             show(axes[i, k + 1], train.batch([row]), f"{apart:.2f}")
-        axes[i, 5].scatter(*points.T, s=0.1, color=QUIET, lw=0)
+        axes[i, 5].scatter(*points.T, s=3, color=QUIET, lw=0)
         axes[i, 5].plot(*paths[i].T, color=ACCENT, lw=0.8)
-        axes[i, 5].plot(*paths[i][-1], "o", color=ACCENT, ms=4)
-        middle, reach = (paths[i].max(0) + paths[i].min(0)) / 2, max(float(np.ptp(paths[i], 0).max()), 1.0)
+        axes[i, 5].plot(*paths[i][-1], "o", color=ACCENT, ms=3)
+        middle, reach = (paths[i].max(0) + paths[i].min(0)) / 2, max(float(np.ptp(paths[i], 0).max()), 0.3)
         axes[i, 5].set(xlim=middle[0] + np.array([-reach, reach]), ylim=middle[1] + np.array([-reach, reach]))
         axes[i, 5].axis("off")
     return Figure(
