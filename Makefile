@@ -35,7 +35,7 @@ figures: env
 
 notebook: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt nbclient ipykernel
-	$(BIN)/jupyter execute --inplace docs/guide.ipynb
+	PYTHONWARNINGS=ignore $(BIN)/jupyter execute --inplace docs/guide.ipynb
 
 web/node_modules: web/package.json web/package-lock.json
 	cd web && $(NPM) ci --no-audit --no-fund --loglevel=error
