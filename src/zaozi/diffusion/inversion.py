@@ -11,6 +11,9 @@ from torch import Tensor
 from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Denoise, Level, OnStep
 
+MEMORY = 6
+"""Guesses that are mixed."""
+
 
 def invert(
     denoise: Denoise,
@@ -25,26 +28,23 @@ def invert(
     (the last sigma above 0) as in drawing, and are walked backwards.
 
     The usual inversion (arXiv:2010.02502, sec. 4.3) takes the estimate at the wrong end of each step and drifts. Here each
-    step is solved (cf. arXiv:2309.04907): x_t is moved by what `ddim` from it misses x_s by, by half as much wherever that
-    made it worse, until no pixel misses by more than `tolerance` (a picture's range is 2).
+    step is solved (cf. arXiv:2309.04907) as the fixed point that it is, with Anderson's mixing of the last guesses, until
+    no pixel misses by more than `tolerance` (a picture's range is 2): two to four calls a step.
     Raises `ZaoziError` where that does not settle within `rounds` calls (steps too long, or too strong a guidance).
     """
     for s, t in pairwise(list(levels)[::-1]):
         ratio = float(s.sigma) / float(t.sigma)
         share = float(s.alpha) - ratio * float(t.alpha)
         x_t = (x - share * denoise(x, s).x0) / ratio
-        pace = torch.ones(len(x), 1, 1, 1, dtype=x.dtype, device=x.device)  # how much of the miss is taken, a picture
-        best, miss, widest = x_t, torch.zeros_like(x), torch.full_like(pace, torch.inf)
+        tried: list[tuple[Tensor, Tensor]] = []
         for _ in range(rounds):
             guess = denoise(x_t, t)
             missed = x - (ratio * x_t + share * guess.x0)
-            width = missed.abs().amax((1, 2, 3), keepdim=True)
-            if float(width.max()) < tolerance:
+            far = missed.abs().amax((1, 2, 3), keepdim=True) >= tolerance
+            if not far.any():
                 break
-            better = width < widest
-            best, miss = torch.where(better, x_t, best), torch.where(better, missed, miss)
-            widest, pace = torch.where(better, width, widest), torch.where(better, pace, pace / 2)
-            x_t = best + pace * miss
+            tried = [*tried[1 - MEMORY :], (x_t, missed)]
+            x_t = torch.where(far, mixed(tried).to(x), x_t)
         else:
             raise ZaoziError(
                 f"the inversion does not settle at time {float(t.t):.0f}; use more steps, or a guidance scale nearer to 1"
@@ -53,3 +53,18 @@ def invert(
             on_step(t, x_t, guess)
         x = x_t
     return x
+
+
+def mixed(tried: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The next guess at the point where nothing is missed, from the last points and what they missed, `[B, ...]` each.
+
+    Anderson mixing (Walker and Ni, SIAM J. Numer. Anal. 49(4), 2011, eq. 2.3): x + f - (dX + dF) g, where g makes
+    |f - dF g| least, for each picture by itself; with one point alone, x + f.
+    """
+    points, misses = (torch.stack([pair[k].flatten(1).double() for pair in tried], 2) for k in (0, 1))
+    moved, changed = points.diff(dim=2), misses.diff(dim=2)
+    gram = changed.mT @ changed
+    size = gram.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    ridge = (1e-10 * size + 1e-30) * torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    least = torch.linalg.solve(gram + ridge, changed.mT @ misses[..., -1:])
+    return ((points + misses)[..., -1:] - (moved + changed) @ least).view_as(tried[-1][0])
