@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from zaozi.core.config import Guidance
 from zaozi.core.errors import ZaoziError
 
 KEPT = {
@@ -28,6 +29,12 @@ def read_prompts(path: Path) -> list[str]:
     if not found:
         raise ZaoziError(f"{path} has no prompt; write one a line")
     return found
+
+
+def check_guide(guide: Guidance) -> None:
+    """Raises `ZaoziError` where its scale was given beside the command's own `--guidance`."""
+    if guide.scale != Guidance().scale:
+        raise ZaoziError("--guide.scale has another name here; use --guidance")
 
 
 def composition(parts: tuple[str, ...]) -> dict[str, float]:

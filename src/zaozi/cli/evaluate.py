@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from zaozi.cli.asked import check_guide
 from zaozi.cli.main import parse
 from zaozi.core.config import Guidance
 
@@ -79,6 +80,7 @@ def _evaluate(
     from zaozi.evaluate.report import as_text, check_samples, evaluate
     from zaozi.model.checkpoint import WEIGHTS, find_model
 
+    check_guide(guide)
     how = How(steps, guidance, sampler, seed, batch_size, precision, guide)
     check_samples(samples)
     where = find_model(model)
@@ -324,9 +326,10 @@ def _compare(
     from zaozi.evaluate.drawing import How, Studio
     from zaozi.model.checkpoint import find_model
 
+    check_guide(guide)
     names, counts = _samplers(samplers), _counts(steps)
-    studio = Studio(find_model(model), find_model(weak) if weak else None)
     how = How(guidance=guidance, guide=guide, precision=precision)
+    studio = Studio(find_model(model), find_model(weak) if weak else None)
     compare(studio, _judge(studio, data, reference), out, names, counts, samples, how, prompt)
 
 

@@ -16,7 +16,15 @@ import tyro
 from PIL import Image
 
 from zaozi import __version__
-from zaozi.cli.asked import KEPT, asked_properties, composition, mask_of, picture_to_start_from, read_prompts
+from zaozi.cli.asked import (
+    KEPT,
+    asked_properties,
+    check_guide,
+    composition,
+    mask_of,
+    picture_to_start_from,
+    read_prompts,
+)
 from zaozi.cli.main import parse
 from zaozi.core.config import Guidance, from_dict, to_dict
 from zaozi.core.errors import ZaoziError
@@ -196,8 +204,7 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
 
         check_suffix(Path(s.video))
 
-    if s.guide.scale != Guidance().scale:
-        raise ZaoziError("--guide.scale has another name here; use --guidance")
+    check_guide(s.guide)
 
     from zaozi.core.files import sha256, write_json
     from zaozi.data.sheet import contact_sheet

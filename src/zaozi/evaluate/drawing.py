@@ -45,8 +45,6 @@ class How:
         if self.batch_size < 1:
             raise ZaoziError(f"batch size {self.batch_size} is out of range; use 1 or more")
         find_sampler(self.sampler)
-        if self.guide.scale != Guidance().scale:
-            raise ZaoziError("--guide.scale has another name here; use --guidance")
         if not 1 <= self.steps <= MAX_STEPS:
             raise ZaoziError(f"{self.steps} steps are out of range; use 1 to {MAX_STEPS}")
 

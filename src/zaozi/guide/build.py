@@ -46,14 +46,13 @@ def build(source: Source, out: Path, *, figures: bool = True) -> None:
     if not (SITE / "index.html").is_file():
         raise ZaoziError("this copy of zaozi holds no page; run: make guide")
     key = sha256(find_model(source.model_name) / WEIGHTS)[:24]
-    drawn = f"{key}-{data_hash(source.folder)[:8]}-{source.seed}-{__version__}-{EDITION}"
     parts: list[tuple[str, Callable[[Path], None]]] = [
         ("page", _page),
         ("model", lambda work: _model(source, key, work / "model")),
         ("data", lambda work: _data(source, work / "data")),
     ]
     if figures:
-        parts.append(("figures", lambda work: _figures(source, drawn, work / "figures")))
+        parts.append(("figures", lambda work: _figures(source, key, work / "figures")))
     names = ("index.html", "assets", "ort", "model", "data", "figures")
     with whole_folder(out, marker="index.html", names=names) as work:
         for name, make in (bar := tqdm(parts, desc="guide", unit="part", leave=False)):
@@ -84,7 +83,7 @@ def _figures(source: Source, key: str, out: Path) -> None:
 
     from zaozi.guide.figures import FIGURES, draw_all
 
-    kept = home() / "figures" / key
+    kept = home() / "figures" / f"{key}-{data_hash(source.folder)[:8]}-{source.seed}-{__version__}-{EDITION}"
     if not (kept / "done.json").is_file():
         with whole_folder(kept, marker="done.json", names=("*.png", "*.svg", "*.json", "*.mp4")) as work:
             for _ in tqdm(draw_all(source, list(FIGURES), work), total=len(FIGURES), desc="figures", leave=False):
