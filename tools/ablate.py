@@ -23,6 +23,9 @@ from zaozi.evaluate.speedrun import HOW, adherence
 from zaozi.model.checkpoint import find_model, load_model
 from zaozi.train.validation import held_out_error
 
+SHORT = ["--train.no-self-check", "--optim.warmup", "100"]
+"""What suits a run of minutes, whatever it tries."""
+
 CHANGES: dict[str, list[str]] = {
     "the recipe": [],
     "levels logit-normal (0.8, 0.8)": ["--diffusion.times-mean", "0.8", "--diffusion.times-std", "0.8"],
@@ -37,7 +40,7 @@ def measured(recipe: Path, change: str, seed: int, minutes: float, out: Path) ->
     """Train (unless that is done) and measure one run."""
     found = out / "ablate.json"
     if not found.is_file():
-        options = ["--max-minutes", str(minutes), "--out", str(out), "--train.seed", str(seed), "--train.no-self-check"]
+        options = ["--max-minutes", str(minutes), "--out", str(out), "--train.seed", str(seed), *SHORT]
         command = [sys.executable, "-m", "zaozi", "train", str(recipe), *options, *CHANGES[change]]
         subprocess.run([*command, *(["--resume"] if out.exists() else [])], check=True)
         log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
