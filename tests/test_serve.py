@@ -142,6 +142,13 @@ def test_a_drawing_that_takes_too_long_ends_with_a_word(glyph_artist: TextToImag
     with TestClient(make_app(glyph_artist, None, Limits(seconds=0.0001))) as client:
         answer = client.post("/api/generate", json={"prompt": "gold", "steps": 120})
         assert "longer than" in json.loads(answer.text.splitlines()[-1])["error"]
+        for _ in range(500):
+            counts = client.get("/api/metrics").text
+            if 'outcome="timed_out"} 1' in counts:
+                break
+            time.sleep(0.01)
+        assert 'outcome="timed_out"} 1' in counts
+        assert 'outcome="stopped"} 0' in counts
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))

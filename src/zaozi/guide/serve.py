@@ -80,6 +80,7 @@ class _Job:
     events: asyncio.Queue[dict[str, Any] | None] = field(default_factory=asyncio.Queue)
     stop: threading.Event = field(default_factory=threading.Event)
     released: bool = False
+    late: bool = False
 
     def tell(self, event: dict[str, Any] | None) -> None:
         self.loop.call_soon_threadsafe(self.events.put_nowait, event)
@@ -145,7 +146,7 @@ class Desk:
             self.counts["finished"] += 1
             self.seconds += 0.1 * (time.monotonic() - start - self.seconds)
         except _Stopped:
-            self.counts["stopped"] += 1
+            self.counts["timed_out" if job.late else "stopped"] += 1
         except Exception as error:
             self.counts["failed"] += 1
             job.tell({"error": f"the drawing failed ({type(error).__name__})"})
@@ -159,7 +160,7 @@ class Desk:
                 while (event := await job.events.get()) is not None:
                     yield json.dumps(event) + "\n"
         except TimeoutError:
-            self.counts["timed_out"] += 1
+            job.late = True
             yield json.dumps({"error": f"this took longer than {self.limits.seconds:g} s"}) + "\n"
         finally:
             self._release(job)
