@@ -341,11 +341,12 @@ def close(a: list[Image.Image], b: list[Image.Image]) -> bool:
     return bool(np.abs(pixels(a) - pixels(b)).max() <= 1)
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/write-a-sampler.md"])
 def test_a_new_sampler_is_a_function_and_a_line(
-    glyph_artist: TextToImage, monkeypatch: pytest.MonkeyPatch, glyph_model: str, here: Path
+    page: str, glyph_artist: TextToImage, monkeypatch: pytest.MonkeyPatch, glyph_model: str, here: Path
 ) -> None:
-    """The example of CONTRIBUTING.md, run as it stands."""
-    text = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    """The example of the pages that show it, run as it stands."""
+    text = (Path(__file__).parent.parent / page).read_text(encoding="utf-8")
     example = textwrap.dedent(text.split("```python")[1].split("```")[0])
     monkeypatch.setattr("zaozi.diffusion.samplers.SAMPLERS", known := dict(SAMPLERS))
     exec(example, {})
