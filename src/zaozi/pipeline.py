@@ -227,7 +227,7 @@ class TextToImage:
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "base", *, device: str | None = None) -> TextToImage:
-        """A shipped model by name, or the folder of one of your own, on `device` (a GPU where there is one).
+        """A shipped model by name, or the folder of one of your own, on `device` (cuda where there is one, or the CPU).
 
         Raises `ZaoziError` where there is no such model or device, or its files are damaged.
         """

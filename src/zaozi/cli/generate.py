@@ -105,7 +105,7 @@ class Drawing:
     columns: int = 8
     """Pictures in a row of the contact sheet."""
     device: str = ""
-    """cpu, cuda or mps; a GPU where there is one unless told."""
+    """cpu, cuda or mps; cuda where there is one unless told."""
 
 
 def generate(args: list[str]) -> None:
