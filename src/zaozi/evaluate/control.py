@@ -25,6 +25,8 @@ LEAST = 100
 """A class that fewer training glyphs have is not asked for."""
 FEW, MANY = 3, 24
 """Strokes asked for."""
+APART = 17
+"""The radical of glyph i is the one that prompt i of the list means; it is asked for beside the prompt so many further on."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,9 @@ def _asked(column: str, values: Sequence[Any] | Values) -> dict[str, list[str | 
 def measure_properties(
     studio: Studio, judge: Judge, how: How, samples: int, say: Callable[[str], None] = print
 ) -> dict[str, dict[str, Figure]] | None:
-    """For each property `samples` glyphs with the property alone and as many beside a text of the list (in which another
-    radical may be meant). Per property: `alone`, `beside`, the `real` glyphs' score, and `chance`, where values are dealt anew.
+    """For each property `samples` glyphs with the property alone and as many beside a text of the list, which means another
+    radical than the one asked for. Per property: `alone`, `beside`, each with its `chance`, where the same glyphs are read
+    for values dealt anew, and the `real` glyphs' score.
 
     None in all processes but the main one. Raises `ZaoziError` where the model knows none of the properties.
     """
@@ -148,7 +151,7 @@ def measure_properties(
             figures = {}
             for name, texts in (
                 ("alone", [""] * samples),
-                ("beside", [prompts[i % len(prompts)] for i in range(samples)]),
+                ("beside", [prompts[(i + APART) % len(prompts)] for i in range(samples)]),
             ):
                 drawn = studio.draw(texts, how, properties=given, bar=bar)
                 if drawn is None:
@@ -156,7 +159,7 @@ def measure_properties(
                 seen = look(judge.network, drawn)
                 figures[name] = mean_figure(q.score(seen, values), turn)
                 dealt = np.random.Generator(np.random.Philox(0)).permutation(samples)
-                figures["chance"] = mean_figure(q.score(seen, values[dealt]), turn[dealt])
+                figures[f"{name} by chance"] = mean_figure(q.score(seen, values[dealt]), turn[dealt])
             found[q.name] = {**figures, "real": q.real}
     return found if studio.main else None
 
@@ -200,9 +203,13 @@ def measure_composed(studio: Studio, judge: Judge, how: How, each: int) -> dict[
 def as_markdown(properties: dict[str, dict[str, Figure]], composed: dict[str, Figure]) -> str:
     """Both as tables."""
     share = {name: name != "strokes off by" for name in properties}
-    lines = ["| property | asked alone | beside a text | real glyphs | dealt anew |", "|---|---|---|---|---|"]
+    lines = [
+        "| property | asked alone | by chance | beside a text | by chance | real glyphs |",
+        "|---|---|---|---|---|---|",
+    ]
+    keys = ("alone", "alone by chance", "beside", "beside by chance", "real")
     for name, f in properties.items():
-        cells = [f[key].text(percent=share[name]) for key in ("alone", "beside", "real", "chance")]
+        cells = [f[key].text(percent=share[name]) for key in keys]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += ["", f"| both radicals of {len(PAIRS)} pairs | |", "|---|---|"]
     lines += [f"| {name} | {f.text(percent=True)} |" for name, f in composed.items()]
