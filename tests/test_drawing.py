@@ -287,6 +287,7 @@ def test_half_precision_weights_draw_nearly_the_same(run: Path, tmp_path: Path) 
     assert {p.name for p in (tmp_path / "released").iterdir()} == {
         "card.md",
         "config.json",
+        "history.json",
         "model.safetensors",
         "recipe.json",
         "training.json",

@@ -18,10 +18,12 @@ import torch
 from conftest import PROPERTIES, fill_randomly, random_cond, with_train
 from zaozi.core.config import DiffusionConfig, NetworkConfig, OptimConfig, Property, Recipe, to_dict
 from zaozi.core.errors import ZaoziError
+from zaozi.core.files import sha256
 from zaozi.core.noise import training_generator
 from zaozi.core.types import Cond, Level
-from zaozi.model.checkpoint import load_model, newest, read_tensors
+from zaozi.model.checkpoint import WEIGHTS, load_model, newest, read_tensors
 from zaozi.model.denoiser import make_denoiser
+from zaozi.model.release import history, release_model
 from zaozi.train.batches import Batch, Batches, drop, shifted, unsure
 from zaozi.train.loop import Trainer
 from zaozi.train.optim import block_matrices, ema_decay, ema_update, make_optimisers, rate
@@ -203,6 +205,16 @@ def test_starting_from_other_weights(tiny_recipe: Recipe, tmp_path: Path) -> Non
     )
     assert same(dict(first.state_dict()), dict(second.model.state_dict()))
     assert second.step == 0
+    again = Trainer(with_train(tiny_recipe, out=str(tmp_path / "second")), resume=True) if second.run() else second
+    assert again.history == second.history, "a resumed run knows where it came from"
+    release_model(tmp_path / "second", tmp_path / "released", "both")
+    runs = history(tmp_path / "released")
+    assert [run["steps"] for run in runs] == [6, 6]
+    assert [run["began_with"] for run in runs] == ["", sha256(tmp_path / "first" / "step-00000006" / WEIGHTS)]
+    card = (tmp_path / "released" / "card.md").read_text()
+    assert f"{2 * 6 * tiny_recipe.train.batch_size} samples" in card
+    assert "| random weights |" in card
+    assert f"| `{runs[1]['began_with'][:12]}`, the run above |" in card
 
 
 def test_starting_from_a_model_with_other_properties(tiny_recipe: Recipe, tmp_path: Path) -> None:

@@ -16,8 +16,18 @@ from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.files import whole_folder, write_json
 from zaozi.model.denoiser import Denoiser, ModelConfig, make_denoiser
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-FILES = (CONFIG, "*.safetensors", "state.json", "recipe.json", "training.json", "card.md", "report.json", "misses.png")
+CONFIG, WEIGHTS, STATE, HISTORY = "config.json", "model.safetensors", "state.json", "history.json"
+FILES = (
+    CONFIG,
+    STATE,
+    HISTORY,
+    "*.safetensors",
+    "recipe.json",
+    "training.json",
+    "card.md",
+    "report.json",
+    "misses.png",
+)
 SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 
 

@@ -9,8 +9,30 @@ from typing import Any
 
 from zaozi.core.config import to_dict
 from zaozi.core.machine import watt_hours
-from zaozi.model.checkpoint import CONFIG, WEIGHTS, find_model, load_model, read_config, save_folder
+from zaozi.model.checkpoint import CONFIG, HISTORY, STATE, WEIGHTS, find_model, load_model, read_config, save_folder
 from zaozi.model.info import describe
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """The runs that made the weights of a released model or a run's checkpoint, oldest first, each with its `recipe`'s name,
+    `steps`, `samples`, `seconds`, `machine`, the SHA-256 of its `data`, and of the weights it `began_with` ('' for random
+    ones, or where that was not written down). Empty where nothing is known."""
+    if (folder / HISTORY).is_file():
+        runs: list[dict[str, Any]] = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
+        return runs
+    if not (folder / STATE).is_file():
+        return []
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    last = {
+        "recipe": state["recipe"]["name"],
+        "steps": state["step"],
+        "samples": state["step"] * state["recipe"]["train"]["batch_size"],
+        "seconds": round(state["seconds"]),
+        "machine": state.get("machine", ""),
+        "data": state["data"],
+        "began_with": state.get("began_with", ""),
+    }
+    return [*state.get("history", []), last]
 
 
 def release_model(run: Path, out: Path, name: str) -> str:
@@ -23,7 +45,7 @@ def release_model(run: Path, out: Path, name: str) -> str:
     folder = find_model(str(run))
     model = load_model(folder)
     config = replace(read_config(folder), name=name)
-    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    state, runs = json.loads((folder / STATE).read_text(encoding="utf-8")), history(folder)
     log = _log(folder.parent / "log.jsonl", state["step"])
     weights = {k: v.half() for k, v in model.state_dict().items()}
     model.config = config
@@ -31,7 +53,8 @@ def release_model(run: Path, out: Path, name: str) -> str:
         CONFIG: to_dict(config),
         "recipe.json": state["recipe"],
         "training.json": _thin(log),
-        "card.md": _card(name, describe(model), state, log),
+        HISTORY: runs,
+        "card.md": _card(name, describe(model), runs, log),
     }
     save_folder(out, {WEIGHTS: weights}, texts)
     size = (out / WEIGHTS).stat().st_size / 1e6
@@ -51,24 +74,37 @@ def _thin(log: list[dict[str, Any]], keep: int = 200) -> list[dict[str, Any]]:
     return sorted(kept, key=lambda e: (e["step"], "validation" in e))
 
 
-def _card(name: str, description: str, state: dict[str, Any], log: list[dict[str, Any]]) -> str:
-    recipe = state["recipe"]
+def _card(name: str, description: str, runs: list[dict[str, Any]], log: list[dict[str, Any]]) -> str:
     validations = [e for e in log if "validation" in e]
     held_out = f"{validations[-1]['validation']:.5f}" if validations else "not measured"
-    samples = state["step"] * recipe["train"]["batch_size"]
-    started = f" It started from {recipe['train']['init_from']}." if recipe["train"]["init_from"] else ""
-    words = state.get("machine", "")
-    energy = f" on {words}, some {watt_hours(words, state['seconds']):.0f} Wh by estimate" if words else ""
+    hours = sum(watt_hours(r["machine"], r["seconds"]) for r in runs)
+    where = ", then ".join(dict.fromkeys(r["machine"] for r in runs if r["machine"]))
+    energy = f" on {where}, some {hours:.0f} Wh by estimate" if where else ""
+    lines = "\n".join(
+        f"| {r['recipe']} | {_beginning(r, i)} | {r['seconds'] / 60:.0f} | {r['steps']} | {r['samples']} |"
+        for i, r in enumerate(runs)
+    )
     return f"""# {name}
 
 ```
 {description}
 ```
 
-Trained for {state["seconds"] / 60:.0f} minutes{energy}: {state["step"]} steps, {samples} samples, by the recipe in `recipe.json`
-(the log is in `training.json`).{started} Mean x0 error on held-out pairs, text alone, twenty levels: {held_out}.
-Data: SHA-256 `{state["data"]}`.
+Trained for {sum(r["seconds"] for r in runs) / 60:.0f} minutes{energy}, {sum(r["samples"] for r in runs)} samples:
+
+| recipe | began with | minutes | steps | samples |
+|---|---|---|---|---|
+{lines}
+
+The last run's recipe is in `recipe.json`, its log in `training.json`. Mean x0 error on held-out pairs, text alone, twenty levels:
+{held_out}. Data: SHA-256 `{runs[-1]["data"]}`.
 
 The weights are licensed under Apache-2.0. The flagship data they may have learned from are Noto Sans CJK TC (SIL Open
 Font License 1.1) and Unihan (Unicode License); the text encoder, all-MiniLM-L6-v2 (Apache-2.0), is not included.
 """
+
+
+def _beginning(run: dict[str, Any], place: int) -> str:
+    if not run["began_with"]:
+        return "random weights" if place == 0 else "the run above"
+    return f"`{run['began_with'][:12]}`" + (", the run above" if place else ", of which no more is known")

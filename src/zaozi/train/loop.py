@@ -21,15 +21,16 @@ from torch import Tensor, nn
 
 from zaozi.core.config import Recipe, to_dict
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import home, write_json
+from zaozi.core.files import home, sha256, write_json
 from zaozi.core.limits import check
 from zaozi.core.machine import machine
 from zaozi.core.noise import lent_generator
 from zaozi.data.pairs import find_dataset, load_pairs
 from zaozi.data.shards import data_hash, read_manifest
 from zaozi.data.sheet import contact_sheet
-from zaozi.model.checkpoint import find_model, load_model, newest
+from zaozi.model.checkpoint import WEIGHTS, find_model, load_model, newest
 from zaozi.model.denoiser import ModelConfig, make_denoiser
+from zaozi.model.release import history
 from zaozi.model.space import Halved
 from zaozi.pipeline import draw, to_pictures
 from zaozi.text.cache import cached
@@ -100,6 +101,7 @@ class Trainer:
         self.held_out = Batches(recipe, held_out, texts, self.model.schedule, space) if len(held_out) else None
         self.dtype = precision(train.precision, self.device)
         self.step, self.seconds = 0, 0.0
+        self.began_with, self.history = "", list[dict[str, Any]]()
         self.asked = False  # this process was asked to stop
         self.stopping = False  # all processes agreed to
         self.was_stopped = False
@@ -107,6 +109,7 @@ class Trainer:
         if train.init_from and not resume:
             where = find_model(train.init_from)
             start_from(self.model, load_model(where), where, self.say)
+            self.began_with, self.history = sha256(where / WEIGHTS), history(where)
         elif isinstance(space, Halved) and not resume:
             self._fit_space(space)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False).to(self.device)
@@ -118,6 +121,7 @@ class Trainer:
         if resume and last is not None:
             state = load_state(last, self.model, self.average, self.optimisers, recipe, self.data)
             self.step, self.seconds = state["step"], state["seconds"]
+            self.began_with, self.history = state.get("began_with", ""), state.get("history", [])
             self.say(f"resuming {last}")
         space.cpu()  # batches are encoded where they are made
         if train.compile and self._can_compile():
@@ -389,6 +393,8 @@ class Trainer:
                 "seconds": self.seconds,
                 "data": self.data,
                 "machine": machine(self.device.type, self.world),
+                "began_with": self.began_with,
+                "history": self.history,
             }
             save_state(folder, self.model, self.average, self.optimisers, self.recipe, **state)
         self.accelerator.wait_for_everyone()

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from zaozi.core.config import Property, Recipe, from_dict, to_dict
 from zaozi.core.errors import ZaoziError
-from zaozi.model.checkpoint import CONFIG, WEIGHTS, checkpoints, fill, read_tensors, save_folder
+from zaozi.model.checkpoint import CONFIG, STATE, WEIGHTS, checkpoints, fill, read_tensors, save_folder
 from zaozi.model.denoiser import Denoiser
 from zaozi.nn.layers import part_name
 from zaozi.train.optim import flat_state, load_flat_state
 
-RAW, OPTIMISER, STATE = "training.safetensors", "optimiser.safetensors", "state.json"
+RAW, OPTIMISER = "training.safetensors", "optimiser.safetensors"
 KEEP = 2
 _FREE = {  # what may differ between a run and its resumption
     "train": ("out", "steps", "max_minutes", "save_minutes", "save_steps", "validate_steps", "sample_steps", "prompts",
