@@ -26,7 +26,8 @@ from zaozi.data.pairs import load_pairs
 from zaozi.data.shards import normalised
 from zaozi.data.unihan import characters, radical, radical_forms, radical_senses, senses
 from zaozi.evaluate import reference
-from zaozi.evaluate.control import Readout, measure_composed, questions
+from zaozi.evaluate.compare import best
+from zaozi.evaluate.control import Readout, measure_composed, measure_properties, questions
 from zaozi.evaluate.copies import nearest_features, nearest_pixels, thumbnails
 from zaozi.evaluate.distances import diversity, frechet, kid, prdc
 from zaozi.evaluate.drawing import How, Studio, calls
@@ -245,25 +246,58 @@ def test_adherence_of_real_blurred_noise_and_swapped_halves(judge: Judge, rng: R
     swapped[..., 52:] = real.pictures[np.roll(rows, 1)][..., 52:]
     halves = judge.look(swapped, [real.texts[r] for r in rows], real.radicals[rows])
     assert judge.adherence(halves)["primary"].value > 0.5, "the left half still carries the radical"
-    own = frechet(real.seen.features[rows], judge.train.seen.features[: len(rows)])
-    assert frechet(halves.seen.features, judge.train.seen.features[: len(rows)]) > own
+    like = np.flatnonzero(np.isin(judge.train.radicals, real.radicals[rows]))
+    others = judge.train.take(spread(like, len(rows)))
+    own = frechet(real.seen.features[rows], others.seen.features)
+    assert frechet(halves.seen.features, others.seen.features) > own, "no real glyph looks so"
+    assert judge.retrieval(halves).value < judge.retrieval(real.take(rows)).value
+    assert judge.copies(halves)["pixels"].value < 0.1
 
 
 def test_distances_of_real_blurred_and_noise(judge: Judge, rng: Rng) -> None:
-    rows = judge.held_out_rows(150, crossed=False)
-    real = judge.held_out.take(rows)
+    real = judge.held_out.take(judge.held_out_rows(60, crossed=False))
     spare = np.flatnonzero(judge.spare & ~judge.train_crossed)
-    spare = judge.train.take(spread(spare, len(real)) if len(spare) < 2 * len(real) else spare[: len(real)])
-    value = {}
-    for name, glyphs in (
-        ("real", spare),
-        ("blurred", judge.look(blurred(real.pictures, 5), real.texts, real.radicals)),
-        ("noise", judge.look(noise(rng, len(real)), real.texts, real.radicals)),
-    ):
-        found = judge.distance(glyphs, real)
-        value[name] = found["drawn"]["frechet"].value / found["real"]["frechet"].value
-    assert value["real"] == pytest.approx(1.0, abs=0.1)
-    assert 1.1 < value["blurred"] < value["noise"]
+    floor = spread(spare, len(real))
+    others = judge.train.take(np.setdiff1d(spare, floor)[: len(real)])
+    assert len(others) == len(real), "real glyphs that are neither those compared with nor those of the floor"
+    found = {
+        name: judge.distance(judge.look(pictures, real.texts, real.radicals), real)
+        for name, pictures in (
+            ("real", others.pictures),
+            ("blurred", blurred(others.pictures, 5)),
+            ("noise", noise(rng, len(real))),
+        )
+    }
+    over = {name: figures["over_floor"]["frechet"] for name, figures in found.items()}
+    assert over["real"].value == pytest.approx(1.0, abs=0.15)
+    assert over["real"].low < 1.0 < over["real"].high
+    assert over["real"].value < over["blurred"].low < over["blurred"].high < over["noise"].value
+    kid = {name: figures["drawn"]["kid"].value for name, figures in found.items()}
+    assert kid["real"] < kid["blurred"] < kid["noise"]
+    for name in ("precision", "recall", "coverage"):
+        value = {key: figures["drawn"][name].value for key, figures in found.items()}
+        assert value["real"] > 0.8
+        assert value["noise"] == 0.0
+        assert name == "precision" or value["blurred"] < 0.8 * value["real"], (
+            "blurred ones crowd together, among real ones"
+        )
+    assert judge.floor(len(real)).value == pytest.approx(found["real"]["real"]["frechet"].value)
+
+
+def test_nothing_of_nothing(judge: Judge) -> None:
+    none = judge.held_out.take([])
+    assert judge.distance(none, none) == {}
+    assert np.isnan(judge.retrieval(none).value)
+    assert np.isnan(judge.agreement(none).value)
+
+
+def test_relative_adherence_is_one_for_real_glyphs_and_less_for_others(judge: Judge, rng: Rng) -> None:
+    real = judge.held_out.take(np.flatnonzero(np.isin(judge.held_out.radicals, list(PROMPTS))))
+    same = judge.relative_adherence(real)
+    assert (same.value, same.low, same.high) == (1.0, 1.0, 1.0)
+    half = replace(real, radicals=np.where(rng.random(len(real)) < 0.5, real.radicals, np.roll(real.radicals, 7)))
+    found = judge.relative_adherence(half)
+    assert found.low < found.value < found.high < 0.9
 
 
 def test_lookup_knows_the_training_captions(judge: Judge) -> None:
@@ -271,6 +305,8 @@ def test_lookup_knows_the_training_captions(judge: Judge) -> None:
     assert 0.2 < found["primary"].value < 0.95
     assert found["anywhere"].value >= found["primary"].value
     assert found["primary"].n == 192
+    told = judge.lookup_adherence(hints=True)
+    assert told["primary"].value > found["primary"].value, "what radicals mean is among the hints"
     row = int(np.flatnonzero(judge.train.radicals == 195)[0])
     one = encode_all(judge.encoder, [judge.train.texts[row]]) @ encode_all(judge.encoder, judge.train.texts).T
     assert judge.train.texts[int(one.argmax())] == judge.train.texts[row], "a caption's nearest is itself"
@@ -280,6 +316,9 @@ def test_copies_planted_among_new_glyphs(judge: Judge) -> None:
     new = judge.held_out.take(judge.held_out_rows(60, crossed=False))
     clean, planted = judge.copies(new), judge.copies(judge.train.take(np.arange(0, 600, 10)))
     assert clean["pixels"].value < 0.1
+    fresh = judge.copies(judge.held_out.take([int(np.argmax(judge.nearest(judge.held_out)["pixels"][0]))]))["pixels"]
+    assert (fresh.value, fresh.low) == (0.0, 0.0)
+    assert fresh.high == pytest.approx(0.975), "one glyph that is none proves little"
     assert planted["pixels"].value == planted["features"].value == 1.0
     assert judge.copies(judge.held_out)["pixels"].value == pytest.approx(0.01, abs=0.006)
 
@@ -566,6 +605,24 @@ def test_every_glyph_can_be_asked_for_its_own_property(glyph_model: str) -> None
     assert composed.shape == (2, 1, 32, 32)
 
 
+def test_a_radical_is_asked_for_beside_texts_that_mean_another(judge: Judge, glyph_model: str) -> None:
+    studio, means = Studio(Path(glyph_model)), dict(zip(*flat(), strict=True))
+    asked: list[tuple[str, object]] = []
+
+    def draw(prompts: list[str], how: How, *, properties: dict[str, list[object]], **_: object) -> NDArray[np.uint8]:
+        asked.extend(zip(prompts, properties.get("radical", []), strict=False))
+        return noise(np.random.Generator(np.random.Philox(0)), len(prompts))
+
+    studio.draw = draw  # type: ignore[assignment, method-assign]
+    studio.seconds_a_glyph = lambda how: 0.0  # type: ignore[method-assign]
+    found = measure_properties(studio, judge, How(1), 200, say=lambda _: None)
+    assert found is not None
+    assert set(found["radical"]) == {"alone", "alone by chance", "beside", "beside by chance", "real"}
+    beside = [(text, number) for text, number in asked if text]
+    assert len(beside) == 200
+    assert all(str(means[text]) != number for text, number in beside)
+
+
 def test_both_radicals_are_looked_for_in_both_ways(judge: Judge, glyph_model: str) -> None:
     studio = Studio(Path(glyph_model))
     asked: list[object] = []
@@ -581,3 +638,24 @@ def test_both_radicals_are_looked_for_in_both_ways(judge: Judge, glyph_model: st
     assert found["composed"].value < 0.1
     assert asked[0] == "fire and sickness"
     assert asked[24] == {"fire": 1.0, "sickness": 1.0}
+
+
+def test_settings_that_tie_are_not_ranked() -> None:
+    def row(sampler: str, calls: int, adherence: float, frechet: float) -> dict[str, object]:
+        def around(value: float, by: float) -> dict[str, float]:
+            return {"value": value, "low": value - by, "high": value + by, "n": 100}
+
+        found = {"adherence": around(adherence, 0.05), "frechet": around(frechet, 5.0)}
+        return {"sampler": sampler, "steps": calls, "calls": calls, **found}
+
+    rows = [
+        row("ddim", 5, 0.8, 20.0),
+        row("euler", 4, 0.6, 20.0),
+        row("unipc", 10, 0.82, 12.0),
+        row("ddpm", 10, 0.8, 40.0),
+    ]
+    assert best(rows) == [
+        "Within 5 calls: ddim in 5 steps, the cheapest of the 1 (of 2) settings that tie for the best.",
+        "Within 10 calls: ddim in 5 steps, the cheapest of the 2 (of 4) settings that tie for the best.",
+        "Within 20 calls: ddim in 5 steps, the cheapest of the 2 (of 4) settings that tie for the best.",
+    ]

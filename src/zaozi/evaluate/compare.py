@@ -16,11 +16,11 @@ from zaozi.data.sheet import contact_sheet
 from zaozi.evaluate.drawing import How, Studio, calls
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.report import check_samples, figure, plain
-from zaozi.evaluate.sweep import measure_one
+from zaozi.evaluate.sweep import measure_one, rests_on
 from zaozi.pipeline import to_images
 
 BUDGETS = (5, 10, 20)
-"""Calls for which the best sampler is named."""
+"""Calls within which a sampler is named."""
 
 
 def compare(
@@ -43,7 +43,7 @@ def compare(
         raise ZaoziError("nothing to compare; give --samplers and --steps")
     todo = [dataclasses.replace(how, sampler=sampler, steps=count) for sampler in samplers for count in steps]
     spent = [calls(one.sampler, one.steps) for one in todo]
-    seconds = studio.seconds_a_glyph(how) * samples * sum(spent) / how.steps
+    seconds = studio.seconds_a_glyph(how) * samples * sum(spent) / calls(how.sampler, how.steps)
     if studio.main:
         print(f"{len(todo)} settings of {samples} glyphs: about {seconds / 60:.0f} min to draw")
         out.mkdir(parents=True, exist_ok=True)
@@ -62,14 +62,14 @@ def compare(
         words = ", ".join(map(str, steps))
         captions = [f"{sampler}: {words} steps" for sampler in samplers]
         contact_sheet(pictures, captions, tile=96, text_size=13).save(out / "compare.png")
-        text = as_markdown(rows)
+        text = as_markdown(rows) + rests_on(judge, rows)
         (out / "compare.md").write_text(text, encoding="utf-8")
         print(text)
         print(f"{out / 'compare.png'}, {out / 'compare.md'}, {out / 'compare.json'}")
 
 
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """Adherence and distance against calls, a line a setting, and the best at 5, 10 and 20 calls."""
+    """Adherence and distance against calls, a line a setting, and what to take within 5, 10 and 20 calls."""
     lines = [
         "| sampler | steps | calls | asked-for radical is the primary one | Frechet distance |",
         "|---|---|---|---|---|",
@@ -82,15 +82,24 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def best(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """For each budget a sentence: the nearest to real glyphs, and the truest to the prompt, of those that stay within it."""
+    """For each budget of calls a sentence: the cheapest of those settings within it that are not told apart from the truest
+    to the prompt, nor from the nearest to real glyphs (their intervals meet), and how many these are."""
     said = []
     for budget in BUDGETS:
-        within = [r for r in rows if r["calls"] <= budget and r["frechet"]["value"] is not None]
-        if within:
-            near = min(within, key=lambda r: float(r["frechet"]["value"]))
-            true = max(within, key=lambda r: float(r["adherence"]["value"] or 0.0))
-            said.append(
-                f"Within {budget} calls: nearest to real glyphs {near['sampler']} ({near['steps']} steps), truest to the "
-                f"prompt {true['sampler']} ({true['steps']} steps)."
-            )
+        within = [
+            r for r in rows if r["calls"] <= budget and None not in (r["frechet"]["value"], r["adherence"]["value"])
+        ]
+        if not within:
+            continue
+        near = min(r["frechet"]["high"] for r in within)
+        true = max(r["adherence"]["low"] for r in within)
+        tied = [r for r in within if r["frechet"]["low"] <= near and r["adherence"]["high"] >= true]
+        if not tied:
+            said.append(f"Within {budget} calls: the truest to the prompt are not the nearest to real glyphs.")
+            continue
+        cheap = min(tied, key=lambda r: (r["calls"], r["frechet"]["value"]))
+        said.append(
+            f"Within {budget} calls: {cheap['sampler']} in {cheap['steps']} steps, the cheapest of the {len(tied)} (of "
+            f"{len(within)}) settings that tie for the best."
+        )
     return said

@@ -170,8 +170,9 @@ class Studio:
     def seconds_a_glyph(self, how: How) -> float:
         """Measured on two small batches, the second timed: what one glyph takes with all that is there."""
         batch = min(how.batch_size, 16)
-        few = replace(how, steps=2, batch_size=batch)
-        self.draw(["a"] * batch * self.world * len(self.artists), few)
+        few, count = replace(how, steps=2, batch_size=batch), batch * self.world * len(self.artists)
+        self.draw(["a"] * count, few)
         start = time.monotonic()
-        self.draw(["a"] * batch * self.world * len(self.artists), few)
-        return (time.monotonic() - start) / (batch * self.world * len(self.artists)) * how.steps / 2
+        self.draw(["a"] * count, few)
+        a_call = (time.monotonic() - start) / count / calls(how.sampler, few.steps)
+        return a_call * calls(how.sampler, how.steps)

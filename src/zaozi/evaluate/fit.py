@@ -16,7 +16,7 @@ from tqdm import tqdm
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import lent_generator, training_generator
 from zaozi.data.pairs import Pairs, training_rows
-from zaozi.evaluate.reference import Reference, labels, look, reserved, resized, targets
+from zaozi.evaluate.reference import Reference, in_words, labels, look, reserved, resized, targets
 from zaozi.evaluate.towers import Towers, encode_all, retrieval
 from zaozi.text.encoders import TextEncoder
 from zaozi.train.step import precision
@@ -103,16 +103,6 @@ def accuracy(network: Reference, pairs: Pairs) -> dict[str, Any]:
         "parts_recall": right / max(float(there.sum()), 1.0),
         "held_out": len(pairs),
     }
-
-
-def in_words(network: Reference) -> str:
-    """One line on how good the network is."""
-    c = network.config
-    return (
-        f"reference network on {c.held_out} held-out glyphs: radical {100 * c.radical_accuracy:.1f}%, "
-        f"structure {100 * c.structure_accuracy:.1f}%, parts {100 * c.parts_precision:.1f}% precision and "
-        f"{100 * c.parts_recall:.1f}% recall"
-    )
 
 
 def train_towers(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 REPEATS = 1000
+Groups = Sequence[int] | Sequence[str] | NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Figure:
 
 def mean_figure(
     values: Sequence[float] | NDArray[np.floating],
-    groups: Sequence[int] | NDArray[np.integer] | None = None,
+    groups: Groups | None = None,
     seed: int = 0,
 ) -> Figure:
     """The mean of per-glyph values `[N]` with its percentile bootstrap (Efron 1979); NaN where there are none.
@@ -42,24 +43,53 @@ def mean_figure(
     if count == 0:
         return Figure(np.nan, np.nan, np.nan, 0)
     if groups is not None:
-        _, index = np.unique(np.asarray(groups), return_inverse=True)
-        x = np.bincount(index, x) / np.bincount(index)
+        x = group_means(x, groups)
     rng = np.random.Generator(np.random.Philox(seed))
     means = x[rng.integers(0, len(x), (REPEATS, len(x)))].mean(1)
     low, high = np.quantile(means, (0.025, 0.975))
     return Figure(float(x.mean()), float(low), float(high), count)
 
 
+def group_means(values: NDArray[np.float64], groups: Groups) -> NDArray[np.float64]:
+    """The mean of the values `[N]` of each group, in the groups' order."""
+    _, index = np.unique(np.asarray(groups), return_inverse=True)
+    means: NDArray[np.float64] = np.bincount(index, values) / np.bincount(index)
+    return means
+
+
+def share_figure(hits: NDArray[np.bool_], groups: Groups) -> Figure:
+    """The share of hits `[N]`, as the mean of the groups' shares. Where no glyph is a hit, or every one, resampling shows
+    no spread, and the other end of the interval is that of Clopper and Pearson (1934) for so many independent groups."""
+    found = mean_figure(hits.astype(np.float64), groups)
+    beyond = 0.025 ** (1 / max(len(set(groups)), 1))
+    if found.value == 0.0:
+        return replace(found, high=1.0 - beyond)
+    return replace(found, low=beyond) if found.value == 1.0 else found
+
+
+def resampled(
+    statistic: Callable[..., float], *sets: NDArray[np.floating], repeats: int = 200, seed: int = 0
+) -> NDArray[np.float64]:
+    """A statistic of whole sets (one a row a glyph), then of `repeats` resamples of each set on its own: `[1 + repeats]`.
+
+    Distances between sets grow when rows repeat, so the bootstrap's own bias is taken out: the resampled values are
+    moved to have the first as their mean. One seed resamples sets of the same sizes alike, so that two such results
+    can be set against each other value by value.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    value = statistic(*sets)
+    again = np.array([statistic(*(s[rng.integers(0, len(s), len(s))] for s in sets)) for _ in range(repeats)])
+    return np.concatenate([[value], again + (value - again.mean())])
+
+
+def interval(values: NDArray[np.float64], count: int) -> Figure:
+    """The figure of a value and its resamples, `[1 + repeats]`, that rests on `count` glyphs."""
+    low, high = np.quantile(values[1:], (0.025, 0.975))
+    return Figure(float(values[0]), float(low), float(high), count)
+
+
 def statistic_figure(
     statistic: Callable[..., float], *sets: NDArray[np.floating], repeats: int = 200, seed: int = 0
 ) -> Figure:
-    """A statistic of whole sets (one a row a glyph), each set resampled on its own.
-
-    Distances between sets grow when rows repeat, so the bootstrap's own bias is taken out: the interval is
-    value + (quantiles of the resampled values - their mean).
-    """
-    value = statistic(*sets)
-    rng = np.random.Generator(np.random.Philox(seed))
-    again = np.array([statistic(*(s[rng.integers(0, len(s), len(s))] for s in sets)) for _ in range(repeats)])
-    low, high = value + np.quantile(again, (0.025, 0.975)) - again.mean()
-    return Figure(float(value), float(low), float(high), min(map(len, sets)))
+    """A statistic of whole sets (one a row a glyph) with its interval; see `resampled`."""
+    return interval(resampled(statistic, *sets, repeats=repeats, seed=seed), min(map(len, sets)))

@@ -21,7 +21,16 @@ from zaozi.data.unihan import radical
 from zaozi.evaluate.copies import nearest_features, nearest_pixels, thumbnails
 from zaozi.evaluate.distances import diversity, frechet, kid, prdc
 from zaozi.evaluate.ink import half_grey, specks
-from zaozi.evaluate.intervals import Figure, mean_figure, statistic_figure
+from zaozi.evaluate.intervals import (
+    REPEATS,
+    Figure,
+    group_means,
+    interval,
+    mean_figure,
+    resampled,
+    share_figure,
+    statistic_figure,
+)
 from zaozi.evaluate.prompts import PROMPTS, flat
 from zaozi.evaluate.reference import (
     Reference,
@@ -128,6 +137,7 @@ class Judge(Reader):
         self.held_out_crossed = np.concatenate([crossed["test"], crossed["validation"]])
         self.train_crossed = crossed["train"]
         self.train_parts = all_parts(splits["train"])
+        self.train_hints: list[list[str]] = splits["train"].columns.get("hints") or [[] for _ in range(len(self.train))]
         self.spare = reserved(splits["train"])
         """Training glyphs that the reference network has not seen: the real side of every floor."""
         plain = {"held-out": ~self.held_out_crossed, "reserved training": self.spare & ~self.train_crossed}
@@ -136,6 +146,7 @@ class Judge(Reader):
                 raise ZaoziError(f"the dataset has {count} {name} glyphs, too few to measure by; build a larger one")
         self.train_thumbs = thumbnails(self.train.pictures)
         self._nearest: dict[int, dict[str, Nearest]] = {}
+        self._floors: dict[int, Figure] = {}
 
     def held_out_rows(self, count: int, *, crossed: bool) -> NDArray[np.int64]:
         """Up to `count` held-out rows, evenly spread: of the test split as far as it goes, then of validation."""
@@ -165,17 +176,34 @@ class Judge(Reader):
         """The same of real held-out glyphs that have one of the list's radicals: what the network could find at best."""
         return self.adherence(self.held_out.take(np.flatnonzero(np.isin(self.held_out.radicals, list(PROMPTS)))))
 
-    def lookup_adherence(self) -> Figures:
-        """What memory alone gives: for each prompt, the glyphs of the training caption nearest to it in meaning, by what
-        they are (the network that judges the others has seen most of these)."""
+    def lookup_adherence(self, *, hints: bool = False) -> Figures:
+        """What memory alone gives: for each prompt, the glyphs of the training caption (with `hints`, of the caption or
+        hint) nearest to it in meaning, by what they are (the network that judges the others has seen most of these)."""
         prompts, radicals = flat()
-        near = (encode_all(self.encoder, prompts) @ encode_all(self.encoder, self.train.texts).T).numpy()
+        texts, owner = list(self.train.texts), np.arange(len(self.train))
+        if hints:
+            texts += [hint for some in self.train_hints for hint in some]
+            owner = np.concatenate([owner, np.repeat(owner, [len(some) for some in self.train_hints])])
+        near = (encode_all(self.encoder, prompts) @ encode_all(self.encoder, texts).T).numpy()
         primary, anywhere = [], []
         for row, number in zip(near, radicals, strict=True):
-            found = np.flatnonzero(row > row.max() - 1e-6)  # all glyphs of that caption
+            found = np.unique(owner[row > row.max() - 1e-6])  # all glyphs of that text
             primary.append(float((self.train.radicals[found] == number).mean()))
             anywhere.append(float(np.mean([radical(number) in self.train_parts[r] for r in found])))
         return {"primary": mean_figure(primary, radicals), "anywhere": mean_figure(anywhere, radicals)}
+
+    def relative_adherence(self, drawn: Glyphs) -> Figure:
+        """Adherence (as the primary radical) over that of real glyphs; radicals, in both, resampled together."""
+        real = self.held_out.take(np.flatnonzero(np.isin(self.held_out.radicals, drawn.radicals)))
+        drawn = drawn.take(np.flatnonzero(np.isin(drawn.radicals, real.radicals)))
+        both = [group_means((g.seen.radical == g.radicals).astype(np.float64), g.radicals) for g in (drawn, real)]
+        if not len(real) or not both[1].any():
+            return mean_figure([])
+
+        def ratio(rows: NDArray[np.float64]) -> float:
+            return float(rows[:, 0].mean() / rows[:, 1].mean())
+
+        return interval(resampled(ratio, np.stack(both, 1), repeats=REPEATS), len(drawn))
 
     def chance_adherence(self, drawn: Glyphs) -> Figures:
         """Adherence where the radicals asked for are dealt out anew: what common parts bring by themselves."""
@@ -187,19 +215,30 @@ class Judge(Reader):
         return mean_figure((drawn.seen.radical == drawn.radicals).astype(np.float64))
 
     def distance(self, drawn: Glyphs, real: Glyphs, *, crossed: bool = False) -> dict[str, Figures]:
-        """Distances of drawn glyphs to the real ones of the same captions, and of other real glyphs to those, at the same N;
-        nothing where there are too few."""
+        """Distances of drawn glyphs to the real ones of the same captions, of other real glyphs to those at the same N (the
+        floor), and the Frechet distance over its floor; nothing where there are too few."""
         spare = np.flatnonzero(self.spare & (self.train_crossed == crossed))
         count = min(len(drawn), len(spare))
         if count < LEAST:
             return {}
         everything = np.arange(len(drawn))
         a, b = (g.seen.features[spread(everything, count)] for g in (real, drawn))
-        made = {}
+        made, values = {}, {}
         for name, features in (("drawn", b), ("real", self.train.seen.features[spread(spare, count)])):
-            figures = {"frechet": statistic_figure(frechet, features, a), "kid": statistic_figure(kid, features, a)}
-            made[name] = figures | {key: mean_figure(values) for key, values in prdc(a, features).items()}
-        return made
+            values[name] = resampled(frechet, features, a)
+            figures = {"frechet": interval(values[name], count), "kid": statistic_figure(kid, features, a)}
+            made[name] = figures | {key: mean_figure(each) for key, each in prdc(a, features).items()}
+        return made | {"over_floor": {"frechet": interval(values["drawn"] / values["real"], count)}}
+
+    def floor(self, count: int) -> Figure:
+        """The Frechet distance between `count` real glyphs and as many held-out ones, as far as both go: at so few glyphs it
+        is far from zero, and drawn ones can't be told from real ones below it. Kept for the next time."""
+        if count not in self._floors:
+            real = self.held_out.take(self.held_out_rows(count, crossed=False)).seen.features
+            spare = spread(np.flatnonzero(self.spare & ~self.train_crossed), len(real))
+            other = self.train.seen.features[spare]
+            self._floors[count] = statistic_figure(frechet, other, real[: len(other)], repeats=100)
+        return self._floors[count]
 
     def retrieval(self, glyphs: Glyphs) -> Figure:
         """How often a glyph finds its own caption among 100."""
@@ -227,9 +266,9 @@ class Judge(Reader):
         return {name: statistic_figure(lowest, value) for name, (value, _) in self.nearest(self.held_out).items()}
 
     def copies(self, glyphs: Glyphs) -> Figures:
-        """The share of glyphs that are copies, in pixels and in features."""
+        """The share of glyphs that are copies, in pixels and in features; those for one text are resampled together."""
         near, limits = self.nearest(glyphs), self.limits
-        return {name: mean_figure((value < limits[name].value).astype(np.float64)) for name, (value, _) in near.items()}
+        return {name: share_figure(value < limits[name].value, glyphs.texts) for name, (value, _) in near.items()}
 
     def diversity(self, drawn: Glyphs) -> Figures:
         """Mean feature distance between two glyphs asked for the same radical, and between two real held-out glyphs that

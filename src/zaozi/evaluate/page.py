@@ -17,7 +17,7 @@ from zaozi.data.sheet import contact_sheet
 from zaozi.data.unihan import radical
 from zaozi.evaluate.measure import Glyphs, Judge, spread
 from zaozi.evaluate.prompts import PROMPTS
-from zaozi.evaluate.report import MISSES, Drawn, foot, table
+from zaozi.evaluate.report import MISSES, Drawn, figure, foot, table
 from zaozi.pipeline import to_images
 
 _STYLE = """
@@ -138,11 +138,13 @@ def page(report: Mapping[str, Any], pictures: Mapping[str, tuple[str, Image.Imag
         f"<h2>{html.escape(title)}</h2><img alt='{html.escape(title)}' src='data:image/png;base64,{_base64(picture)}'>"
         for title, picture in pictures.values()
     ]
-    shares = sorted(report["figures"]["by_radical"].items(), key=lambda item: float(item[1]["anywhere"]))
+    shares = sorted(report["figures"]["by_radical"].items(), key=lambda item: float(item[1]["anywhere"]["value"]))
     radicals = "".join(
-        f"<tr><td>{radical(int(n))}</td><td>{v['primary']:.0%}</td><td>{v['anywhere']:.0%}</td>"
-        f"<td>{'' if v['real'] is None else format(v['real'], '.0%')}</td>"
-        f"<td>{html.escape(' · '.join(PROMPTS[int(n)]))}</td></tr>"
+        f"<tr><td>{radical(int(n))}</td>"
+        + "".join(
+            f"<td>{f.text(percent=True) if (f := figure(v[k])) else ''}</td>" for k in ("primary", "anywhere", "real")
+        )
+        + f"<td>{html.escape(' · '.join(PROMPTS[int(n)]))}</td></tr>"
         for n, v in shares
     )
     return (

@@ -139,6 +139,16 @@ def joined(some: Sequence[Seen]) -> Seen:
     return Seen(*(np.concatenate(column) for column in columns))
 
 
+def in_words(network: Reference) -> str:
+    """One line on how good the network is."""
+    c = network.config
+    return (
+        f"reference network on {c.held_out} held-out glyphs: radical {100 * c.radical_accuracy:.1f}%, "
+        f"structure {100 * c.structure_accuracy:.1f}%, parts {100 * c.parts_precision:.1f}% precision and "
+        f"{100 * c.parts_recall:.1f}% recall"
+    )
+
+
 # -- what it is taught ----------------------------------------------------------------------------------------------
 
 RESERVED = 0.15

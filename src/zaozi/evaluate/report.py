@@ -13,11 +13,12 @@ import torch
 from tqdm import tqdm
 
 from zaozi import __version__
+from zaozi.core.config import Guidance
 from zaozi.core.errors import ZaoziError
 from zaozi.core.machine import usable_cores
 from zaozi.data.shards import data_hash
 from zaozi.evaluate.drawing import How, Studio
-from zaozi.evaluate.intervals import Figure
+from zaozi.evaluate.intervals import Figure, mean_figure, share_figure
 from zaozi.evaluate.measure import COPIES_BELOW, Glyphs, Judge, spread
 from zaozi.evaluate.prompts import PROMPTS, flat
 from zaozi.model.info import gflops, parameters
@@ -105,7 +106,9 @@ def measure(judge: Judge, sets: Drawn) -> dict[str, Any]:
     stages: list[tuple[str, Callable[[], Any]]] = [
         ("adherence", lambda: judge.adherence(sets.listed)),
         ("adherence_real", judge.real_adherence),
+        ("adherence_over_real", lambda: {"primary": judge.relative_adherence(sets.listed)}),
         ("adherence_lookup", judge.lookup_adherence),
+        ("adherence_lookup_hints", lambda: judge.lookup_adherence(hints=True)),
         ("adherence_chance", lambda: judge.chance_adherence(sets.listed)),
         ("by_radical", lambda: by_radical(judge, sets.listed)),
         (
@@ -153,17 +156,17 @@ def measure(judge: Judge, sets: Drawn) -> dict[str, Any]:
     return made
 
 
-def by_radical(judge: Judge, listed: Glyphs) -> dict[str, dict[str, float]]:
-    """For each radical of the list: the share of its glyphs with it as primary radical, with it anywhere, and the share of
-    real held-out glyphs in which it is found anywhere."""
-    anywhere, real = (judge.has_part(g.seen, g.radicals) for g in (listed, judge.held_out))
+def by_radical(judge: Judge, listed: Glyphs) -> dict[str, dict[str, Figure]]:
+    """For each radical of the list: the share of its glyphs with it as primary radical, with it anywhere (resampled by
+    prompt), and the share of real held-out glyphs in which it is found anywhere."""
+    real = judge.has_part(judge.held_out.seen, judge.held_out.radicals)
     made = {}
     for number in PROMPTS:
-        own, others = listed.radicals == number, judge.held_out.radicals == number
+        own = listed.take(np.flatnonzero(listed.radicals == number))
         made[str(number)] = {
-            "primary": float((listed.seen.radical[own] == number).mean()),
-            "anywhere": float(anywhere[own].mean()),
-            "real": float(real[others].mean()) if others.any() else float("nan"),
+            "primary": share_figure(own.seen.radical == number, own.texts),
+            "anywhere": share_figure(judge.has_part(own.seen, own.radicals) > 0, own.texts),
+            "real": mean_figure(real[judge.held_out.radicals == number]),
         }
     return made
 
@@ -196,6 +199,7 @@ def evaluate(
         "data": data_hash(judge.data),
         "how": {
             **dataclasses.asdict(how),
+            "guide": guide_options(dataclasses.asdict(how.guide)),
             "precision": studio.dtype(how),
             "samples": samples,
             "glyphs": {f.name: len(getattr(sets, f.name)) for f in dataclasses.fields(sets)},
@@ -209,6 +213,12 @@ def evaluate(
         "seconds": {"drawing": round(drawing, 1), "all": round(time.monotonic() - start, 1)},
     }
     return report, sets
+
+
+def guide_options(guide: Mapping[str, Any]) -> dict[str, Any]:
+    """What is unusual about a guidance, but for its scale, which stands beside it."""
+    usual = dataclasses.asdict(Guidance())
+    return {name: value for name, value in guide.items() if name != "scale" and value != usual[name]}
 
 
 def plain(value: Any) -> Any:
@@ -242,8 +252,10 @@ ROWS: tuple[tuple[str, str, str, str, bool], ...] = (
         "adherence_lookup.anywhere",
         PERCENT,
     ),
+    ("the primary one, over what real glyphs score", "adherence_over_real.primary", "", "", PERCENT),
     ("finds its held-out caption among 100", "retrieval.held_out", "retrieval.real", "", PERCENT),
     ("Frechet distance to real glyphs", "distance.drawn.frechet", "distance.real.frechet", "", False),
+    ("the same over that of real glyphs", "distance.over_floor.frechet", "", "", False),
     ("kernel distance (KID)", "distance.drawn.kid", "distance.real.kid", "", False),
     ("precision", "distance.drawn.precision", "distance.real.precision", "", PERCENT),
     ("recall", "distance.drawn.recall", "distance.real.recall", "", PERCENT),
@@ -256,6 +268,14 @@ ROWS: tuple[tuple[str, str, str, str, bool], ...] = (
     ("copies, in features: the list", "copies.listed.features", "copies.real.features", "", PERCENT),
     ("copies, in features: held-out captions", "copies.held_out.features", "copies.real.features", "", PERCENT),
     ("copies, in features: training captions", "copies.trained.features", "copies.real.features", "", PERCENT),
+    ("cross-references: finds its caption among 100", "retrieval.crossed", "", "", PERCENT),
+    (
+        "cross-references: Frechet distance",
+        "distance_crossed.drawn.frechet",
+        "distance_crossed.real.frechet",
+        "",
+        False,
+    ),
     ("half-grey share of the ink", "legibility.drawn.half_grey", "legibility.real.half_grey", "", PERCENT),
     ("specks a glyph", "legibility.drawn.specks", "legibility.real.specks", "", False),
     ("separate parts a glyph", "legibility.drawn.parts", "legibility.real.parts", "", False),
@@ -296,14 +316,19 @@ def foot(report: Mapping[str, Any]) -> str:
         find(figures, "adherence_chance.anywhere"),
     )
     small = "" if distance and distance.n >= RELEASED_SAMPLES else " Distances at so few glyphs are for watching only."
+    crossed = find(figures, "distance_crossed.drawn.frechet")
+    apart = f" Cross-references (same as ...) are drawn apart, {crossed.n} of them, for watching." if crossed else ""
+    told = find(figures, "adherence_lookup_hints.primary")
+    hints = f" With the training's hints looked up too, memory alone finds {told.text(percent=True)}." if told else ""
+    options = "".join(f", {name} {value}" for name, value in guide_options(how.get("guide", {})).items())
     dealt = f" Dealt to other prompts, {chance.value:.1%} would still show the radical anywhere." if chance else ""
     return (
         f"{glyphs['listed']} glyphs for {len(flat()[0])} prompts, {glyphs['held_out']} for held-out and {glyphs['trained']} "
-        f"for training captions; {how['steps']} steps of {how['sampler']}, guidance {how['guidance']:g}, seed "
+        f"for training captions; {how['steps']} steps of {how['sampler']}, guidance {how['guidance']:g}{options}, seed "
         f"{how['seed']}, {how['precision']}; 95% bootstrap intervals. The reference network (radical "
         f"{r['radical_accuracy']:.1%}, structure {r['structure_accuracy']:.1%} right on {r['held_out']} glyphs it never "
         f"saw) finds radicals, and its features measure distances; a glyph is a copy where it is nearer to a "
-        f"training glyph than {1 - COPIES_BELOW:.0%} of held-out real glyphs are.{dealt}{small}"
+        f"training glyph than {1 - COPIES_BELOW:.0%} of held-out real glyphs are.{dealt}{hints}{apart}{small}"
     )
 
 

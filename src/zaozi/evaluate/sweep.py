@@ -17,6 +17,7 @@ from zaozi.evaluate.drawing import How, Studio
 from zaozi.evaluate.intervals import Figure, statistic_figure
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.prompts import flat
+from zaozi.evaluate.reference import in_words
 from zaozi.evaluate.report import check_samples, figure, plain
 
 MEASURES = {
@@ -36,7 +37,8 @@ def settings(guidance: Sequence[float], steps: Sequence[int], samplers: Sequence
 
 
 def measure_one(studio: Studio, judge: Judge, how: How, samples: int) -> dict[str, Figure] | None:
-    """Glyphs for the list and for held-out captions, half of `samples` each, and the four figures (in the main process)."""
+    """Glyphs for the list and for held-out captions, half of `samples` each, and the four figures, beside
+    the `floor` that real glyphs' Frechet distance has (in the main process)."""
     prompts, radicals = flat()
     half = samples // 2
     texts = [prompts[i % len(prompts)] for i in range(half)]
@@ -51,6 +53,7 @@ def measure_one(studio: Studio, judge: Judge, how: How, samples: int) -> dict[st
         "frechet": statistic_figure(frechet, others.seen.features, real.seen.features, repeats=100),
         "diversity": judge.diversity(others)["drawn"],
         "copies": judge.copies(others)["pixels"],
+        "floor": judge.floor(half),
     }
 
 
@@ -79,9 +82,10 @@ def sweep(
             rows.append({**dataclasses.asdict(how), **plain(found)})
             write_json(out / "sweep.json", rows)
     if studio.main:
-        (out / "sweep.md").write_text(as_markdown(rows), encoding="utf-8")
+        text = as_markdown(rows) + rests_on(judge, rows)
+        (out / "sweep.md").write_text(text, encoding="utf-8")
         plot(rows, samplers).savefig(out / "sweep.png", dpi=110)
-        print(as_markdown(rows))
+        print(text)
         print(f"{out / 'sweep.png'}, {out / 'sweep.md'}, {out / 'sweep.json'}")
 
 
@@ -96,6 +100,13 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
         cells = [f.text(percent=name in ("adherence", "copies")) if f else "" for name, f in found.items()]
         lines.append(f"| {row['sampler']} | {row['steps']} | {row['guidance']:g} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def rests_on(judge: Judge, rows: Sequence[dict[str, Any]]) -> str:
+    """What such a table rests on: the floor of its distances, and how good the network is that reads the glyphs."""
+    floor = figure(rows[0]["floor"]) if rows else None
+    real = f"Frechet distance of as many real glyphs: {floor.text()}. " if floor else ""
+    return f"\n{real}The {in_words(judge.network)}; 95% bootstrap intervals.\n"
 
 
 def plot(rows: Sequence[dict[str, Any]], samplers: Sequence[str]) -> Any:
@@ -118,11 +129,15 @@ def plot(rows: Sequence[dict[str, Any]], samplers: Sequence[str]) -> Any:
         for sampler in samplers:
             chosen = [r for r in rows if r["sampler"] == sampler and r["guidance"] == 5.0]
             line(right, chosen, "steps", name, sampler)
+        if name == "frechet" and rows and (floor := figure(rows[0]["floor"])):
+            for axes in (left, right):
+                axes.axhline(floor.value, color="black", ls="--", lw=1, label="real glyphs")
         right.set_xscale("log")
         left.set_ylabel(title)
         for axes in (left, right):
             axes.grid(alpha=0.3)
     grid[0][1].legend()
+    grid[list(MEASURES).index("frechet")][0].legend()
     grid[-1][0].set_xlabel(f"guidance scale (20 steps of {first})")
     grid[-1][1].set_xlabel("steps (guidance 5)")
     return canvas
