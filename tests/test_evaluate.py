@@ -38,7 +38,7 @@ from zaozi.evaluate.prompts import PROMPTS, flat
 from zaozi.evaluate.publish import BEGIN, END, between_marks, read_report, with_table
 from zaozi.evaluate.reference import Reference, ReferenceConfig, load_reference, parts_of, reserved
 from zaozi.evaluate.report import ROWS, as_markdown, find
-from zaozi.evaluate.speedrun import speedrun
+from zaozi.evaluate.speedrun import as_row, speedrun
 from zaozi.evaluate.sweep import settings
 from zaozi.evaluate.towers import Towers, encode_all, load_towers, retrieval
 from zaozi.model.checkpoint import SHIPPED, WEIGHTS, save_model
@@ -486,6 +486,10 @@ def test_speedrun(small_glyphs: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert not record["reached"]
     assert record["adherence"]["n"] == 192
     assert json.loads((tmp_path / "run" / "speedrun.json").read_text()) == record
+    log = (Path(__file__).parents[1] / "LOG.md").read_text(encoding="utf-8")
+    head = next(line for line in log.splitlines() if line.startswith("| date | recipe |"))
+    assert as_row(record).count("|") == head.count("|"), "the line fits the table of records"
+    assert f"|  | {record['minutes']:.1f} |  | " in as_row(record)
     with pytest.raises(ZaoziError, match="starts from nothing"):
         speedrun(recipe, tmp_path / "run", minutes=1.0)
     with pytest.raises(ZaoziError, match="out of the recipe"):
