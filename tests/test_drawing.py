@@ -19,8 +19,9 @@ from PIL import Image
 from conftest import fill_randomly
 from zaozi import TextToImage, ZaoziError
 from zaozi.cli.asked import composition, syllable
-from zaozi.cli.generate import Drawing, folder_name
+from zaozi.cli.generate import Drawing
 from zaozi.cli.main import main
+from zaozi.cli.record import folder_name
 from zaozi.core.config import (
     Guidance,
     from_dict,

@@ -1,12 +1,8 @@
-"""`zaozi generate PROMPT...` and `zaozi invert PICTURE`."""
+"""`zaozi generate PROMPT...`."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from PIL import Image
 
-from zaozi import __version__
 from zaozi.cli.asked import (
     KEPT,
     asked_properties,
@@ -26,7 +21,8 @@ from zaozi.cli.asked import (
     read_prompts,
 )
 from zaozi.cli.main import parse
-from zaozi.core.config import Guidance, from_dict, to_dict
+from zaozi.cli.record import SHEET, RunFolder, read_run
+from zaozi.core.config import Guidance, to_dict
 from zaozi.core.errors import ZaoziError
 
 if TYPE_CHECKING:
@@ -115,7 +111,7 @@ def generate(args: list[str]) -> None:
         place = args.index("--redo")
         if place + 1 >= len(args):
             raise ZaoziError("--redo needs a file; give the run.json of an earlier run")
-        default, recorded = read_run(Path(args[place + 1]))
+        default, recorded = read_run(Path(args[place + 1]), Drawing)
         args = args[:place] + args[place + 2 :]
         given = {arg.split("=")[0] for arg in args}
         if given & {"--compose", "--prompts"}:
@@ -123,50 +119,6 @@ def generate(args: list[str]) -> None:
         if "--property" in given:
             default = replace(default, property=())
     run(parse(Drawing, args, "generate", default=default), recorded)
-
-
-def read_run(path: Path) -> tuple[Drawing, dict[str, str]]:
-    """An earlier run's settings, and the SHA-256 of the files it used. Raises `ZaoziError` where the file is no such record."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        settings, digests = from_dict(Drawing, record["settings"]), dict(record["sha256"])
-        theirs, ours = record["versions"], versions()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ZaoziError(f"{path} is no record of a run ({error}); give the run.json of zaozi generate") from None
-    if theirs != ours:
-        warnings.warn(f"drawn with {theirs}, now with {ours}: bytes may differ by rounding", stacklevel=2)
-    return settings, digests
-
-
-def versions() -> dict[str, str]:
-    """What a picture's last bits depend on beside its settings."""
-    import torch
-
-    return {"zaozi": __version__, "torch": torch.__version__, "threads": str(torch.get_num_threads())}
-
-
-def folder_name(number: int, prompt: str) -> str:
-    """'007-a-small-song-bird': the prompt's number and its letters and digits, at most 40 of them."""
-    letters = re.sub(r"\W+", "-", prompt.casefold()).strip("-_")[:40].strip("-")
-    return f"{number:03d}-{letters or 'prompt'}"
-
-
-def earlier(out: Path) -> list[Path]:
-    """What an earlier run wrote there, as its run.json lists it."""
-    try:
-        record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-        names = [str(name) for name in record["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return [out / name for name in names if re.fullmatch(r"\d{3,}-[^/\\]+/\d+\.(png|svg)|sheet\.png", name)]
-
-
-def _clear(out: Path) -> None:
-    """Remove what an earlier run wrote there, so that a folder holds one run."""
-    for path in earlier(out):
-        path.unlink(missing_ok=True)
-        if path.parent != out and path.parent.is_dir() and not any(path.parent.iterdir()):
-            path.parent.rmdir()
 
 
 def wanted_prompts(s: Drawing) -> list[str]:
@@ -206,17 +158,9 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
 
     check_guide(s.guide)
 
-    from zaozi.core.files import sha256, write_json
     from zaozi.data.sheet import contact_sheet
-    from zaozi.guide.outlines import svg
-    from zaozi.model.checkpoint import WEIGHTS, find_model, load_model, shipped
+    from zaozi.model.checkpoint import find_model, load_model
     from zaozi.pipeline import TextToImage
-
-    def settled(name: str) -> str:
-        """A model's or a picture's name as it will still be known tomorrow and elsewhere."""
-        if not name or name in shipped() or len(name) == 1 or name in KEPT:
-            return name
-        return str((Path(name) if Path(name).is_file() else find_model(name)).absolute())
 
     artist = TextToImage.from_pretrained(s.model, device=s.device or None)
     size = artist.model.config.size
@@ -235,68 +179,56 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
         "mask": mask_of(s.keep, size) if s.keep else None,
         "weak": load_model(find_model(s.weak)) if s.weak else None,
     }
-    names: dict[str, Any] = {name: settled(getattr(s, name)) for name in ("model", "weak", "init", "keep")}
-    settings = replace(s, prompt=tuple(wanted), prompts="", **names)
+    settings, used, digests = settled(replace(s, prompt=tuple(wanted), prompts=""), recorded)
+    labels = labels_of(s, wanted, given)
+    made = {"settings": to_dict(settings), "sha256": digests}
+    folder = RunFolder(Path(s.out), labels, s.count, outlines=s.svg, made=made, used=used)
+    film = Frames(s)
+    shown: list[list[Image.Image]] = [[] for _ in labels[:SHOWN]]
+    stopped, drawn = False, 0
+    drawings = len(labels) * s.count
+    try:
+        for row, i, picture in stream(artist, s, wanted, options, film, drawings):
+            folder.add(row, i, picture)
+            drawn += 1
+            if row < SHOWN and i < SHOWN:
+                shown[row].append(picture)
+    except KeyboardInterrupt:
+        if not drawn:
+            raise
+        stopped = True
+    rows = [row for row in shown if row]
+    sheet = contact_sheet(rows, labels[: len(rows)], columns=min(s.columns, s.count), tile=min(size, 128))
+    folder.close(sheet, complete=not stopped)
+    where = folder.out / SHEET
+    if stopped:
+        print(f"stopped after {drawn} of {drawings} pictures, which are kept: {where}")
+        raise KeyboardInterrupt
+    if s.video:
+        film.write(shown[0])
+    seconds = time.monotonic() - start
+    print(f"{drawn} pictures in {seconds:.1f} s: {where}" + (f", {s.video}" if s.video else ""))
+
+
+def settled(s: Drawing, recorded: dict[str, str]) -> tuple[Drawing, list[Path], dict[str, str]]:
+    """The settings with models and pictures named as they will still be known tomorrow and elsewhere, the files used, and
+    their SHA-256 by those names. Raises `ZaoziError` where one is not what was `recorded`."""
+    from zaozi.core.files import sha256
+    from zaozi.model.checkpoint import WEIGHTS, find_model, shipped
+
+    def known(name: str) -> str:
+        if not name or name in shipped() or len(name) == 1 or name in KEPT:
+            return name
+        return str((Path(name) if Path(name).is_file() else find_model(name)).absolute())
+
+    names: dict[str, Any] = {name: known(getattr(s, name)) for name in ("model", "weak", "init", "keep")}
     used = {name: find_model(name) / WEIGHTS for name in (names["model"], names["weak"]) if name}
     used |= {name: Path(name) for name in (names["init"], names["keep"]) if name and Path(name).is_file()}
     digests = {name: sha256(path) for name, path in used.items()}
     for name, digest in recorded.items():
         if digests.get(name, digest) != digest:
             raise ZaoziError(f"{name} is not what it was when this run was drawn; put the old one back to redo it")
-
-    if lost := {path.resolve() for path in earlier(Path(s.out))} & {path.resolve() for path in used.values()}:
-        raise ZaoziError(f"{lost.pop()} would be cleared with the earlier run in {s.out}; give another --out")
-
-    labels = labels_of(s, wanted, given)
-    out, film = Path(s.out), Frames(s)
-    shown: list[list[Image.Image]] = [[] for _ in labels[:SHOWN]]
-    ends = ("png", "svg") if s.svg else ("png",)
-    planned = [
-        f"{folder_name(p, label)}/{i}.{e}" for p, label in enumerate(labels) for i in range(s.count) for e in ends
-    ]
-    files: list[str] = []
-    """What is drawn; a run that is cut short leaves what was `planned`, for the next one to clear."""
-
-    def record(files: list[str], complete: bool) -> None:
-        kept = {"settings": to_dict(settings), "sha256": digests, "versions": versions()}
-        write_json(out / "run.json", {"complete": complete, **kept, "prompts": labels, "files": files})
-
-    stopped, drawn = False, 0
-    drawings = len(labels) * s.count
-    try:
-        for p, i, picture in stream(artist, s, wanted, options, film, drawings):
-            if not files:
-                out.mkdir(parents=True, exist_ok=True)
-                _clear(out)
-                record(planned, complete=False)
-            name = f"{folder_name(p, labels[p])}/{i}.png"
-            (out / name).parent.mkdir(exist_ok=True)
-            picture.save(out / (name + ".partial"), "PNG")
-            os.replace(out / (name + ".partial"), out / name)
-            files.append(name)
-            if s.svg:
-                files.append(str(Path(name).with_suffix(".svg")))
-                (out / files[-1]).write_text(svg(picture), encoding="utf-8")
-            drawn += 1
-            if p < SHOWN and i < SHOWN:
-                shown[p].append(picture)
-    except KeyboardInterrupt:
-        if not files:
-            raise
-        stopped = True
-    rows = [row for row in shown if row]
-    contact_sheet(rows, labels[: len(rows)], columns=min(s.columns, s.count), tile=min(size, 128)).save(
-        out / "sheet.png"
-    )
-    files.append("sheet.png")
-    record(files, complete=not stopped)
-    if stopped:
-        print(f"stopped after {drawn} of {drawings} pictures, which are kept: {out / 'sheet.png'}")
-        raise KeyboardInterrupt
-    if s.video:
-        film.write(shown[0])
-    seconds = time.monotonic() - start
-    print(f"{drawn} pictures in {seconds:.1f} s: {out / 'sheet.png'}" + (f", {s.video}" if s.video else ""))
+    return replace(s, **names), list(used.values()), digests
 
 
 def labels_of(s: Drawing, wanted: list[str], given: dict[str, str | float]) -> list[str]:
@@ -389,51 +321,3 @@ class Frames:
         for step in zip(*self.batches, strict=True):
             film.add(torch.cat(step))
         film.write(self.path, finished[: self.wanted])
-
-
-def invert(args: list[str]) -> None:
-    parse(_invert, args, "invert")
-
-
-def _invert(
-    picture: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PICTURE")],
-    /,
-    prompt: str = "",
-    edit: str = "",
-    steps: int = 50,
-    guidance: float = 5.0,
-    model: str = "base",
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("out/inverted.png"),
-) -> None:
-    """Find the noise from which a picture is drawn, draw it again from there, and perhaps for another prompt.
-
-    Writes one picture: what was given, what its noise gives back, and with --edit what the other prompt makes of that noise.
-
-    Args:
-        picture: A file, or one character.
-        prompt: What the picture shows; none is fine.
-        edit: Draw from the same noise for this prompt too.
-        steps: Steps each way.
-        guidance: For --edit; the way there and back has none.
-        model: A shipped name, or the folder of a model or training run.
-        out: Where to.
-    """
-    import numpy as np
-
-    from zaozi.data.sheet import contact_sheet
-    from zaozi.pipeline import TextToImage, from_picture, to_pictures
-
-    artist = TextToImage.from_pretrained(model)
-    config = artist.model.config
-    given = from_picture(picture_to_start_from(picture, config.size), config.size, config.channels)
-    shown = to_pictures(given)
-    start = artist.invert(shown[0], prompt, num_steps=steps)
-    plain = Guidance(1.0 if prompt else 0.0, threshold="none")
-    shown += artist(prompt, count=1, num_steps=steps, sampler="ddim", guidance=plain, start=start)
-    if edit:
-        shown += artist(edit, count=1, num_steps=steps, sampler="ddim", guidance_scale=guidance, start=start)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    words = ["given, drawn again from its noise", *([f"and for '{edit}'"] if edit else [])]
-    contact_sheet([shown], [", ".join(words)]).save(out)
-    away = np.abs(np.asarray(shown[0], np.float64) - np.asarray(shown[1], np.float64)).mean() / 255
-    print(f"{out}: the way there and back changed the picture by {away:.2%} of the range on average")

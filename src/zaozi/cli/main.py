@@ -17,7 +17,7 @@ from zaozi.core.errors import ZaoziError, unknown
 
 COMMANDS = {
     "generate": ("zaozi.cli.generate", "generate", "draw pictures for prompts"),
-    "invert": ("zaozi.cli.generate", "invert", "find the noise behind a picture, and draw from it again"),
+    "invert": ("zaozi.cli.invert", "invert", "find the noise behind a picture, and draw from it again"),
     "font": ("zaozi.cli.font", "font", "draw characters and make a font of them"),
     "train": ("zaozi.cli.train", "train", "train a recipe, or go on with it"),
     "data build": ("zaozi.cli.data", "build", "build the glyphs, or a dataset from a folder of your own"),

@@ -1,0 +1,60 @@
+"""`zaozi invert PICTURE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from zaozi.cli.asked import picture_to_start_from
+from zaozi.cli.main import parse
+from zaozi.core.config import Guidance
+
+
+def invert(args: list[str]) -> None:
+    parse(_invert, args, "invert")
+
+
+def _invert(
+    picture: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PICTURE")],
+    /,
+    prompt: str = "",
+    edit: str = "",
+    steps: int = 50,
+    guidance: float = 5.0,
+    model: str = "base",
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("out/inverted.png"),
+) -> None:
+    """Find the noise from which a picture is drawn, draw it again from there, and perhaps for another prompt.
+
+    Writes one picture: what was given, what its noise gives back, and with --edit what the other prompt makes of that noise.
+
+    Args:
+        picture: A file, or one character.
+        prompt: What the picture shows; none is fine.
+        edit: Draw from the same noise for this prompt too.
+        steps: Steps each way.
+        guidance: For --edit; the way there and back has none.
+        model: A shipped name, or the folder of a model or training run.
+        out: Where to.
+    """
+    import numpy as np
+
+    from zaozi.data.sheet import contact_sheet
+    from zaozi.pipeline import TextToImage, from_picture, to_pictures
+
+    artist = TextToImage.from_pretrained(model)
+    config = artist.model.config
+    given = from_picture(picture_to_start_from(picture, config.size), config.size, config.channels)
+    shown = to_pictures(given)
+    start = artist.invert(shown[0], prompt, num_steps=steps)
+    plain = Guidance(1.0 if prompt else 0.0, threshold="none")
+    shown += artist(prompt, count=1, num_steps=steps, sampler="ddim", guidance=plain, start=start)
+    if edit:
+        shown += artist(edit, count=1, num_steps=steps, sampler="ddim", guidance_scale=guidance, start=start)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    words = ["given, drawn again from its noise", *([f"and for '{edit}'"] if edit else [])]
+    contact_sheet([shown], [", ".join(words)]).save(out)
+    away = np.abs(np.asarray(shown[0], np.float64) - np.asarray(shown[1], np.float64)).mean() / 255
+    print(f"{out}: the way there and back changed the picture by {away:.2%} of the range on average")
