@@ -77,9 +77,9 @@ def _thin(log: list[dict[str, Any]], keep: int = 200) -> list[dict[str, Any]]:
 def _card(name: str, description: str, runs: list[dict[str, Any]], log: list[dict[str, Any]]) -> str:
     validations = [e for e in log if "validation" in e]
     held_out = f"{validations[-1]['validation']:.5f}" if validations else "not measured"
-    hours = sum(watt_hours(r["machine"], r["seconds"]) for r in runs)
+    spent = sum(watt_hours(r["machine"], r["seconds"]) for r in runs)
     where = ", then ".join(dict.fromkeys(r["machine"] for r in runs if r["machine"]))
-    energy = f" on {where}, some {hours:.0f} Wh by estimate" if where else ""
+    energy = f" on {where}, some {spent:.0f} Wh by estimate" if where else ""
     lines = "\n".join(
         f"| {r['recipe']} | {_beginning(r, i)} | {r['seconds'] / 60:.0f} | {r['steps']} | {r['samples']} |"
         for i, r in enumerate(runs)
