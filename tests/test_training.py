@@ -394,3 +394,23 @@ def test_two_processes_take_the_step_of_their_joint_batch(tiny_recipe: Recipe, t
     one.batches.at = joint  # type: ignore[method-assign]
     wanted, found = read_tensors(one.run() / RAW), read_tensors(tmp_path / "two" / "step-00000002" / RAW)
     assert all(torch.allclose(found[k], v, atol=1e-5) for k, v in wanted.items())
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGCONT"), reason="no such signal here")
+def test_a_clock_does_not_count_while_the_process_is_stopped() -> None:
+    """A twin that measures pauses of 10 ms and is stopped for a second in between."""
+    script = """
+import time
+from zaozi.train.clock import Clock
+with Clock().listening() as clock:
+    print("ready", flush=True)
+    print(sum((time.sleep(0.01), clock.tick())[1] for _ in range(100)), flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as twin:
+        assert twin.stdout is not None
+        assert twin.stdout.readline() == "ready\n"
+        time.sleep(0.1)
+        twin.send_signal(signal.SIGSTOP)
+        time.sleep(1.5)
+        twin.send_signal(signal.SIGCONT)
+        assert 0.9 < float(twin.stdout.readline()) < 2.0

@@ -9,8 +9,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from zaozi.pipeline import draw, to_pictures
 from zaozi.text.cache import cached
 from zaozi.text.encoders import load_encoder
 from zaozi.train.batches import Batches, hints
+from zaozi.train.clock import Clock
 from zaozi.train.optim import ema_decay, ema_update, make_optimisers, rate
 from zaozi.train.state import filled, load_state, open_log, save_state, start_from
 from zaozi.train.step import loss_of, precision, self_check, some_rows, to_device
@@ -104,7 +105,6 @@ class Trainer:
         self.began_with, self.history = "", list[dict[str, Any]]()
         self.asked = False  # this process was asked to stop
         self.stopping = False  # all processes agreed to
-        self.was_stopped = False
         space.requires_grad_(False)
         if train.init_from and not resume:
             where = find_model(train.init_from)
@@ -202,8 +202,9 @@ class Trainer:
             write_json(self.out / "recipe.json", to_dict(self.recipe))
         self._describe()
         if train.self_check and self.step == 0 and self.main:
-            with self._clocked():
+            with Clock().listening() as clock:
                 passed, before, after = self_check(self.config, self.batches)
+                self.seconds += clock.tick()
             self.say(f"self-check: {'pass' if passed else 'FAIL'} (eight pairs: loss {before:.3f} -> {after:.3f})")
             if not passed:
                 raise ZaoziError(
@@ -232,15 +233,14 @@ class Trainer:
             file=sys.stderr,
         )
         handlers = self._listen()
-        tick = saved = window_start = time.monotonic()
-        spent, window, window_step = 0.0, 0.0, self.step
+        saved = window_start = time.monotonic()
+        window, window_step = 0.0, self.step
+        watching = ExitStack()
+        clock = watching.enter_context(Clock().listening())
         try:
             while self._progress() < 1.0 and not self.stopping:
                 loss, share = self._one_step()
-                now = time.monotonic()
-                if not self.was_stopped:  # a stopped process (Ctrl-Z, SIGSTOP) does not use up its clock
-                    spent = now - tick
-                tick, self.was_stopped = now, False
+                spent, now = clock.tick(), time.monotonic()
                 due = now - saved > 60 * train.save_minutes > 0
                 mine = (self.seconds + spent, float(due)) if self.main else (0.0, 0.0)
                 self.seconds, due_now, stop = self._sum_over_processes(*mine, float(self.asked))
@@ -271,6 +271,7 @@ class Trainer:
                     saved = time.monotonic()
         finally:
             bar.close()
+            watching.close()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             if log:
@@ -287,15 +288,8 @@ class Trainer:
             )
         return newest(self.out) or self.out
 
-    @contextmanager
-    def _clocked(self) -> Iterator[None]:
-        """Preparations count as time of the run."""
-        start = time.monotonic()
-        yield
-        self.seconds += time.monotonic() - start
-
     def _listen(self) -> dict[int, Any]:
-        """Watch for Ctrl-C, for being asked to end, and for being continued; returns the handlers to put back."""
+        """Watch for Ctrl-C and for being asked to end; returns the handlers to put back."""
         if threading.current_thread() is not threading.main_thread():
             return {}
 
@@ -303,13 +297,7 @@ class Trainer:
             self.asked = True
             signal.signal(number, signal.default_int_handler)  # a second time means now
 
-        def continued(*_: Any) -> None:
-            self.was_stopped = True
-
-        watched: dict[int, Callable[..., None]] = {signal.SIGINT: asked_to_stop, signal.SIGTERM: asked_to_stop}
-        if hasattr(signal, "SIGCONT"):
-            watched[signal.SIGCONT] = continued
-        return {number: signal.signal(number, handler) for number, handler in watched.items()}
+        return {number: signal.signal(number, asked_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def _first_alone(self, work: Callable[[], Any]) -> Any:
         """What the first process of a machine makes, its others then find."""
@@ -346,14 +334,19 @@ class Trainer:
             return pairs.batch(chosen)[:, :, y : y + side, x : x + side]
 
         bar = tqdm(total=steps, desc="2x stage", unit="step", disable=not self.main, leave=False, delay=1)
+
+        def watch(*_: Any) -> None:  # preparations are time of the run
+            self.seconds += clock.tick()
+            bar.update()
+
         with (
             bar,
-            self._clocked(),
+            Clock().listening() as clock,
             torch.autocast(
                 "cpu", torch.bfloat16, enabled=precision(self.recipe.train.precision, CPU) == torch.bfloat16
             ),
         ):
-            error = space.fit(crops, steps, seed=self.recipe.train.seed, watch=lambda *_: bar.update() and None)
+            error = space.fit(crops, steps, seed=self.recipe.train.seed, watch=watch)
         self.say(f"2x stage: mean absolute error {error / 2:.4f} of the range")
 
     # -- looking up -------------------------------------------------------------------------------------------------
