@@ -205,7 +205,8 @@ def test_starting_from_other_weights(tiny_recipe: Recipe, tmp_path: Path) -> Non
     )
     assert same(dict(first.state_dict()), dict(second.model.state_dict()))
     assert second.step == 0
-    again = Trainer(with_train(tiny_recipe, out=str(tmp_path / "second")), resume=True) if second.run() else second
+    second.run()
+    again = Trainer(with_train(tiny_recipe, out=str(tmp_path / "second")), resume=True)
     assert again.history == second.history, "a resumed run knows where it came from"
     release_model(tmp_path / "second", tmp_path / "released", "both")
     runs = history(tmp_path / "released")

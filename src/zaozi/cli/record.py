@@ -75,13 +75,10 @@ class RunFolder:
         made: dict[str, Any],
         used: Iterable[Path] = (),
     ) -> None:
-        self.out, self.prompts, self.outlines, self.made = out, list(prompts), outlines, made
-        ends = ("png", "svg") if outlines else ("png",)
+        self.out, self.prompts, self.made = out, list(prompts), made
+        self.ends = ("png", "svg") if outlines else ("png",)
         self.planned = [
-            f"{folder_name(row, prompt)}/{i}.{end}"
-            for row, prompt in enumerate(prompts)
-            for i in range(count)
-            for end in ends
+            self._name(row, i, end) for row in range(len(prompts)) for i in range(count) for end in self.ends
         ]
         self.files: list[str] = []
         if lost := {path.resolve() for path in earlier(out)} & {path.resolve() for path in used}:
@@ -93,15 +90,15 @@ class RunFolder:
             self.out.mkdir(parents=True, exist_ok=True)
             self._clear()
             self._record(self.planned, complete=False)
-        name = f"{folder_name(row, self.prompts[row])}/{i}.png"
+        name = self._name(row, i, "png")
         (self.out / name).parent.mkdir(exist_ok=True)
         picture.save(self.out / (name + ".partial"), "PNG")
         os.replace(self.out / (name + ".partial"), self.out / name)
         self.files.append(name)
-        if self.outlines:
+        if "svg" in self.ends:
             from zaozi.guide.outlines import svg
 
-            self.files.append(str(Path(name).with_suffix(".svg")))
+            self.files.append(self._name(row, i, "svg"))
             (self.out / self.files[-1]).write_text(svg(picture), encoding="utf-8")
 
     def close(self, sheet: Image.Image, *, complete: bool) -> None:
@@ -109,6 +106,9 @@ class RunFolder:
         sheet.save(self.out / SHEET)
         self.files.append(SHEET)
         self._record(self.files, complete=complete)
+
+    def _name(self, row: int, i: int, end: str) -> str:
+        return f"{folder_name(row, self.prompts[row])}/{i}.{end}"
 
     def _record(self, files: list[str], *, complete: bool) -> None:
         kept = {"complete": complete, **self.made, "versions": versions(), "prompts": self.prompts, "files": files}

@@ -140,6 +140,7 @@ def measure_properties(
         f"{2 * samples * len(asked)} glyphs, about {studio.seconds_a_glyph(how) * 2 * samples * len(asked) / 60:.1f} min"
     )
     prompts, _ = flat()
+    dealt = np.random.Generator(np.random.Philox(0)).permutation(samples)
     found: dict[str, dict[str, Figure]] = {}
     with tqdm(
         total=2 * len(asked) * samples, desc="drawing", unit="glyph", delay=2, leave=False, disable=not studio.main
@@ -158,7 +159,6 @@ def measure_properties(
                     continue
                 seen = look(judge.network, drawn)
                 figures[name] = mean_figure(q.score(seen, values), turn)
-                dealt = np.random.Generator(np.random.Philox(0)).permutation(samples)
                 figures[f"{name} by chance"] = mean_figure(q.score(seen, values[dealt]), turn[dealt])
             found[q.name] = {**figures, "real": q.real}
     return found if studio.main else None

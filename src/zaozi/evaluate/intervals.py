@@ -29,7 +29,7 @@ class Figure:
 
 
 def mean_figure(
-    values: Sequence[float] | NDArray[np.floating],
+    values: Sequence[float] | NDArray[np.floating] | NDArray[np.bool_],
     groups: Groups | None = None,
     seed: int = 0,
 ) -> Figure:
@@ -60,7 +60,7 @@ def group_means(values: NDArray[np.float64], groups: Groups) -> NDArray[np.float
 def share_figure(hits: NDArray[np.bool_], groups: Groups) -> Figure:
     """The share of hits `[N]`, as the mean of the groups' shares. Where no glyph is a hit, or every one, resampling shows
     no spread, and the other end of the interval is that of Clopper and Pearson (1934) for so many independent groups."""
-    found = mean_figure(hits.astype(np.float64), groups)
+    found = mean_figure(hits, groups)
     beyond = 0.025 ** (1 / max(len(set(groups)), 1))
     if found.value == 0.0:
         return replace(found, high=1.0 - beyond)

@@ -70,6 +70,12 @@ class Glyphs:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether the network sees each glyph's radical as the primary one, `[N]`."""
+        hits: NDArray[np.bool_] = self.seen.radical == self.radicals
+        return hits
+
     def take(self, rows: NDArray[np.integer] | Sequence[int]) -> Glyphs:
         """Some of them."""
         index = np.asarray(rows, np.int64)
@@ -106,9 +112,8 @@ class Reader:
 
     def adherence(self, drawn: Glyphs) -> Figures:
         """The share of glyphs with the radical that was asked for; means over radicals, resampled by radical."""
-        primary = (drawn.seen.radical == drawn.radicals).astype(np.float64)
         return {
-            "primary": mean_figure(primary, drawn.radicals),
+            "primary": mean_figure(drawn.right, drawn.radicals),
             "anywhere": mean_figure(self.has_part(drawn.seen, drawn.radicals), drawn.radicals),
         }
 
@@ -154,6 +159,15 @@ class Judge(Reader):
         test = spread(rows[rows < self.tests], count)
         return np.concatenate([test, spread(rows[rows >= self.tests], count - len(test))])
 
+    def held_out_with(self, radicals: Sequence[int] | NDArray[np.int64]) -> Glyphs:
+        """The real held-out glyphs that have one of some radicals."""
+        return self.held_out.take(np.flatnonzero(np.isin(self.held_out.radicals, radicals)))
+
+    def unseen(self, count: int, *, crossed: bool = False) -> NDArray[np.float64]:
+        """Features of up to `count` training glyphs that the reference network was not trained on, evenly spread."""
+        rows = np.flatnonzero(self.spare & (self.train_crossed == crossed))
+        return self.train.seen.features[spread(rows, count)]
+
     def _real(self, split: str, pairs: Pairs) -> Glyphs:
         check_columns(pairs)
         radicals = np.array([r or 0 for r in pairs.columns["radical"]], np.int64)
@@ -174,7 +188,7 @@ class Judge(Reader):
 
     def real_adherence(self) -> Figures:
         """The same of real held-out glyphs that have one of the list's radicals: what the network could find at best."""
-        return self.adherence(self.held_out.take(np.flatnonzero(np.isin(self.held_out.radicals, list(PROMPTS)))))
+        return self.adherence(self.held_out_with(list(PROMPTS)))
 
     def lookup_adherence(self, *, hints: bool = False) -> Figures:
         """What memory alone gives: for each prompt, the glyphs of the training caption (with `hints`, of the caption or
@@ -194,9 +208,9 @@ class Judge(Reader):
 
     def relative_adherence(self, drawn: Glyphs) -> Figure:
         """Adherence (as the primary radical) over that of real glyphs; radicals, in both, resampled together."""
-        real = self.held_out.take(np.flatnonzero(np.isin(self.held_out.radicals, drawn.radicals)))
+        real = self.held_out_with(drawn.radicals)
         drawn = drawn.take(np.flatnonzero(np.isin(drawn.radicals, real.radicals)))
-        both = [group_means((g.seen.radical == g.radicals).astype(np.float64), g.radicals) for g in (drawn, real)]
+        both = [group_means(g.right.astype(np.float64), g.radicals) for g in (drawn, real)]
         if not len(real) or not both[1].any():
             return mean_figure([])
 
@@ -212,19 +226,19 @@ class Judge(Reader):
 
     def agreement(self, drawn: Glyphs) -> Figure:
         """For captions of real characters: the share of glyphs with that character's own radical (many captions hide it)."""
-        return mean_figure((drawn.seen.radical == drawn.radicals).astype(np.float64))
+        return mean_figure(drawn.right)
 
     def distance(self, drawn: Glyphs, real: Glyphs, *, crossed: bool = False) -> dict[str, Figures]:
         """Distances of drawn glyphs to the real ones of the same captions, of other real glyphs to those at the same N (the
         floor), and the Frechet distance over its floor; nothing where there are too few."""
-        spare = np.flatnonzero(self.spare & (self.train_crossed == crossed))
-        count = min(len(drawn), len(spare))
+        unseen = self.unseen(len(drawn), crossed=crossed)
+        count = len(unseen)
         if count < LEAST:
             return {}
         everything = np.arange(len(drawn))
         a, b = (g.seen.features[spread(everything, count)] for g in (real, drawn))
         made, values = {}, {}
-        for name, features in (("drawn", b), ("real", self.train.seen.features[spread(spare, count)])):
+        for name, features in (("drawn", b), ("real", unseen)):
             values[name] = resampled(frechet, features, a)
             figures = {"frechet": interval(values[name], count), "kid": statistic_figure(kid, features, a)}
             made[name] = figures | {key: mean_figure(each) for key, each in prdc(a, features).items()}
@@ -235,8 +249,7 @@ class Judge(Reader):
         is far from zero, and drawn ones can't be told from real ones below it. Kept for the next time."""
         if count not in self._floors:
             real = self.held_out.take(self.held_out_rows(count, crossed=False)).seen.features
-            spare = spread(np.flatnonzero(self.spare & ~self.train_crossed), len(real))
-            other = self.train.seen.features[spare]
+            other = self.unseen(len(real))
             self._floors[count] = statistic_figure(frechet, other, real[: len(other)], repeats=100)
         return self._floors[count]
 
@@ -273,7 +286,7 @@ class Judge(Reader):
     def diversity(self, drawn: Glyphs) -> Figures:
         """Mean feature distance between two glyphs asked for the same radical, and between two real held-out glyphs that
         have it; radicals count alike."""
-        real = self.held_out.take(np.flatnonzero(np.isin(self.held_out.radicals, np.unique(drawn.radicals))))
+        real = self.held_out_with(drawn.radicals)
         return {
             name: mean_figure(list(diversity(g.seen.features, g.radicals).values()))
             for name, g in (("drawn", drawn), ("real", real))

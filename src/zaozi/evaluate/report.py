@@ -164,7 +164,7 @@ def by_radical(judge: Judge, listed: Glyphs) -> dict[str, dict[str, Figure]]:
     for number in PROMPTS:
         own = listed.take(np.flatnonzero(listed.radicals == number))
         made[str(number)] = {
-            "primary": share_figure(own.seen.radical == number, own.texts),
+            "primary": share_figure(own.right, own.texts),
             "anywhere": share_figure(judge.has_part(own.seen, own.radicals) > 0, own.texts),
             "real": mean_figure(real[judge.held_out.radicals == number]),
         }

@@ -87,8 +87,6 @@ def retrieval(
 
 def encode_all(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:
     """Pooled text vectors `[N, D]`, from the cache where they are there."""
-    if not texts:
-        return torch.zeros(0, encoder.width)
     store = cached(encoder, texts, home() / "text")
     return store.pooled(store.places(texts))
 

@@ -39,6 +39,7 @@ class TextCache:
 
     parts: list[_Part]
     place_of: dict[str, tuple[int, int]]
+    width: int
 
     def places(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """The places `[N, 2]` of some texts, all of which must have been encoded."""
@@ -58,7 +59,8 @@ class TextCache:
 
     def pooled(self, places: NDArray[np.int64]) -> Tensor:
         """The pooled vectors alone, float32 `[N, D]`."""
-        return torch.from_numpy(np.stack([self.parts[p].pooled[r] for p, r in places])).float()
+        rows = [self.parts[p].pooled[r] for p, r in places]
+        return torch.from_numpy(np.array(rows, np.float16).reshape(-1, self.width)).float()
 
 
 def cached(encoder: TextEncoder, texts: Sequence[str], folder: Path, *, batch: int = 64) -> TextCache:
@@ -82,7 +84,7 @@ def cached(encoder: TextEncoder, texts: Sequence[str], folder: Path, *, batch: i
         with whole_folder(part, marker="texts.json", names=_NAMES) as work:
             _encode(encoder, missing, work, batch)
         add(part)
-    return TextCache(parts, place_of)
+    return TextCache(parts, place_of, encoder.width)
 
 
 def _encode(encoder: TextEncoder, texts: Sequence[str], folder: Path, batch: int) -> None:

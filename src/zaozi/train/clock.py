@@ -27,8 +27,7 @@ class Clock:
 
     @contextmanager
     def listening(self) -> Iterator[Clock]:
-        """Start anew, and notice being continued (in the main thread, where there are signals)."""
-        self.last, self.spent, self.was_stopped = time.monotonic(), 0.0, False
+        """Notice being continued (in the main thread, where there are signals)."""
         if not hasattr(signal, "SIGCONT") or threading.current_thread() is not threading.main_thread():
             yield self
             return

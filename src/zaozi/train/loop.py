@@ -232,10 +232,10 @@ class Trainer:
             mininterval=1.0,
             file=sys.stderr,
         )
-        handlers = self._listen()
         saved = window_start = time.monotonic()
         window, window_step = 0.0, self.step
         watching = ExitStack()
+        self._listen(watching)
         clock = watching.enter_context(Clock().listening())
         try:
             while self._progress() < 1.0 and not self.stopping:
@@ -272,8 +272,6 @@ class Trainer:
         finally:
             bar.close()
             watching.close()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
             if log:
                 log.close()
             if board:
@@ -288,16 +286,17 @@ class Trainer:
             )
         return newest(self.out) or self.out
 
-    def _listen(self) -> dict[int, Any]:
-        """Watch for Ctrl-C and for being asked to end; returns the handlers to put back."""
+    def _listen(self, watching: ExitStack) -> None:
+        """Watch for Ctrl-C and for being asked to end, until `watching` closes."""
         if threading.current_thread() is not threading.main_thread():
-            return {}
+            return
 
         def asked_to_stop(number: int, *_: Any) -> None:
             self.asked = True
             signal.signal(number, signal.default_int_handler)  # a second time means now
 
-        return {number: signal.signal(number, asked_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            watching.callback(signal.signal, number, signal.signal(number, asked_to_stop))
 
     def _first_alone(self, work: Callable[[], Any]) -> Any:
         """What the first process of a machine makes, its others then find."""
