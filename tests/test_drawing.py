@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -616,3 +617,25 @@ def test_mistakes_in_control_are_one_line(
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="freed memory is kept with glibc only")
+def test_freed_memory_serves_the_next_tensor() -> None:
+    script = """
+import resource, torch
+from zaozi.core.heap import keep_freed_memory
+
+def faults() -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        torch.ones(2**24).sum()  # 64 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+usual = faults()
+assert keep_freed_memory()
+faults()
+print(usual, faults())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    usual, kept = map(int, done.stdout.split())
+    assert kept < usual / 4, "hardly a page is cleared anew"

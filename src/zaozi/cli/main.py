@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from zaozi.core.errors import ZaoziError, unknown
+from zaozi.core.heap import keep_freed_memory
 
 COMMANDS = {
     "generate": ("zaozi.cli.generate", "generate", "draw pictures for prompts"),
@@ -127,6 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.showwarning = warn
     warnings.filterwarnings("ignore", module=r"torch(\.|$)")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if argv is None:  # the process is ours
+        keep_freed_memory()
     try:
         run(sys.argv[1:] if argv is None else argv)
     except ZaoziError as error:
