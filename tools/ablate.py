@@ -33,6 +33,7 @@ CHANGES: dict[str, list[str]] = {
     "no noise on the texts": ["--train.text-noise", "0"],
     "rarer radicals more often": ["--train.balance", "radical"],
     "batches of 64": ["--train.batch-size", "64"],
+    "batches of 64, no noise on the texts": ["--train.batch-size", "64", "--train.text-noise", "0"],
 }
 
 
