@@ -356,7 +356,7 @@ def speedrun(args: list[str]) -> None:
 
 
 def _speedrun(
-    recipe: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RECIPE")] = Path("recipes/glyphs-1h.toml"),
+    recipe: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RECIPE")] = Path("recipes/speedrun.toml"),
     /,
     minutes: float = 20.0,
     rounds: int = 4,
