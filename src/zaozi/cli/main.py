@@ -143,9 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except ModuleNotFoundError as error:
-        print(
-            f"zaozi: the package '{error.name}' is missing; run: pip install 'zaozi[data,train,viz]'", file=sys.stderr
-        )
+        print(f"zaozi: the package '{error.name}' is missing; run: pip install 'zaozi[guide]'", file=sys.stderr)
         return 2
     except Exception as error:
         if os.environ.get("ZAOZI_DEBUG"):

@@ -19,7 +19,8 @@ class Level:
 
     `t` is the time in [0, T] (0 is clean), `alpha` the share of the picture and `sigma` that of the noise. One level holds
     Python floats (in sampling, one level for the whole batch) or float tensors `[B]` (in training, one a picture).
-    `alpha` is sqrt(alpha_bar) and `sigma` sqrt(1 - alpha_bar) of DDPM (arXiv:2006.11239, eq. 4), not its per-step alphas.
+    Under the schedules of DDPM `alpha` is sqrt(alpha_bar) and `sigma` sqrt(1 - alpha_bar) (arXiv:2006.11239, eq. 4), not its
+    per-step alphas; on the straight path alpha + sigma = 1.
     """
 
     t: float | Tensor

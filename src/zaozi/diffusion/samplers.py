@@ -64,7 +64,8 @@ def dpmpp_2m(
 ) -> Tensor:
     """DPM-Solver++(2M): a two-step multistep solver in x0_hat over half the log-SNR (arXiv:2211.01095, algorithm 2).
 
-    One call a step, second order; first order on the first step, and on the last where it ends clean (h is infinite there).
+    One call a step, second order; first order on the first step, on the second where the first began in pure noise (as it does on
+    `linear_path`), and on the last where it ends clean: h is infinite there.
     """
     last: tuple[Tensor, float] | None = None
     for t, s in pairwise(levels):
@@ -167,8 +168,8 @@ def unipc(
 ) -> Tensor:
     """UniPC-2 with B(h) = e^h - 1 (arXiv:2302.04867): predict at order 2, correct to order 3 with the next call.
 
-    One call a step: the call that corrects x_t also predicts x_s. First order on the first step, and where a step's end is
-    infinite in log-SNR; such steps go uncorrected.
+    One call a step: the call that corrects x_t also predicts x_s. First order on the first step, on the second where the first
+    began in pure noise, and where a step's end is infinite in log-SNR; such steps go uncorrected.
     """
     steps: list[tuple[Level, Tensor, Tensor]] = []  # level, x (corrected) and x0_hat there
     for t, s in pairwise(levels):

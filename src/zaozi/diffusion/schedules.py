@@ -1,7 +1,8 @@
 """Noise schedules: from a time to how much of the picture is left.
 
 betas: the variance that each of T = 1000 single steps adds; alphas = 1 - betas; alpha_bar = their running product, so that
-x_t = sqrt(alpha_bar[t]) * x0 + sqrt(1 - alpha_bar[t]) * eps. Here that is, in three lines each:
+x_t = sqrt(alpha_bar[t]) * x0 + sqrt(1 - alpha_bar[t]) * eps. Here that is, in three lines each (the straight path, where
+alpha = 1 - t / T and sigma = t / T, has none of these and stands below):
 """
 
 from __future__ import annotations

@@ -317,7 +317,12 @@ def foot(report: Mapping[str, Any]) -> str:
     )
     small = "" if distance and distance.n >= RELEASED_SAMPLES else " Distances at so few glyphs are for watching only."
     crossed = find(figures, "distance_crossed.drawn.frechet")
-    apart = f" Cross-references (same as ...) are drawn apart, {crossed.n} of them, for watching." if crossed else ""
+    apart = (
+        f" Cross-references (captions that only point elsewhere: same as ...) are drawn apart, {glyphs['crossed']} of them, "
+        f"and {crossed.n} measured against as many real ones, for watching."
+        if crossed
+        else ""
+    )
     told = find(figures, "adherence_lookup_hints.primary")
     hints = f" With the training's hints looked up too, memory alone finds {told.text(percent=True)}." if told else ""
     options = "".join(f", {name} {value}" for name, value in guide_options(how.get("guide", {})).items())
@@ -325,7 +330,7 @@ def foot(report: Mapping[str, Any]) -> str:
     return (
         f"{glyphs['listed']} glyphs for {len(flat()[0])} prompts, {glyphs['held_out']} for held-out and {glyphs['trained']} "
         f"for training captions; {how['steps']} steps of {how['sampler']}, guidance {how['guidance']:g}{options}, seed "
-        f"{how['seed']}, {how['precision']}; 95% bootstrap intervals. The reference network (radical "
+        f"{how['seed']}, {how['precision']}; 95% bootstrap intervals (by prompt, and exact where none was found). The reference network (radical "
         f"{r['radical_accuracy']:.1%}, structure {r['structure_accuracy']:.1%} right on {r['held_out']} glyphs it never "
         f"saw) finds radicals, and its features measure distances; a glyph is a copy where it is nearer to a "
         f"training glyph than {1 - COPIES_BELOW:.0%} of held-out real glyphs are.{dealt}{hints}{apart}{small}"

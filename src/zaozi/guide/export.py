@@ -80,7 +80,7 @@ class _Encode(nn.Module):
 @torch.no_grad()
 def export_onnx(artist: TextToImage, out: Path) -> None:
     """Write DIR/denoiser.onnx, decoder.onnx, encoder.onnx (opset 20, weights in half precision that are widened when they
-    are loaded, so all arithmetic is float32), tokenizer.json and model.json, which names inputs, shapes and hashes.
+    are loaded, so all arithmetic is float32), tokenizer.json and model.json, which holds shapes, schedule, properties and hashes.
 
     Each part is run once beside PyTorch; raises `ZaoziError` where they differ by more than 1e-3 of the largest output, or
     where the folder is something else.
