@@ -299,6 +299,9 @@ def test_missing_values_stay_missing(tmp_path: Path) -> None:
     columns = pairs.property_columns((size, label))
     assert columns["size"].isnan().tolist() == [v is None for v in pairs.columns["size"]]
     assert columns["label"].min() >= 1
+    pairs.columns["parts"] = [["a"], ["b", "c"]] * 6
+    with pytest.raises(ZaoziError, match="'parts' holds lists or mixes types"):
+        pairs.fill(Property("parts"))
     assert min(pairs.columns["serial"]) >= 2**40
 
 

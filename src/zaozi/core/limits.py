@@ -61,5 +61,7 @@ def check(recipe: Recipe) -> None:
             raise ZaoziError(f"the dropout {p.dropout} of property '{p.column}' is out of range; use 0 to 1")
     if len({p.column for p in recipe.properties}) < len(recipe.properties):
         raise ZaoziError("a property stands twice in the recipe; keep one of each column")
+    if len({p.column.replace(".", "_") for p in recipe.properties}) < len(recipe.properties):
+        raise ZaoziError("two properties' columns differ only in '.' and '_'; rename one")
     if recipe.train.sample_steps and not recipe.train.prompts:
         raise ZaoziError("train.prompts is empty; give some, or train.sample_steps = 0")

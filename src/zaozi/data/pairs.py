@@ -66,11 +66,12 @@ class Pairs:
         """The property with its classes, or its mean and deviation, read off this split (the training one)."""
         values = self.column(p.column)
         if p.kind == "class":
-            seen = {v for v in values if v is not None and v != ""}
             try:
-                classes = tuple(str(v) for v in sorted(seen))
+                classes = tuple(str(v) for v in sorted({v for v in values if v is not None and v != ""}))
             except TypeError:
-                raise ZaoziError(f"column '{p.column}' mixes types; make it all text or all numbers") from None
+                raise ZaoziError(
+                    f"column '{p.column}' holds lists or mixes types; make it all text or all numbers"
+                ) from None
             return replace(p, values=classes)
         if not all(isinstance(v, (int, float)) or v is None for v in values):
             raise ZaoziError(f"column '{p.column}' holds text; give the property kind = 'class'")
@@ -167,7 +168,7 @@ def training_rows(
     rows = []
     while number > 0:
         epoch, offset = divmod(start, count)
-        rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+        rng = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64)))
         order = rng.permutation(count)
         if ends is not None:
             order = np.minimum(np.searchsorted(ends, np.arange(count) + rng.random(), side="right"), count - 1)[order]

@@ -80,3 +80,7 @@ def load_flat_state(optimisers: dict[str, torch.optim.Optimizer], tensors: dict[
             if owner == name:
                 state.setdefault(int(index), {})[field] = value
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        for weight, found in optimiser.state.items():
+            for key, value in found.items():  # fused steps want each as its weight lies in memory (channels last, say)
+                if torch.is_tensor(value) and value.shape == weight.shape:
+                    found[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
