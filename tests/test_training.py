@@ -19,14 +19,14 @@ from conftest import PROPERTIES, fill_randomly, random_cond, with_train
 from zaozi.core.config import DiffusionConfig, NetworkConfig, OptimConfig, Property, Recipe, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import sha256
-from zaozi.core.noise import training_generator
+from zaozi.core.noise import lent_generator, training_generator
 from zaozi.core.types import Cond, Level
 from zaozi.model.checkpoint import WEIGHTS, load_model, newest, read_tensors
 from zaozi.model.denoiser import make_denoiser
 from zaozi.model.release import history, release_model
 from zaozi.train.batches import Batch, Batches, drop, shifted, unsure
 from zaozi.train.loop import Trainer
-from zaozi.train.optim import block_matrices, ema_decay, ema_update, make_optimisers, rate
+from zaozi.train.optim import block_matrices, ema_decay, ema_update, flat_state, load_flat_state, make_optimisers, rate
 from zaozi.train.state import RAW
 from zaozi.train.step import self_check
 from zaozi.train.validation import LOGSNRS, x0_error
@@ -171,6 +171,9 @@ def test_a_non_finite_loss_stops_with_the_step_and_the_last_good_checkpoint(tiny
 
 
 def test_folders_are_guarded(tiny_recipe: Recipe) -> None:
+    (Path(tiny_recipe.train.out).parent / "file").touch()
+    with pytest.raises(ZaoziError, match="is no folder"):
+        Trainer(with_train(tiny_recipe, out=str(Path(tiny_recipe.train.out).parent / "file")))
     with pytest.raises(ZaoziError, match="no checkpoint to resume"):
         Trainer(tiny_recipe, resume=True)
     train(tiny_recipe)
@@ -290,6 +293,21 @@ def test_muon_moves_the_blocks_matrices_alone(tiny_recipe: Recipe) -> None:
     assert count == sum(p.numel() for p in model.parameters())
 
 
+def test_restored_optimisers_lie_in_memory_as_their_weights_do() -> None:
+    """Checkpoints are written contiguous; fused steps refuse moments of another layout."""
+    with lent_generator(0):
+        network = torch.nn.Conv2d(3, 5, 3)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimisers = make_optimisers(network, OptimConfig())
+    network(torch.ones(1, 3, 8, 8)).sum().backward()
+    optimisers["adamw"].step()
+    kept = {name: value.contiguous().clone() for name, value in flat_state(optimisers).items()}
+    load_flat_state(optimisers, kept)
+    state = optimisers["adamw"].state[network.weight]
+    assert state["exp_avg"].stride() == state["exp_avg_sq"].stride() == network.weight.stride()
+    assert all(torch.equal(kept[name], value) for name, value in flat_state(optimisers).items())
+
+
 def test_what_is_hidden_is_hidden_at_its_rate() -> None:
     count = 8000
     cond = replace(
@@ -326,6 +344,8 @@ def test_an_unsure_text_is_moved_as_a_whole() -> None:
     by = (moved.tokens - cond.tokens)[:, 0]  # (B, D)
     assert (moved.tokens - cond.tokens)[:, -1] == pytest.approx(by, abs=1e-5)
     assert float(by.std()) == pytest.approx(0.5 * float(cond.tokens[cond.mask].square().mean().sqrt()), rel=0.05)
+    two = unsure(cond.take(slice(0, 2)), 0.5, training_generator(1))
+    assert torch.allclose(two.tokens, moved.tokens[:2]), "whatever else the batch holds"
     assert float((moved.pooled - cond.pooled).std()) == pytest.approx(0.5 * float(cond.pooled.std()), rel=0.05)
     assert unsure(cond, 0.0, training_generator(1)) is cond
 

@@ -34,6 +34,17 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(work, path)
 
 
+def writable(folder: Path) -> Path:
+    """The folder, made where it is not there. Raises `ZaoziError` where it can't be: before hours go into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ZaoziError(
+            f"{folder} is no folder and can't be made one ({error.strerror}); give another --out"
+        ) from None
+    return folder
+
+
 def check_folder(out: Path, *, marker: str, names: Sequence[str]) -> None:
     """Raises `ZaoziError` where `whole_folder` would refuse to write."""
     if out.exists() and not out.is_dir():

@@ -78,7 +78,7 @@ class Halved(Space):
         errors: list[float] = []
         self.train().requires_grad_(True)
         for step in range(steps):
-            generator = training_generator(seed, step, 2)
+            generator = training_generator(seed, step, 0, 2)
             large = batch(generator)
             small = self.encode(large)
             spread = 0.15 * torch.rand(len(small), 1, 1, 1, generator=generator)

@@ -70,17 +70,15 @@ def drop(cond: Cond, properties: Sequence[Property], text: float, together: floa
 
 
 def unsure(cond: Cond, amount: float, generator: torch.Generator) -> Cond:
-    """The condition with each text moved as a whole: `amount` times the states' root mean square of noise, one vector
-    a text, added to its pooled vector and to all of its tokens, so that texts of nearly the same meaning overlap."""
+    """The condition with each text moved as a whole: `amount` times the root mean square of its own states of noise, one
+    vector a text, added to its pooled vector and to all of its tokens, so that texts of nearly the same meaning overlap."""
     if amount == 0:
         return cond
-
-    def size(states: Tensor) -> Tensor:
-        return states.square().mean().sqrt()
-
     noise = amount * torch.randn(cond.pooled.shape, generator=generator)  # (B, D)
-    tokens = cond.tokens + size(cond.tokens[cond.mask]) * noise[:, None]  # (B, L, D)
-    return replace(cond, tokens=tokens, pooled=cond.pooled + size(cond.pooled) * noise)
+    real = cond.mask[..., None]
+    power = (cond.tokens.square() * real).sum((1, 2)) / (real.sum((1, 2)).clamp(min=1) * cond.tokens.shape[-1])  # (B,)
+    tokens = cond.tokens + power.sqrt()[:, None, None] * noise[:, None]  # (B, L, D)
+    return replace(cond, tokens=tokens, pooled=cond.pooled + cond.pooled.square().mean(1, keepdim=True).sqrt() * noise)
 
 
 class Batches:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from zaozi.core.config import Recipe, to_dict
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import home, sha256, write_json
+from zaozi.core.files import home, sha256, writable, write_json
 from zaozi.core.limits import check
 from zaozi.core.machine import machine
 from zaozi.core.noise import lent_generator
@@ -73,6 +73,7 @@ class Trainer:
             raise ZaoziError(f"{self.out} has no checkpoint to resume; start without --resume")
         if not resume and last is not None:
             raise ZaoziError(f"{self.out} already has {last.name}; pass --resume to go on, or give another --out")
+        writable(self.out)
 
         data = self._first_alone(lambda: find_dataset(recipe.data))
         manifest, self.data = read_manifest(data), data_hash(data)
@@ -197,7 +198,6 @@ class Trainer:
         from tqdm import tqdm
 
         train = self.recipe.train
-        self.out.mkdir(parents=True, exist_ok=True)
         if self.main:
             write_json(self.out / "recipe.json", to_dict(self.recipe))
         self._describe()
@@ -237,6 +237,7 @@ class Trainer:
         watching = ExitStack()
         self._listen(watching)
         clock = watching.enter_context(Clock().listening())
+        self.seconds = self._sum_over_processes(self.seconds if self.main else 0.0)[0]  # all go by the main one's clock
         try:
             while self._progress() < 1.0 and not self.stopping:
                 loss, share = self._one_step()
