@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -74,7 +75,7 @@ def _evaluate(
         reference: A folder with judges of your own (evaluate train-reference, train-clip).
         out: Where to.
     """
-    from zaozi.core.files import sha256, write_json
+    from zaozi.core.files import sha256, writable, write_json
     from zaozi.evaluate.drawing import How, Studio
     from zaozi.evaluate.page import page, sheets, write_pictures
     from zaozi.evaluate.report import as_text, check_samples, evaluate
@@ -83,6 +84,7 @@ def _evaluate(
     check_guide(guide)
     how = How(steps, guidance, sampler, seed, batch_size, precision, guide)
     check_samples(samples)
+    writable(out)
     where = find_model(model)
     weights = sha256(where / WEIGHTS)
     studio = Studio(where)
@@ -91,7 +93,6 @@ def _evaluate(
     if found is None:
         return
     report, sets = found
-    out.mkdir(parents=True, exist_ok=True)
     pictures = sheets(judge, sets)
     write_json(out / "report.json", report)
     (out / "report.html").write_text(page(report, pictures), encoding="utf-8")
@@ -237,20 +238,20 @@ def _control(
         reference: A folder with judges of your own.
         out: Where to.
     """
-    from zaozi.core.files import write_json
+    from zaozi.core.files import writable, write_json
     from zaozi.evaluate.control import PAIRS, as_markdown, measure_composed, measure_properties
     from zaozi.evaluate.drawing import How, Studio
     from zaozi.evaluate.report import check_samples, plain
     from zaozi.model.checkpoint import find_model
 
     check_samples(samples)
+    writable(out)
     studio, how = Studio(find_model(model)), How(guidance=guidance)
     judge = _judge(studio, data, reference)
     properties = measure_properties(studio, judge, how, samples, print if studio.main else (lambda _: None))
     composed = measure_composed(studio, judge, how, max(1, samples // len(PAIRS)))
     if properties is None or composed is None:
         return
-    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "control.json", plain({"properties": properties, "composed": composed}))
     text = as_markdown(properties, composed)
     (out / "control.md").write_text(text, encoding="utf-8")
@@ -372,7 +373,8 @@ def _speedrun(
         rounds: Glyphs a prompt of the list.
         out: A new folder for everything it makes.
     """
+    start = time.monotonic()  # before anything heavy is imported
     from zaozi.cli.train import read_recipe
     from zaozi.evaluate.speedrun import speedrun
 
-    speedrun(read_recipe(recipe), out, minutes, rounds)
+    speedrun(read_recipe(recipe), out, minutes, rounds, start=start)
