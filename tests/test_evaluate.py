@@ -27,12 +27,12 @@ from zaozi.data.shards import normalised
 from zaozi.data.unihan import characters, radical, radical_forms, radical_senses, senses
 from zaozi.evaluate import reference
 from zaozi.evaluate.compare import best
-from zaozi.evaluate.control import Readout, measure_composed, measure_properties, questions
+from zaozi.evaluate.control import Readout, _beside, measure_composed, measure_properties, questions
 from zaozi.evaluate.copies import nearest_features, nearest_pixels, thumbnails
 from zaozi.evaluate.distances import diversity, frechet, kid, prdc
 from zaozi.evaluate.drawing import How, Studio, calls
 from zaozi.evaluate.ink import half_grey, specks
-from zaozi.evaluate.intervals import mean_figure, statistic_figure
+from zaozi.evaluate.intervals import mean_figure, share_figure, statistic_figure
 from zaozi.evaluate.measure import Judge, spread
 from zaozi.evaluate.prompts import PROMPTS, flat
 from zaozi.evaluate.publish import BEGIN, END, between_marks, read_report, with_table
@@ -94,6 +94,18 @@ def test_groups_count_alike_and_widen_the_interval(rng: Rng) -> None:
     grouped, single = mean_figure(x, groups), mean_figure(x)
     assert grouped.high - grouped.low > 3 * (single.high - single.low)
     assert mean_figure([1.0, 1.0, 1.0, 0.0], [0, 0, 0, 1]).value == 0.5
+    assert mean_figure([1.0, 1.0, 1.0, 0.0], [0, 0, 0, 1], by_row=True).value == 0.75
+    rows = mean_figure(x, groups, by_row=True)
+    assert rows.value == pytest.approx(single.value)
+    assert rows.high - rows.low > 1.5 * (single.high - single.low), "glyphs of one group are alike"
+
+
+def test_shares_of_none_or_all_are_not_certain() -> None:
+    none, every = share_figure(np.zeros(30), np.arange(30)), share_figure(np.ones(30), np.arange(30) // 3)
+    assert (none.value, none.low) == (0.0, 0.0)
+    assert none.high == pytest.approx(1 - 0.025 ** (1 / 30)), "Clopper and Pearson"
+    assert (every.value, every.high) == (1.0, 1.0)
+    assert every.low == pytest.approx(0.025 ** (1 / 10)), "ten groups"
 
 
 def test_the_bootstrap_of_a_distance_is_freed_of_its_own_bias(rng: Rng) -> None:
@@ -330,10 +342,14 @@ def test_retrieval_is_perfect_for_planted_pairs_and_chance_for_shuffled_ones() -
     g = torch.Generator().manual_seed(0)
     x = torch.randn(400, 16, generator=g)
     texts = [f"caption {i}" for i in range(400)]
-    assert retrieval(towers, x, x, texts).mean() == 1.0
-    assert retrieval(towers, x, x[torch.randperm(400, generator=g)], texts).mean() < 0.04
+    assert retrieval(towers, x, x, texts, x, texts).mean() == 1.0
+    dealt = x[torch.randperm(400, generator=g)]
+    assert retrieval(towers, x, dealt, texts, dealt, texts).mean() < 0.04
     twins = [f"caption {i // 2}" for i in range(400)]
-    assert retrieval(towers, x, x[torch.arange(400) // 2 * 2], twins)[::2].mean() == 1.0, "twins do not compete"
+    same = x[torch.arange(400) // 2 * 2]
+    assert retrieval(towers, x, same, twins, same, twins)[::2].mean() == 1.0, "twins do not compete"
+    few = retrieval(towers, x[:5], x[:5], texts[:5], x, texts)
+    assert few.mean() == 1.0, "five glyphs face as many others as four hundred"
 
 
 def test_real_glyphs_find_their_captions_better_than_chance(judge: Judge) -> None:
@@ -479,9 +495,9 @@ def test_speedrun(small_glyphs: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         network=NetworkConfig(width=32, depth=1, head_width=16, patch=8),
         train=TrainConfig(batch_size=8, sample_steps=0, validate_steps=0, self_check=False, precision="fp32"),
     )
-    home = os.environ["ZAOZI_HOME"]
+    home, kernels = os.environ["ZAOZI_HOME"], os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     record = speedrun(recipe, tmp_path / "run", minutes=0.5, rounds=1)
-    assert os.environ["ZAOZI_HOME"] == home
+    assert (os.environ["ZAOZI_HOME"], os.environ.get("TORCHINDUCTOR_CACHE_DIR")) == (home, kernels)
     assert record["minutes"] == pytest.approx(0.5, abs=0.2)
     assert not record["reached"]
     assert record["adherence"]["n"] == 192
@@ -530,6 +546,11 @@ def test_mistakes_are_named(
         said = capsys.readouterr().err
         assert wanted in said, said
         assert said.count("\n") == 1
+    plain_file = tmp_path / "plain"
+    plain_file.touch()
+    for args in (["evaluate", str(scribbler)], ["evaluate", "control", str(scribbler)]):
+        assert main([*args, "--data", str(small_glyphs), "--out", str(plain_file)]) == 2
+        assert "is no folder" in capsys.readouterr().err, "said before anything is drawn"
     with pytest.raises(ZaoziError, match="needs one line"):
         between_marks("no marks", "quality", "")
 
@@ -625,6 +646,10 @@ def test_a_radical_is_asked_for_beside_texts_that_mean_another(judge: Judge, gly
     beside = [(text, number) for text, number in asked if text]
     assert len(beside) == 200
     assert all(str(means[text]) != number for text, number in beside)
+    prompts, radicals = flat()
+    wanted = np.array([radicals[(i + 17) % len(radicals)] for i in range(100)])
+    assert all(means[text] != number for text, number in zip(_beside(wanted, 100), wanted, strict=True))
+    assert _beside(None, 2) == prompts[17:19]
 
 
 def test_both_radicals_are_looked_for_in_both_ways(judge: Judge, glyph_model: str) -> None:

@@ -14,7 +14,7 @@ from zaozi.core.config import Property
 from zaozi.core.errors import ZaoziError
 from zaozi.data.pairs import load_pairs
 from zaozi.evaluate.drawing import How, Studio
-from zaozi.evaluate.intervals import Figure, mean_figure
+from zaozi.evaluate.intervals import Figure, Groups, mean_figure, share_figure
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.prompts import PROMPTS, flat
 from zaozi.evaluate.reference import Seen, look
@@ -26,7 +26,7 @@ LEAST = 100
 FEW, MANY = 3, 24
 """Strokes asked for."""
 APART = 17
-"""The radical of glyph i is the one that prompt i of the list means; it is asked for beside the prompt so many further on."""
+"""A glyph that is asked for what prompt i of the list means is asked for it beside the prompt so many further on."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Question:
     score: Score
     """1 for a glyph that has its value, else 0; of strokes, by how many it is off."""
     real: Figure
-    """The same score of held-out real glyphs with their own values: how well the judge reads."""
+    """The same score of held-out real glyphs that have one of the values: how well the judge reads."""
     share: bool = True
     """Whether the score is a share; the other way it is a number, the smaller the better."""
 
@@ -96,23 +96,34 @@ def questions(judge: Judge) -> list[Question]:
     def sounds_like(seen: Seen, values: Values) -> NDArray[np.float64]:
         return (finals[final(seen.features).argmax(1)] == values).astype(np.float64)
 
-    def real(score: Score, column: str, kind: type = str) -> Figure:
-        known = np.flatnonzero([bool(v) for v in test.columns[column]])
-        return mean_figure(score(seen.take(known), np.array([kind(test.columns[column][r]) for r in known])))
+    def real(score: Score, column: str, values: Values, share: bool = True) -> Figure:
+        kind = float if column == "strokes" else values.dtype.type
+        own = np.array([kind(v) if v else kind() for v in test.columns[column]])
+        asked = np.flatnonzero(np.isin(own, values))
+        return _figure(score(seen.take(asked), own[asked]), own[asked], share)
 
     strokes = np.arange(FEW, MANY + 1)
     radicals = np.array(list(PROMPTS))
     made = [
         Question(
-            "structure", _asked("structure", common), np.array(common), has_structure, real(has_structure, "structure")
+            "structure",
+            _asked("structure", common),
+            np.array(common),
+            has_structure,
+            real(has_structure, "structure", np.array(common)),
         ),
-        Question("radical", _asked("radical", radicals), radicals, has_radical, real(has_radical, "radical", int)),
+        Question("radical", _asked("radical", radicals), radicals, has_radical, real(has_radical, "radical", radicals)),
         Question(
-            "strokes off by", _asked("strokes", strokes), strokes, off_by, real(off_by, "strokes", float), share=False
+            "strokes off by",
+            _asked("strokes", strokes),
+            strokes,
+            off_by,
+            real(off_by, "strokes", strokes, False),
+            share=False,
         ),
     ]
     if len(finals) > 1:
-        heard = real(sounds_like, "pinyin_final")
+        heard = real(sounds_like, "pinyin_final", finals)
         made.append(Question("pinyin's final", _asked("pinyin_final", finals), finals, sounds_like, heard))
     return made
 
@@ -120,6 +131,22 @@ def questions(judge: Judge) -> list[Question]:
 def _asked(column: str, values: Sequence[Any] | Values) -> dict[str, list[str | float]]:
     """Values as the model's column takes them: numbers of strokes as numbers, all else as text."""
     return {column: [float(v) if column == "strokes" else str(v) for v in values]}
+
+
+def _figure(scores: NDArray[np.float64], groups: Groups, share: bool) -> Figure:
+    return share_figure(scores, groups) if share else mean_figure(scores, groups)
+
+
+def _beside(radicals: Values | None, count: int) -> list[str]:
+    """A text of the list for each glyph, none of which means the radical that the glyph is asked for."""
+    prompts, meant = flat()
+    made = []
+    for i in range(count):
+        place = i + APART
+        while radicals is not None and meant[place % len(meant)] == radicals[i]:
+            place += 1
+        made.append(prompts[place % len(prompts)])
+    return made
 
 
 def measure_properties(
@@ -139,7 +166,6 @@ def measure_properties(
     say(
         f"{2 * samples * len(asked)} glyphs, about {studio.seconds_a_glyph(how) * 2 * samples * len(asked) / 60:.1f} min"
     )
-    prompts, _ = flat()
     dealt = np.random.Generator(np.random.Philox(0)).permutation(samples)
     found: dict[str, dict[str, Figure]] = {}
     with tqdm(
@@ -152,14 +178,14 @@ def measure_properties(
             figures = {}
             for name, texts in (
                 ("alone", [""] * samples),
-                ("beside", [prompts[(i + APART) % len(prompts)] for i in range(samples)]),
+                ("beside", _beside(values if q.name == "radical" else None, samples)),
             ):
                 drawn = studio.draw(texts, how, properties=given, bar=bar)
                 if drawn is None:
                     continue
                 seen = look(judge.network, drawn)
-                figures[name] = mean_figure(q.score(seen, values), turn)
-                figures[f"{name} by chance"] = mean_figure(q.score(seen, values[dealt]), turn[dealt])
+                figures[name] = _figure(q.score(seen, values), turn, q.share)
+                figures[f"{name} by chance"] = _figure(q.score(seen, values[dealt]), turn[dealt], q.share)
             found[q.name] = {**figures, "real": q.real}
     return found if studio.main else None
 
@@ -196,7 +222,7 @@ def measure_composed(studio: Studio, judge: Judge, how: How, each: int) -> dict[
             if drawn is not None:
                 seen = look(judge.network, drawn)
                 both = [judge.has_part(seen, np.array([PAIRS[p][k] for p in pair])) for k in (1, 3)]
-                found[name] = mean_figure(both[0] * both[1], pair)
+                found[name] = share_figure(both[0] * both[1], pair)
     return found if studio.main else None
 
 

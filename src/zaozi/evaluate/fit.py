@@ -121,6 +121,9 @@ def train_towers(
     """
     if epochs < 1:
         raise ZaoziError(f"epochs {epochs} is out of range; use 1 or more")
+    if not all(map(len, pairs)):
+        raise ZaoziError("too few glyphs to train and validate two towers; build a larger dataset")
+    said = pairs[1].texts
     texts = [encode_all(encoder, p.texts) for p in pairs]
     names = {text: i for i, text in enumerate(sorted({t.casefold() for t in pairs[0].texts}))}
     caption = torch.tensor([names[t.casefold()] for t in pairs[0].texts])
@@ -146,7 +149,7 @@ def train_towers(
         optimiser.step()
         schedule.step()
         if (step + 1) % steps_an_epoch == 0:
-            score = float(retrieval(towers.eval(), features[1], texts[1], pairs[1].texts).mean())
+            score = float(retrieval(towers.eval(), features[1], texts[1], said, texts[1], said).mean())
             if score > best:
                 best, kept = score, {k: v.clone() for k, v in towers.state_dict().items()}
     towers.load_state_dict(kept)

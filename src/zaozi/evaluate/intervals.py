@@ -32,22 +32,28 @@ def mean_figure(
     values: Sequence[float] | NDArray[np.floating] | NDArray[np.bool_],
     groups: Groups | None = None,
     seed: int = 0,
+    *,
+    by_row: bool = False,
 ) -> Figure:
     """The mean of per-glyph values `[N]` with its percentile bootstrap (Efron 1979); NaN where there are none.
 
     With `groups` (say the radical each glyph was asked for) the mean is that of the groups' means, and whole groups are
-    drawn anew: glyphs of one group are alike, so drawing single glyphs would give too narrow an interval.
+    drawn anew: glyphs of one group are alike, so drawing single glyphs would give too narrow an interval. `by_row` draws
+    whole groups too but lets every glyph count alike, however large its group.
     """
     x = np.asarray(values, np.float64)
     count = len(x)
     if count == 0:
         return Figure(np.nan, np.nan, np.nan, 0)
-    if groups is not None:
-        x = group_means(x, groups)
+    _, index = np.unique(np.arange(count) if groups is None else np.asarray(groups), return_inverse=True)
+    total: NDArray[np.float64] = np.bincount(index, x).astype(np.float64)
+    weight: NDArray[np.float64] = np.bincount(index).astype(np.float64)
+    if not by_row:
+        total, weight = total / weight, np.ones(len(total))
     rng = np.random.Generator(np.random.Philox(seed))
-    means = x[rng.integers(0, len(x), (REPEATS, len(x)))].mean(1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Figure(float(x.mean()), float(low), float(high), count)
+    again = rng.integers(0, len(total), (REPEATS, len(total)))
+    low, high = np.quantile(total[again].sum(1) / weight[again].sum(1), (0.025, 0.975))
+    return Figure(float(total.sum() / weight.sum()), float(low), float(high), count)
 
 
 def group_means(values: NDArray[np.float64], groups: Groups) -> NDArray[np.float64]:
@@ -57,11 +63,11 @@ def group_means(values: NDArray[np.float64], groups: Groups) -> NDArray[np.float
     return means
 
 
-def share_figure(hits: NDArray[np.bool_], groups: Groups) -> Figure:
-    """The share of hits `[N]`, as the mean of the groups' shares. Where no glyph is a hit, or every one, resampling shows
-    no spread, and the other end of the interval is that of Clopper and Pearson (1934) for so many independent groups."""
-    found = mean_figure(hits, groups)
-    beyond = 0.025 ** (1 / max(len(set(groups)), 1))
+def share_figure(hits: NDArray[np.bool_] | NDArray[np.float64], groups: Groups, *, by_row: bool = False) -> Figure:
+    """The share of hits `[N]`, as `mean_figure`. Where no glyph is a hit, or every one, resampling shows no spread, and the
+    other end of the interval is that of Clopper and Pearson (1934) for so many independent groups."""
+    found = mean_figure(hits, groups, by_row=by_row)
+    beyond = 0.025 ** (1 / max(len(np.unique(np.asarray(groups))), 1))
     if found.value == 0.0:
         return replace(found, high=1.0 - beyond)
     return replace(found, low=beyond) if found.value == 1.0 else found

@@ -43,7 +43,7 @@ from zaozi.evaluate.reference import (
     look,
     reserved,
 )
-from zaozi.evaluate.towers import Towers, encode_all, load_towers, retrieval
+from zaozi.evaluate.towers import AMONG, Towers, encode_all, load_towers, retrieval
 from zaozi.text.encoders import TextEncoder, load_encoder
 
 Figures = dict[str, Figure]
@@ -113,8 +113,8 @@ class Reader:
     def adherence(self, drawn: Glyphs) -> Figures:
         """The share of glyphs with the radical that was asked for; means over radicals, resampled by radical."""
         return {
-            "primary": mean_figure(drawn.right, drawn.radicals),
-            "anywhere": mean_figure(self.has_part(drawn.seen, drawn.radicals), drawn.radicals),
+            "primary": share_figure(drawn.right, drawn.radicals),
+            "anywhere": share_figure(self.has_part(drawn.seen, drawn.radicals), drawn.radicals),
         }
 
 
@@ -159,6 +159,11 @@ class Judge(Reader):
         test = spread(rows[rows < self.tests], count)
         return np.concatenate([test, spread(rows[rows >= self.tests], count - len(test))])
 
+    def tested(self, glyphs: Glyphs, *, crossed: bool = False) -> Glyphs:
+        """Of glyphs for `held_out_rows`, those for the test split: validation glyphs chose the towers' epoch."""
+        count = int((self.held_out_crossed[: self.tests] == crossed).sum())
+        return glyphs.take(np.arange(min(count, len(glyphs))))
+
     def held_out_with(self, radicals: Sequence[int] | NDArray[np.int64]) -> Glyphs:
         """The real held-out glyphs that have one of some radicals."""
         return self.held_out.take(np.flatnonzero(np.isin(self.held_out.radicals, radicals)))
@@ -180,7 +185,7 @@ class Judge(Reader):
         if not (folder / "seen.npz").is_file():
             made = look(self.network, pairs.pictures)
             with whole_folder(folder, marker="seen.npz", names=("seen.npz",)) as work:
-                np.savez(work / "seen.npz", allow_pickle=False, **vars(made))
+                np.savez(work / "seen.npz", **vars(made))
         with np.load(folder / "seen.npz") as kept:
             return Seen(**kept)
 
@@ -226,7 +231,7 @@ class Judge(Reader):
 
     def agreement(self, drawn: Glyphs) -> Figure:
         """For captions of real characters: the share of glyphs with that character's own radical (many captions hide it)."""
-        return mean_figure(drawn.right)
+        return share_figure(drawn.right, drawn.texts, by_row=True)
 
     def distance(self, drawn: Glyphs, real: Glyphs, *, crossed: bool = False) -> dict[str, Figures]:
         """Distances of drawn glyphs to the real ones of the same captions, of other real glyphs to those at the same N (the
@@ -250,13 +255,21 @@ class Judge(Reader):
         if count not in self._floors:
             real = self.held_out.take(self.held_out_rows(count, crossed=False)).seen.features
             other = self.unseen(len(real))
-            self._floors[count] = statistic_figure(frechet, other, real[: len(other)], repeats=100)
+            self._floors[count] = statistic_figure(
+                frechet, other, real[spread(np.arange(len(real)), len(other))], repeats=100
+            )
         return self._floors[count]
 
-    def retrieval(self, glyphs: Glyphs) -> Figure:
-        """How often a glyph finds its own caption among 100."""
+    def retrieval(self, glyphs: Glyphs, *, crossed: bool = False) -> Figure:
+        """How often a glyph finds its own caption among 99 held-out ones; nothing where those are fewer."""
+        rivals = [self.held_out.texts[r] for r in np.flatnonzero(self.held_out_crossed == crossed)]
+        if len({text.casefold() for text in rivals}) < AMONG:
+            return mean_figure([])
         features = torch.from_numpy(glyphs.seen.features).float()
-        return mean_figure(retrieval(self.towers, features, encode_all(self.encoder, glyphs.texts), glyphs.texts))
+        texts, others = (encode_all(self.encoder, some) for some in (glyphs.texts, rivals))
+        return share_figure(
+            retrieval(self.towers, features, texts, glyphs.texts, others, rivals), glyphs.texts, by_row=True
+        )
 
     def nearest(self, glyphs: Glyphs) -> dict[str, Nearest]:
         """Distance to, and row of, the nearest training glyph, `[N]` each: in `pixels` and in `features`."""

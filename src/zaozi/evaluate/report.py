@@ -18,7 +18,7 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.machine import usable_cores
 from zaozi.data.shards import data_hash
 from zaozi.evaluate.drawing import How, Studio
-from zaozi.evaluate.intervals import Figure, mean_figure, share_figure
+from zaozi.evaluate.intervals import Figure, share_figure
 from zaozi.evaluate.measure import COPIES_BELOW, Glyphs, Judge, spread
 from zaozi.evaluate.prompts import PROMPTS, flat
 from zaozi.model.info import gflops, parameters
@@ -125,10 +125,10 @@ def measure(judge: Judge, sets: Drawn) -> dict[str, Any]:
         (
             "retrieval",
             lambda: {
-                "held_out": judge.retrieval(sets.held_out),
-                "crossed": judge.retrieval(sets.crossed),
+                "held_out": judge.retrieval(judge.tested(sets.held_out)),
+                "crossed": judge.retrieval(judge.tested(sets.crossed, crossed=True), crossed=True),
                 "trained": judge.retrieval(sets.trained),
-                "real": judge.retrieval(sets.real),
+                "real": judge.retrieval(judge.tested(sets.real)),
             },
         ),
         (
@@ -163,10 +163,11 @@ def by_radical(judge: Judge, listed: Glyphs) -> dict[str, dict[str, Figure]]:
     made = {}
     for number in PROMPTS:
         own = listed.take(np.flatnonzero(listed.radicals == number))
+        own_real = np.flatnonzero(judge.held_out.radicals == number)
         made[str(number)] = {
             "primary": share_figure(own.right, own.texts),
             "anywhere": share_figure(judge.has_part(own.seen, own.radicals) > 0, own.texts),
-            "real": mean_figure(real[judge.held_out.radicals == number]),
+            "real": share_figure(real[own_real], [judge.held_out.texts[r] for r in own_real]),
         }
     return made
 
@@ -330,10 +331,11 @@ def foot(report: Mapping[str, Any]) -> str:
     return (
         f"{glyphs['listed']} glyphs for {len(flat()[0])} prompts, {glyphs['held_out']} for held-out and {glyphs['trained']} "
         f"for training captions; {how['steps']} steps of {how['sampler']}, guidance {how['guidance']:g}{options}, seed "
-        f"{how['seed']}, {how['precision']}; 95% bootstrap intervals (by prompt, and exact where none was found). The reference network (radical "
-        f"{r['radical_accuracy']:.1%}, structure {r['structure_accuracy']:.1%} right on {r['held_out']} glyphs it never "
-        f"saw) finds radicals, and its features measure distances; a glyph is a copy where it is nearer to a "
-        f"training glyph than {1 - COPIES_BELOW:.0%} of held-out real glyphs are.{dealt}{hints}{apart}{small}"
+        f"{how['seed']}, {how['precision']}; 95% bootstrap intervals (glyphs of one radical or one text are drawn together; "
+        f"exact where none or all are found). The reference network (radical {r['radical_accuracy']:.1%}, structure "
+        f"{r['structure_accuracy']:.1%} right on {r['held_out']} glyphs it never saw) finds radicals, and its features "
+        f"measure distances; a glyph is a copy where it is nearer to a training glyph than {1 - COPIES_BELOW:.0%} of "
+        f"held-out real glyphs are.{dealt}{hints}{apart}{small}"
     )
 
 

@@ -65,23 +65,30 @@ class Towers(nn.Module):
 
 @torch.inference_mode()
 def retrieval(
-    towers: Towers, features: Tensor, pooled: Tensor, texts: Sequence[str], seed: int = 0
+    towers: Towers,
+    features: Tensor,
+    pooled: Tensor,
+    texts: Sequence[str],
+    pooled_rivals: Tensor,
+    rivals: Sequence[str],
+    seed: int = 0,
 ) -> NDArray[np.float64]:
-    """For each glyph, 1.0 where its own caption scores highest among itself and 99 others of `texts`, else 0.0: `[N]`.
+    """For each glyph, 1.0 where its own caption scores highest among itself and 99 of `rivals`, else 0.0: `[N]`.
 
-    The others are drawn by a seed from the distinct captions of the set, so real and drawn glyphs of the same captions face
-    the same choice. Chance is 1%. With fewer than 100 distinct captions all of them compete.
+    The rivals are drawn by a seed from the distinct captions that are not its own, so real and drawn glyphs of the same
+    captions face the same choice. Chance is 1%. Where fewer are distinct all of them compete.
     """
-    first = {text.casefold(): i for i, text in reversed(list(enumerate(texts)))}
-    pool = np.array(sorted(first.values()))
-    scores = (towers.glyphs(features) @ towers.texts(pooled).T).numpy()
+    first = {text.casefold(): i for i, text in reversed(list(enumerate(rivals)))}
+    pool = np.array(sorted(first.values()), np.int64)
+    glyphs = towers.glyphs(features)
+    own = (glyphs * towers.texts(pooled)).sum(1).numpy()
+    scores = (glyphs @ towers.texts(pooled_rivals).T).numpy()
     hits = []
     for row, text in enumerate(texts):
-        own = first[text.casefold()]
-        others = pool[pool != own]
-        rng = np.random.Generator(np.random.Philox(key=[seed, row]))
-        rivals = rng.choice(others, min(AMONG - 1, len(others)), replace=False)
-        hits.append(float(scores[row, own] > scores[row, rivals].max(initial=-np.inf)))
+        others = pool[pool != first.get(text.casefold(), -1)]
+        rng = np.random.Generator(np.random.Philox(key=np.array([seed, row], np.uint64)))
+        some = rng.choice(others, min(AMONG - 1, len(others)), replace=False)
+        hits.append(float(own[row] > scores[row, some].max(initial=-np.inf)))
     return np.array(hits)
 
 

@@ -221,7 +221,8 @@ def make_app(artist: TextToImage | None, site: Path | None, limits: Limits = Lim
     """The server: the page of `site` where one is given, and the API under /api where an artist is.
 
     POST /api/generate streams lines of JSON: {"t", "x", "x0", "eps"} a step, then {"picture"}; arrays are base64 of
-    little-endian float32, the picture in [-1, 1]. GET /api/health and /api/metrics tell how it fares; /openapi.json describes it all.
+    little-endian float32, the picture in [-1, 1]. GET /api/health and /api/metrics tell how it fares;
+    /openapi.json describes it all.
     """
 
     desk = Desk(artist, limits) if artist else None
