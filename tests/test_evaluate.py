@@ -296,6 +296,20 @@ def test_distances_of_real_blurred_and_noise(judge: Judge, rng: Rng) -> None:
     assert judge.floor(len(real)).value == pytest.approx(found["real"]["real"]["frechet"].value)
 
 
+def test_floors_and_retrieval_rest_on_what_they_should(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = judge.held_out_rows(10_000, crossed=False)
+    kept = judge.tested(judge.held_out.take(rows))
+    assert len(kept) == int((rows < judge.tests).sum()) < len(rows), "validation glyphs are left out"
+    assert kept.texts == [judge.held_out.texts[r] for r in rows if r < judge.tests]
+    assert np.isnan(judge.retrieval(kept, crossed=True).value), "fewer than a hundred captions only point elsewhere"
+    few = judge.unseen(20)
+    monkeypatch.setattr(judge, "unseen", lambda count, **_: few[:count])
+    monkeypatch.setattr(judge, "_floors", {})
+    real = judge.held_out.take(judge.held_out_rows(200, crossed=False)).seen.features
+    spread_out = frechet(few, real[spread(np.arange(len(real)), len(few))])
+    assert judge.floor(200).value == pytest.approx(spread_out)
+
+
 def test_nothing_of_nothing(judge: Judge) -> None:
     none = judge.held_out.take([])
     assert judge.distance(none, none) == {}
@@ -348,8 +362,10 @@ def test_retrieval_is_perfect_for_planted_pairs_and_chance_for_shuffled_ones() -
     twins = [f"caption {i // 2}" for i in range(400)]
     same = x[torch.arange(400) // 2 * 2]
     assert retrieval(towers, x, same, twins, same, twins)[::2].mean() == 1.0, "twins do not compete"
-    few = retrieval(towers, x[:5], x[:5], texts[:5], x, texts)
-    assert few.mean() == 1.0, "five glyphs face as many others as four hundred"
+    near = x[:5] + 0.5 * torch.randn(5, 16, generator=g)
+    assert retrieval(towers, x[:5], near, texts[:5], near, texts[:5]).mean() == 1.0
+    crowd = x[torch.arange(395) % 5]
+    assert retrieval(towers, x[:5], near, texts[:5], crowd, texts[5:]).mean() == 0.0, "rivals are not only one another"
 
 
 def test_real_glyphs_find_their_captions_better_than_chance(judge: Judge) -> None:
@@ -598,10 +614,12 @@ def test_the_judge_reads_properties_of_real_glyphs(judge: Judge) -> None:
         dealt = q.score(real.seen.take(rows), own[order[order < len(rows)]]).mean()
         if q.share:
             assert right > dealt + 0.05, q.name
-            assert q.real.value > dealt, q.name
+            assert q.real(q.values).value > dealt, q.name
         else:
             assert right < 2 < dealt, q.name
-    by_name = {q.name: q.real.value for q in questions(judge)}
+    by_name = {q.name: q.real(q.values).value for q in questions(judge)}
+    radical = next(q for q in questions(judge) if q.name == "radical")
+    assert radical.real(radical.values[:3]).n < radical.real(radical.values).n, "only glyphs with what is asked"
     assert by_name["structure"] > 0.9
     assert by_name["radical"] > 0.85
     assert by_name["strokes off by"] < 2

@@ -42,6 +42,8 @@ def writable(folder: Path) -> Path:
         raise ZaoziError(
             f"{folder} is no folder and can't be made one ({error.strerror}); give another --out"
         ) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ZaoziError(f"{folder} can't be written to; give another --out")
     return folder
 
 

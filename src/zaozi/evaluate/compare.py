@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import write_json
+from zaozi.core.files import writable, write_json
 from zaozi.data.sheet import contact_sheet
 from zaozi.evaluate.drawing import How, Studio, calls
 from zaozi.evaluate.measure import Judge
@@ -41,12 +41,12 @@ def compare(
     samplers, steps = list(dict.fromkeys(samplers)), list(dict.fromkeys(steps))
     if not (samplers and steps):
         raise ZaoziError("nothing to compare; give --samplers and --steps")
+    writable(out)
     todo = [dataclasses.replace(how, sampler=sampler, steps=count) for sampler in samplers for count in steps]
     spent = [calls(one.sampler, one.steps) for one in todo]
     seconds = studio.seconds_a_glyph(how) * samples * sum(spent) / calls(how.sampler, how.steps)
     if studio.main:
         print(f"{len(todo)} settings of {samples} glyphs: about {seconds / 60:.0f} min to draw")
-        out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     pictures: list[list[Image.Image]] = []
     for one, cost in zip(tqdm(todo, desc="compare", unit="setting", disable=not studio.main), spent, strict=True):

@@ -40,8 +40,8 @@ class Question:
     """The same as the score reads it, `[number of values]`."""
     score: Score
     """1 for a glyph that has its value, else 0; of strokes, by how many it is off."""
-    real: Figure
-    """The same score of held-out real glyphs that have one of the values: how well the judge reads."""
+    real: Callable[[Values], Figure]
+    """The same score of held-out real glyphs that have one of some values: how well the judge reads."""
     share: bool = True
     """Whether the score is a share; the other way it is a number, the smaller the better."""
 
@@ -75,7 +75,7 @@ def questions(judge: Judge) -> list[Question]:
     train, test = load_pairs(judge.data, "train"), load_pairs(judge.data, "test")
     seen = judge.held_out.take(np.arange(judge.tests)).seen
     structures = np.array(judge.network.config.structures)
-    common = [str(s) for s in structures if train.columns["structure"].count(s) >= LEAST]
+    common = np.array([s for s in structures if train.columns["structure"].count(s) >= LEAST], str)
 
     def has_structure(seen: Seen, values: Values) -> NDArray[np.float64]:
         return (structures[seen.structure] == values).astype(np.float64)
@@ -96,34 +96,33 @@ def questions(judge: Judge) -> list[Question]:
     def sounds_like(seen: Seen, values: Values) -> NDArray[np.float64]:
         return (finals[final(seen.features).argmax(1)] == values).astype(np.float64)
 
-    def real(score: Score, column: str, values: Values, share: bool = True) -> Figure:
-        kind = float if column == "strokes" else values.dtype.type
+    def real(score: Score, column: str, kind: Callable[..., Any], share: bool = True) -> Callable[[Values], Figure]:
         own = np.array([kind(v) if v else kind() for v in test.columns[column]])
-        asked = np.flatnonzero(np.isin(own, values))
-        return _figure(score(seen.take(asked), own[asked]), own[asked], share)
+
+        def read(values: Values) -> Figure:
+            asked = np.flatnonzero(np.isin(own, values))
+            return _figure(score(seen.take(asked), own[asked]), own[asked], share)
+
+        return read
 
     strokes = np.arange(FEW, MANY + 1)
     radicals = np.array(list(PROMPTS))
     made = [
         Question(
-            "structure",
-            _asked("structure", common),
-            np.array(common),
-            has_structure,
-            real(has_structure, "structure", np.array(common)),
+            "structure", _asked("structure", common), common, has_structure, real(has_structure, "structure", str)
         ),
-        Question("radical", _asked("radical", radicals), radicals, has_radical, real(has_radical, "radical", radicals)),
+        Question("radical", _asked("radical", radicals), radicals, has_radical, real(has_radical, "radical", int)),
         Question(
             "strokes off by",
             _asked("strokes", strokes),
             strokes,
             off_by,
-            real(off_by, "strokes", strokes, False),
+            real(off_by, "strokes", float, False),
             share=False,
         ),
     ]
     if len(finals) > 1:
-        heard = real(sounds_like, "pinyin_final", finals)
+        heard = real(sounds_like, "pinyin_final", str)
         made.append(Question("pinyin's final", _asked("pinyin_final", finals), finals, sounds_like, heard))
     return made
 
@@ -186,7 +185,7 @@ def measure_properties(
                 seen = look(judge.network, drawn)
                 figures[name] = _figure(q.score(seen, values), turn, q.share)
                 figures[f"{name} by chance"] = _figure(q.score(seen, values[dealt]), turn[dealt], q.share)
-            found[q.name] = {**figures, "real": q.real}
+            found[q.name] = {**figures, "real": q.real(q.values)}
     return found if studio.main else None
 
 

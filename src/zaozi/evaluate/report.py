@@ -157,8 +157,8 @@ def measure(judge: Judge, sets: Drawn) -> dict[str, Any]:
 
 
 def by_radical(judge: Judge, listed: Glyphs) -> dict[str, dict[str, Figure]]:
-    """For each radical of the list: the share of its glyphs with it as primary radical, with it anywhere (resampled by
-    prompt), and the share of real held-out glyphs in which it is found anywhere."""
+    """For each radical of the list: the share of its glyphs with it as primary radical, with it anywhere, and in
+    real held-out glyphs anywhere; texts count alike and are resampled whole."""
     real = judge.has_part(judge.held_out.seen, judge.held_out.radicals)
     made = {}
     for number in PROMPTS:
@@ -316,6 +316,9 @@ def foot(report: Mapping[str, Any]) -> str:
         find(figures, "distance.drawn.frechet"),
         find(figures, "adherence_chance.anywhere"),
     )
+    found = [find(figures, f"retrieval.{name}") for name in ("held_out", "crossed")]
+    sought = " and ".join(str(f.n) for f in found if f)
+    tested = f" Captions are sought for {sought} glyphs (those of validation chose the towers)." if sought else ""
     small = "" if distance and distance.n >= RELEASED_SAMPLES else " Distances at so few glyphs are for watching only."
     crossed = find(figures, "distance_crossed.drawn.frechet")
     apart = (
@@ -331,11 +334,11 @@ def foot(report: Mapping[str, Any]) -> str:
     return (
         f"{glyphs['listed']} glyphs for {len(flat()[0])} prompts, {glyphs['held_out']} for held-out and {glyphs['trained']} "
         f"for training captions; {how['steps']} steps of {how['sampler']}, guidance {how['guidance']:g}{options}, seed "
-        f"{how['seed']}, {how['precision']}; 95% bootstrap intervals (glyphs of one radical or one text are drawn together; "
-        f"exact where none or all are found). The reference network (radical {r['radical_accuracy']:.1%}, structure "
-        f"{r['structure_accuracy']:.1%} right on {r['held_out']} glyphs it never saw) finds radicals, and its features "
-        f"measure distances; a glyph is a copy where it is nearer to a training glyph than {1 - COPIES_BELOW:.0%} of "
-        f"held-out real glyphs are.{dealt}{hints}{apart}{small}"
+        f"{how['seed']}, {how['precision']}; 95% bootstrap intervals (for radicals, captions and copies, glyphs of one radical "
+        f"or text are drawn together, and exact ends stand where none or all are found). The reference network (radical "
+        f"{r['radical_accuracy']:.1%}, structure {r['structure_accuracy']:.1%} right on {r['held_out']} glyphs it never saw) "
+        f"finds radicals, and its features measure distances; a glyph is a copy where it is nearer to a training glyph than "
+        f"{1 - COPIES_BELOW:.0%} of held-out real glyphs are.{dealt}{hints}{tested}{apart}{small}"
     )
 
 

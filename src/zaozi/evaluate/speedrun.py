@@ -62,10 +62,11 @@ def speedrun(
         raise ZaoziError("a speedrun is one process; run it without torchrun")
     start = time.monotonic() if start is None else start
     out.mkdir(parents=True)
-    own = {
+    own = {  # kernels are made anew, too
         "ZAOZI_HOME": out / "home",
         "TORCHINDUCTOR_CACHE_DIR": out / "home" / "compiled",
-    }  # kernels are made anew, too
+        "TRITON_CACHE_DIR": out / "home" / "compiled" / "triton",
+    }
     before = {name: os.environ.get(name) for name in own}
     os.environ.update({name: str(folder.resolve()) for name, folder in own.items()})
     try:

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import write_json
+from zaozi.core.files import writable, write_json
 from zaozi.evaluate.distances import frechet
 from zaozi.evaluate.drawing import How, Studio
 from zaozi.evaluate.intervals import Figure, statistic_figure
@@ -68,13 +68,13 @@ def sweep(
 ) -> None:
     """Measure every setting, write sweep.json after each, then sweep.png and sweep.md. Raises `ZaoziError` for no setting."""
     check_samples(samples)
+    writable(out)
     todo = settings(guidance, steps, samplers)
     if not todo:
         raise ZaoziError("nothing to sweep; give --guidance, or --steps with --samplers")
     seconds = studio.seconds_a_glyph(How()) * samples * sum(h.rows_a_picture for h in todo) / How().rows_a_picture
     if studio.main:
         print(f"{len(todo)} settings of {samples} glyphs: about {seconds / 60:.0f} min to draw")
-        out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for how in tqdm(todo, desc="sweep", unit="setting", disable=not studio.main):
         found = measure_one(studio, judge, how, samples)
