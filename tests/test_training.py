@@ -28,7 +28,7 @@ from zaozi.train.batches import Batch, Batches, drop, shifted, unsure
 from zaozi.train.loop import Trainer
 from zaozi.train.optim import block_matrices, ema_decay, ema_update, flat_state, load_flat_state, make_optimisers, rate
 from zaozi.train.state import RAW
-from zaozi.train.step import self_check
+from zaozi.train.step import precision, self_check
 from zaozi.train.validation import LOGSNRS, x0_error
 
 
@@ -270,6 +270,20 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(tiny_recipe: Recipe, numbe
     trainer._one_step = interrupted  # type: ignore[method-assign]
     assert trainer.run().name == "step-00000005"
     assert "--resume" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("tiles", "avx512", "half"), [(True, True, True), (False, True, True), (True, False, True), (False, False, False)]
+)
+def test_half_precision_where_the_processor_has_instructions_for_it(
+    tiles: bool, avx512: bool, half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    cpu = torch.device("cpu")
+    assert precision("auto", cpu) == (torch.bfloat16 if half else torch.float32)
+    assert precision("fp32", cpu) == torch.float32
+    assert precision("bf16", cpu) == torch.bfloat16
 
 
 def test_rates_and_average() -> None:

@@ -173,7 +173,7 @@ class TrainConfig:
     device: Literal["auto", "cpu"] = "auto"
     """`auto` takes the GPUs where there are any."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto`: bf16 autocast on GPUs and on CPUs with matrix tiles (AMX), else fp32."""
+    """`auto`: bf16 autocast on CUDA GPUs from Ampere on and CPUs with AMX or AVX512-BF16, else fp32."""
     compile: bool = False
     """Fuse the network with torch.compile (needs a C++ compiler; pays on long runs)."""
     text_dropout: float = 0.1
