@@ -26,7 +26,7 @@ LEAST = 100
 FEW, MANY = 3, 24
 """Strokes asked for."""
 APART = 17
-"""A glyph that is asked for what prompt i of the list means is asked for it beside the prompt so many further on."""
+"""Glyph i stands beside the prompt of the list so many further on, or the next that does not mean the radical asked for."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ def _beside(radicals: Values | None, count: int) -> list[str]:
 def measure_properties(
     studio: Studio, judge: Judge, how: How, samples: int, say: Callable[[str], None] = print
 ) -> dict[str, dict[str, Figure]] | None:
-    """For each property `samples` glyphs with the property alone and as many beside a text of the list, which means another
-    radical than the one asked for. Per property: `alone`, `beside`, each with its `chance`, where the same glyphs are read
+    """For each property `samples` glyphs with the property alone and as many beside a text of the list (of a radical, one
+    that means another). Per property: `alone`, `beside`, each with its `chance`, where the same glyphs are read
     for values dealt anew, and the `real` glyphs' score.
 
     None in all processes but the main one. Raises `ZaoziError` where the model knows none of the properties.
@@ -162,13 +162,19 @@ def measure_properties(
     ]
     if not asked:
         raise ZaoziError("the model has none of the properties structure, radical, strokes and pinyin_final")
+    count = 2 * samples * len(asked)
     say(
-        f"{2 * samples * len(asked)} glyphs, about {studio.seconds_a_glyph(how) * 2 * samples * len(asked) / 60:.1f} min"
+        f"{count} glyphs for properties, about {studio.seconds_a_glyph(how) * count / 60:.1f} min; then composed prompts"
     )
     dealt = np.random.Generator(np.random.Philox(0)).permutation(samples)
     found: dict[str, dict[str, Figure]] = {}
     with tqdm(
-        total=2 * len(asked) * samples, desc="drawing", unit="glyph", delay=2, leave=False, disable=not studio.main
+        total=2 * len(asked) * -(-samples // studio.world),
+        desc="drawing",
+        unit="glyph",
+        delay=2,
+        leave=False,
+        disable=not studio.main,
     ) as bar:
         for q in asked:
             turn = np.arange(samples) % len(q.values)
@@ -215,7 +221,8 @@ def measure_composed(studio: Studio, judge: Judge, how: How, each: int) -> dict[
     }
     pair = np.repeat(np.arange(len(PAIRS)), each)
     found = {}
-    with tqdm(total=2 * len(pair), desc="drawing", unit="glyph", delay=2, leave=False, disable=not studio.main) as bar:
+    total = 2 * -(-len(pair) // studio.world)
+    with tqdm(total=total, desc="drawing", unit="glyph", delay=2, leave=False, disable=not studio.main) as bar:
         for name, prompts in ways.items():
             drawn = studio.draw([prompts[p] for p in pair], how, bar=bar)
             if drawn is not None:
