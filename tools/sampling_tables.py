@@ -2,7 +2,7 @@
 
 zaozi compare base --steps 5,10,20 --samples 192 --out out/compare
 zaozi compare base --samplers dpmpp-2m --steps 20 --samples 384 OPTIONS --out out/guidance/NAME    # a line of OPTIONS below
-zaozi evaluate control base --out out/control
+zaozi evaluate control base --samples 192 --out out/control
 python tools/sampling_tables.py out
 """
 
@@ -28,7 +28,7 @@ GUIDANCE = {
     "rescale": "--guidance 8 --guide.rescale 0.7",
     "plus": "--guide.plus --guidance 0.6",
     "dynamic": "--guidance 8 --guide.threshold dynamic",
-    "weak": "--weak runs/speedrun/run --guidance 2",
+    "weak": "--weak out/early --guidance 2",
 }
 
 
