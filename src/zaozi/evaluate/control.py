@@ -169,7 +169,7 @@ def measure_properties(
     dealt = np.random.Generator(np.random.Philox(0)).permutation(samples)
     found: dict[str, dict[str, Figure]] = {}
     with tqdm(
-        total=2 * len(asked) * -(-samples // studio.world),
+        total=2 * len(asked) * studio.share(samples),
         desc="drawing",
         unit="glyph",
         delay=2,
@@ -221,7 +221,7 @@ def measure_composed(studio: Studio, judge: Judge, how: How, each: int) -> dict[
     }
     pair = np.repeat(np.arange(len(PAIRS)), each)
     found = {}
-    total = 2 * -(-len(pair) // studio.world)
+    total = 2 * studio.share(len(pair))
     with tqdm(total=total, desc="drawing", unit="glyph", delay=2, leave=False, disable=not studio.main) as bar:
         for name, prompts in ways.items():
             drawn = studio.draw([prompts[p] for p in pair], how, bar=bar)

@@ -95,6 +95,10 @@ class Studio:
         self.artists = [TextToImage.from_pretrained(model, device=str(device)) for device in devices]
         self.weak = [load_model(weak).to(device) if weak else None for device in devices]
 
+    def share(self, count: int) -> int:
+        """The most of `count` glyphs that one process draws."""
+        return -(-count // self.world)
+
     def dtype(self, how: How) -> str:
         """In what the network is called: 'bf16' or 'fp32'."""
         device = next(self.artists[0].model.parameters()).device

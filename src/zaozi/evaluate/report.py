@@ -88,9 +88,7 @@ def draw_sets(studio: Studio, judge: Judge, how: How, samples: int, say: Callabl
     )
     drawn: dict[str, Glyphs] = {}
     first = 0
-    with tqdm(
-        total=-(-total // studio.world), desc="drawing", unit="glyph", leave=False, disable=not studio.main
-    ) as bar:
+    with tqdm(total=studio.share(total), desc="drawing", unit="glyph", leave=False, disable=not studio.main) as bar:
         for name, (wanted, numbers) in texts.items():
             pictures = studio.draw(wanted, how, first=first, bar=bar)
             if pictures is not None:
