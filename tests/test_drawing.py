@@ -158,12 +158,15 @@ def test_generate_writes_what_it_says(run: Path, here: Path, capsys: pytest.Capt
     assert "sheet.png" in out
     first = (here / "o" / "001-fish" / "0.png").read_bytes()
     assert main(["generate", "fish", "--model", str(run), "--count", "1", "--steps", "2", "--out", "o"]) == 0
-    assert sorted(p.name for p in (here / "o").iterdir()) == ["000-fish", "run.json", "sheet.png"]
+    assert sorted(p.name for p in (here / "o").iterdir()) == [".zaozi.json", "000-fish", "run.json", "sheet.png"]
     assert (here / "o" / "000-fish" / "0.png").read_bytes() == first
     capsys.readouterr()
     again = ["generate", "bird", "--model", str(run), "--steps", "2", "--init", "o/000-fish/0.png", "--strength", "0.5"]
     assert main([*again, "--out", "o"]) == 2
-    assert "would be cleared with the earlier run in o; give another --out" in capsys.readouterr().err
+    assert (
+        "o/000-fish/0.png is an input of this command and would be replaced; give another output"
+        in capsys.readouterr().err
+    )
     assert (here / "o" / "000-fish" / "0.png").read_bytes() == first
 
 
@@ -287,6 +290,7 @@ def test_half_precision_weights_draw_nearly_the_same(run: Path, tmp_path: Path) 
     a, b = (pixels(m("gold", count=2, num_steps=4)) for m in (TextToImage.from_pretrained(run), small))
     assert np.abs(a - b).mean() < 1.0
     assert {p.name for p in (tmp_path / "released").iterdir()} == {
+        ".zaozi.json",
         "card.md",
         "config.json",
         "history.json",

@@ -551,7 +551,10 @@ def test_mistakes_are_named(
         (["evaluate", str(scribbler), "--data", str(small_glyphs), "--sampler", "dpmpp2m"], "dpmpp-2m"),
         (["evaluate", str(scribbler), "--data", str(small_glyphs), "--samples", "3"], "use 16 or more"),
         (["evaluate", str(scribbler), "--guide.scale", "3"], "use --guidance"),
-        (["evaluate", "train-reference", "--data", str(small_glyphs), "--out", str(small_glyphs)], "holds other files"),
+        (
+            ["evaluate", "train-reference", "--data", str(small_glyphs), "--out", str(small_glyphs)],
+            "which another command wrote",
+        ),
         (["speedrun", "--rounds", "0"], "rounds 0 is out of range"),
         (["model", "error", str(scribbler), "--data", str(tiny_data), "--pairs", "0"], "0 pairs are out of range"),
         (["evaluate", str(scribbler), "--data", str(small_glyphs), "--reference", str(tmp_path)], "train-reference"),

@@ -135,7 +135,7 @@ trainer.run()
     assert folder.name == "step-00000060"
     found = {f"{p.name}/{k}": v for p in sorted(folder.glob("*.safetensors")) for k, v in read_tensors(p).items()}
     assert same(found, whole)
-    assert {p.name[:5] for p in (tmp_path / "killed").glob(".*")} <= {".step"}
+    assert [p.name for p in (tmp_path / "killed").glob(".*")] == [".zaozi.json"]
     steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
 
@@ -172,7 +172,7 @@ def test_a_non_finite_loss_stops_with_the_step_and_the_last_good_checkpoint(tiny
 
 def test_folders_are_guarded(tiny_recipe: Recipe) -> None:
     (Path(tiny_recipe.train.out).parent / "file").touch()
-    with pytest.raises(ZaoziError, match="is no folder"):
+    with pytest.raises(ZaoziError, match="is a file; give a folder"):
         Trainer(with_train(tiny_recipe, out=str(Path(tiny_recipe.train.out).parent / "file")))
     with pytest.raises(ZaoziError, match="no checkpoint to resume"):
         Trainer(tiny_recipe, resume=True)

@@ -28,17 +28,19 @@ def _build(
     mode: Literal["auto", "grey", "rgb"] = "auto",
     font: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     skip_bad: tyro.conf.FlagCreatePairsOff[bool] = False,
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Build the glyph dataset, or one from a folder of your own.
 
     Args:
-        out: Where to; the whole glyphs go to ~/.cache/zaozi (or $ZAOZI_HOME) unless told, where other commands find them.
+        out: The output folder; by default the glyphs go to ~/.cache/zaozi (or $ZAOZI_HOME), where other commands find them.
         images: Your folder: pictures with metadata.jsonl or metadata.csv (file_name, text), or name.png beside name.txt.
         limit: Keep this many pairs (0: all); of the glyphs, evenly spread ones.
         size: Side of the pictures in pixels, 8 to 1024.
         mode: Grey or RGB pictures; auto is grey where every picture of the folder is.
         font: Another font for the glyphs.
         skip_bad: Go on past bad pictures and captions, and count them.
+        overwrite: Replace files of a dataset's names that zaozi did not write; without it they are refused.
     """
     from zaozi.data.folder import build_folder
     from zaozi.data.glyphs import build_glyphs, default_folder
@@ -47,12 +49,12 @@ def _build(
     if images is not None:
         if out is None:
             raise ZaoziError("a folder of your own needs a place to go; add --out DIR")
-        manifest = build_folder(images, out, size=size, mode=mode, limit=limit, skip_bad=skip_bad)
+        manifest = build_folder(images, out, size=size, mode=mode, limit=limit, skip_bad=skip_bad, overwrite=overwrite)
     else:
         if font is not None and out is None:
             raise ZaoziError("another font needs a place to go; add --out DIR")
         out = out or default_folder(size, limit)
-        manifest = build_glyphs(out, size=size, limit=limit, font_path=font)
+        manifest = build_glyphs(out, size=size, limit=limit, font_path=font, overwrite=overwrite)
     counts = manifest["counts"]
     skipped = counts["skipped"]
     lacking = manifest.get("lacking_in_font", 0)
@@ -72,6 +74,7 @@ def _show(
     count: int = 24,
     split: Literal["train", "validation", "test"] = "train",
     seed: int = 0,
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Draw a contact sheet of a dataset: random pictures and their captions.
 
@@ -81,6 +84,7 @@ def _show(
         count: How many pairs.
         split: Which split.
         seed: Which random ones.
+        overwrite: Replace a file of this name that zaozi did not write; without it that is refused.
     """
     import numpy as np
     from PIL import Image
@@ -88,12 +92,14 @@ def _show(
     from zaozi.core.config import DataConfig
     from zaozi.core.noise import check_seed
     from zaozi.data.pairs import find_dataset, load_pairs
-    from zaozi.data.sheet import contact_sheet
+    from zaozi.data.sheet import contact_sheet, picture_output
     from zaozi.pipeline import to_images
 
     if count < 1:
         raise ZaoziError(f"count {count} is out of range; use 1 or more")
     check_seed(seed)
+    output = picture_output(out, "data sheet", overwrite=overwrite)
+    output.check()
     folder = find_dataset(DataConfig(path=str(data) if data else ""))
     pairs = load_pairs(folder, split)
     if not len(pairs):
@@ -103,11 +109,11 @@ def _show(
         contact_sheet([[picture]], [pairs.texts[r]], tile=160, lines=3, text_size=13)
         for r, picture in zip(rows, to_images(pairs.pictures[rows]), strict=True)
     ]
-    out.parent.mkdir(parents=True, exist_ok=True)
     columns = min(6, len(tiles))
     width, height = tiles[0].size
     sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
     for i, tile in enumerate(tiles):
         sheet.paste(tile, (i % columns * width, i // columns * height))
-    sheet.save(out)
+    with output.write() as work:
+        sheet.save(work / out.name)
     print(f"{len(tiles)} of {len(pairs)} {split} pairs of {folder}: {out}")

@@ -55,6 +55,7 @@ def _evaluate(
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     reference: Dir = None,
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/evaluation"),
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Measure a model: what its glyphs say, how far they are from real ones, whether they are new and crisp.
 
@@ -73,18 +74,21 @@ def _evaluate(
         batch_size: Glyphs drawn at a time on each device.
         precision: In which the network is called; auto takes the faster.
         reference: A folder with judges of your own (evaluate train-reference, train-clip).
-        out: Where to.
+        out: The output folder.
+        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
     """
-    from zaozi.core.files import sha256, writable, write_json
+    from zaozi.core.files import as_json, sha256
+    from zaozi.core.outputs import Output
     from zaozi.evaluate.drawing import How, Studio
-    from zaozi.evaluate.page import page, sheets, write_pictures
+    from zaozi.evaluate.page import PICTURES, page, put_pictures, sheets
     from zaozi.evaluate.report import as_text, check_samples, evaluate
     from zaozi.model.checkpoint import WEIGHTS, find_model
 
     check_guide(guide)
     how = How(steps, guidance, sampler, seed, batch_size, precision, guide)
     check_samples(samples)
-    writable(out)
+    output = Output(out, "evaluation", ("report.json", "report.html", *PICTURES), whole=False, overwrite=overwrite)
+    output.check()
     where = find_model(model)
     weights = sha256(where / WEIGHTS)
     studio = Studio(where)
@@ -94,9 +98,10 @@ def _evaluate(
         return
     report, sets = found
     pictures = sheets(judge, sets)
-    write_json(out / "report.json", report)
-    (out / "report.html").write_text(page(report, pictures), encoding="utf-8")
-    write_pictures(out, pictures)
+    with output.open() as writer:
+        writer.put("report.json", as_json(report))
+        writer.put("report.html", page(report, pictures))
+        put_pictures(writer, pictures)
     print(as_text(report))
     print(f"\n{report['seconds']['all']:.0f} s: {out / 'report.html'}, {out / 'report.json'}")
 
@@ -124,6 +129,7 @@ def _train_reference(
     epochs: int = 12,
     seed: int = 0,
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/reference"),
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Train the reference network: it names radical, structure and parts, and never sees a test glyph.
 
@@ -131,19 +137,21 @@ def _train_reference(
         data: The glyph dataset; built when it is not there.
         epochs: Passes over the glyphs, some 25 s each on two cores.
         seed: Of weights, order and augmentation.
-        out: Where to.
+        out: The output folder.
+        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
     """
     from zaozi.core.config import DataConfig
     from zaozi.core.noise import check_seed
     from zaozi.data.pairs import find_dataset, load_pairs
     from zaozi.evaluate.fit import train_reference
-    from zaozi.evaluate.reference import check_reference_folder, save_reference
+    from zaozi.evaluate.reference import reference_output, save_reference
 
     check_seed(seed)
-    check_reference_folder(out)
+    output = reference_output(out, overwrite=overwrite)
+    output.check()
     folder = find_dataset(DataConfig(path=str(data) if data else ""))
     network = train_reference(load_pairs(folder, "train"), load_pairs(folder, "test"), epochs=epochs, seed=seed)
-    save_reference(out, network)
+    save_reference(output, network)
     print(f"{out}: next, zaozi evaluate train-clip --reference {out}")
 
 
@@ -152,6 +160,7 @@ def _train_clip(
     epochs: int = 60,
     seed: int = 0,
     reference: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/reference"),
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Train the two towers that match glyphs with captions, on a reference network's features; kept in its folder.
 
@@ -160,6 +169,7 @@ def _train_clip(
         epochs: Passes over the pairs, a second each.
         seed: Of weights and order.
         reference: The reference network's folder.
+        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
     """
     import torch
 
@@ -169,17 +179,19 @@ def _train_clip(
     from zaozi.evaluate.fit import train_towers
     from zaozi.evaluate.measure import TEXT_TOKENS
     from zaozi.evaluate.reference import load_reference, look
-    from zaozi.evaluate.towers import save_towers
+    from zaozi.evaluate.towers import save_towers, towers_output
     from zaozi.text.encoders import load_encoder
 
     check_seed(seed)
+    output = towers_output(reference, overwrite=overwrite)
+    output.check()
     folder = find_dataset(DataConfig(path=str(data) if data else ""))
     network = load_reference(reference)
     pairs = load_pairs(folder, "train"), load_pairs(folder, "validation")
     features = [torch.from_numpy(look(network, p.pictures).features).float() for p in pairs]
     encoder = load_encoder("minilm", TEXT_TOKENS)
     towers = train_towers((features[0], features[1]), pairs, encoder, epochs=epochs, seed=seed)
-    save_towers(reference, towers)
+    save_towers(output, towers)
 
 
 def _sweep(
@@ -192,6 +204,7 @@ def _sweep(
     samplers: str = "dpmpp-2m,ddim,ddpm",
     reference: Dir = None,
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/sweep"),
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Adherence, distance, diversity and copies against guidance, steps and sampler: a picture, a table, and the figures.
 
@@ -203,16 +216,20 @@ def _sweep(
         steps: Numbers of steps with commas between, of each sampler, at guidance 5.
         samplers: Their names with commas between, or all.
         reference: A folder with judges of your own.
-        out: Where to.
+        out: The output folder.
+        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
     """
+    from zaozi.core.outputs import Output
     from zaozi.evaluate.drawing import Studio
     from zaozi.evaluate.sweep import sweep
     from zaozi.model.checkpoint import find_model
 
+    output = Output(out, "sweep", ("sweep.json", "sweep.md", "sweep.png"), whole=False, overwrite=overwrite)
+    output.check()
     studio = Studio(find_model(model))
     names = _samplers(samplers)
     scales, counts = _numbers(guidance, "guidance"), _counts(steps)
-    sweep(studio, _judge(studio, data, reference), out, samples, scales, counts, names)
+    sweep(studio, _judge(studio, data, reference), output, samples, scales, counts, names)
 
 
 def control(args: list[str]) -> None:
@@ -227,6 +244,7 @@ def _control(
     guidance: float = 5.0,
     reference: Dir = None,
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/control"),
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Whether glyphs have the properties they were asked for, and both radicals of composed prompts: two tables.
 
@@ -236,25 +254,29 @@ def _control(
         samples: Glyphs a property and way; and of composed prompts, nearly.
         guidance: Guidance scale.
         reference: A folder with judges of your own.
-        out: Where to.
+        out: The output folder.
+        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
     """
-    from zaozi.core.files import writable, write_json
+    from zaozi.core.files import as_json
+    from zaozi.core.outputs import Output
     from zaozi.evaluate.control import PAIRS, as_markdown, measure_composed, measure_properties
     from zaozi.evaluate.drawing import How, Studio
     from zaozi.evaluate.report import check_samples, plain
     from zaozi.model.checkpoint import find_model
 
     check_samples(samples)
-    writable(out)
+    output = Output(out, "control", ("control.json", "control.md"), whole=False, overwrite=overwrite)
+    output.check()
     studio, how = Studio(find_model(model)), How(guidance=guidance)
     judge = _judge(studio, data, reference)
     properties = measure_properties(studio, judge, how, samples, print if studio.main else (lambda _: None))
     composed = measure_composed(studio, judge, how, max(1, samples // len(PAIRS)))
     if properties is None or composed is None:
         return
-    write_json(out / "control.json", plain({"properties": properties, "composed": composed}))
     text = as_markdown(properties, composed)
-    (out / "control.md").write_text(text, encoding="utf-8")
+    with output.open() as writer:
+        writer.put("control.json", as_json(plain({"properties": properties, "composed": composed})))
+        writer.put("control.md", text)
     print(f"{text}\n{out / 'control.md'}, {out / 'control.json'}")
 
 
@@ -306,6 +328,7 @@ def _compare(
     data: Dir = None,
     reference: Dir = None,
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/compare"),
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Samplers side by side: adherence and distance against calls of the network, as a table and a grid of pictures.
 
@@ -321,8 +344,10 @@ def _compare(
         prompt: Of the grid of pictures.
         data: The glyph dataset; built when it is not there.
         reference: A folder with judges of your own.
-        out: Where to.
+        out: The output folder.
+        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
     """
+    from zaozi.core.outputs import Output
     from zaozi.evaluate.compare import compare
     from zaozi.evaluate.drawing import How, Studio
     from zaozi.model.checkpoint import find_model
@@ -330,8 +355,10 @@ def _compare(
     check_guide(guide)
     names, counts = _samplers(samplers), _counts(steps)
     how = How(guidance=guidance, guide=guide, precision=precision)
+    output = Output(out, "compare", ("compare.json", "compare.md", "compare.png"), whole=False, overwrite=overwrite)
+    output.check()
     studio = Studio(find_model(model), find_model(weak) if weak else None)
-    compare(studio, _judge(studio, data, reference), out, names, counts, samples, how, prompt)
+    compare(studio, _judge(studio, data, reference), output, names, counts, samples, how, prompt)
 
 
 def _publish(
@@ -339,6 +366,7 @@ def _publish(
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")],
     /,
     readme: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Put a report's table into a released model's card, and into a README between its two quality marks.
 
@@ -346,10 +374,11 @@ def _publish(
         report: report.json of an evaluation of exactly these weights.
         model: The released model's folder.
         readme: A file with the lines <!-- quality --> and <!-- /quality -->.
+        overwrite: Replace a report and picture that zaozi did not write; without it they are refused.
     """
     from zaozi.evaluate.publish import publish
 
-    publish(report, model, readme)
+    publish(report, model, readme, overwrite=overwrite)
 
 
 def speedrun(args: list[str]) -> None:

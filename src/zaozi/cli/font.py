@@ -10,6 +10,7 @@ import tyro
 from zaozi.cli.asked import read_prompts
 from zaozi.cli.main import parse
 from zaozi.core.errors import ZaoziError
+from zaozi.core.outputs import file_output
 
 
 def font(args: list[str]) -> None:
@@ -28,6 +29,7 @@ def _font(
     guidance: float = 5.0,
     seed: int = 0,
     model: str = "base",
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Draw characters and make a font of them that can be installed, so that they can be typed, scaled and printed.
 
@@ -35,7 +37,7 @@ def _font(
     OUT.tsv, which says what stands where.
 
     Args:
-        out: Where to.
+        out: The font's file.
         prompts: A file of prompts, one a line.
         prompt: A prompt; may be repeated.
         count: Characters a prompt.
@@ -45,6 +47,7 @@ def _font(
         guidance: Guidance scale.
         seed: Picture i depends on (seed, i, prompt) alone.
         model: A shipped name, or the folder of a model or training run.
+        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
     """
     from tqdm import tqdm
 
@@ -58,13 +61,17 @@ def _font(
         raise ZaoziError(f"cannot write '{out.name}'; a font's name ends in .ttf")
     if len(wanted) * count > LAST + 1 - FIRST:
         raise ZaoziError(f"{len(wanted) * count} characters are too many; a font holds {LAST + 1 - FIRST}")
+    inputs = [Path(prompts)] if prompts else []
+    output = file_output(out, "font", ".png", ".tsv", overwrite=overwrite, inputs=inputs)
+    output.check()
     artist = TextToImage.from_pretrained(model)
     drawn = artist.pictures(wanted, count=count, num_steps=steps, sampler=sampler, guidance_scale=guidance, seed=seed)
     bar = tqdm(drawn, total=len(wanted) * count, desc="drawing", unit="glyph", delay=2, leave=False)
     texts, pictures = zip(*((wanted[p], picture) for p, _, picture in bar), strict=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_font(pictures, family, out)
     rows = [f"U+{FIRST + i:04X}\t{chr(FIRST + i)}\t{text}" for i, text in enumerate(texts)]
-    out.with_suffix(".tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    proof_sheet(out, texts).save(out.with_suffix(".png"))
-    print(f"{len(texts)} characters: {out}, {out.with_suffix('.png')}, {out.with_suffix('.tsv')}")
+    with output.write() as work:
+        made, sheet, table = (work / name for name in output.names)
+        write_font(pictures, family, made)
+        table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        proof_sheet(made, texts).save(sheet)
+    print(f"{len(texts)} characters: {', '.join(str(out.with_name(name)) for name in output.names)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,9 +21,10 @@ from zaozi.cli.asked import (
     read_prompts,
 )
 from zaozi.cli.main import parse
-from zaozi.cli.record import SHEET, RunFolder, read_run
+from zaozi.cli.record import RunFolder, read_run, run_output
 from zaozi.core.config import Guidance, to_dict
 from zaozi.core.errors import ZaoziError
+from zaozi.core.outputs import file_output
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +72,7 @@ class Drawing:
     model: str = "base"
     """A shipped name, or the folder of a model or training run."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "out"
-    """Where to."""
+    """The output folder."""
     grid: str = "uniform"
     """Which levels are visited: uniform, trailing, logsnr or karras."""
     eta: float = 0.0
@@ -101,7 +102,9 @@ class Drawing:
     columns: int = 8
     """Pictures in a row of the contact sheet."""
     device: str = ""
-    """cpu, cuda or mps; cuda where there is one unless told."""
+    """cpu, cuda or mps; by default cuda where there is one."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Replace files of the same names that zaozi did not write; without it they are refused."""
 
 
 def generate(args: list[str]) -> None:
@@ -179,35 +182,38 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
         "mask": mask_of(s.keep, size) if s.keep else None,
         "weak": load_model(find_model(s.weak)) if s.weak else None,
     }
-    settings, used, digests = settled(replace(s, prompt=tuple(wanted), prompts=""), recorded)
+    settings, used, digests = settled(replace(s, prompt=tuple(wanted), prompts="", overwrite=False), recorded)
     labels = labels_of(s, wanted, given)
     made = {"settings": to_dict(settings), "sha256": digests}
-    folder = RunFolder(Path(s.out), labels, s.count, outlines=s.svg, made=made, used=used)
-    film = Frames(s)
+    if s.prompts:
+        used.append(Path(s.prompts))
+    output = run_output(Path(s.out), labels, s.count, outlines=s.svg, used=used, overwrite=s.overwrite)
+    film = Frames(s, used)
     shown: list[list[Image.Image]] = [[] for _ in labels[:SHOWN]]
     stopped, drawn = False, 0
     drawings = len(labels) * s.count
-    try:
-        for row, i, picture in stream(artist, s, wanted, options, film, drawings):
-            folder.add(row, i, picture)
-            drawn += 1
-            if row < SHOWN and i < SHOWN:
-                shown[row].append(picture)
-    except KeyboardInterrupt:
-        if not drawn:
-            raise
-        stopped = True
-    rows = [row for row in shown if row]
-    sheet = contact_sheet(rows, labels[: len(rows)], columns=min(s.columns, s.count), tile=min(size, 128))
-    folder.close(sheet, complete=not stopped)
-    where = folder.out / SHEET
+    with output.open() as writer:
+        folder = RunFolder(writer, labels, s.count, outlines=s.svg, made=made)
+        try:
+            for row, i, picture in stream(artist, s, wanted, options, film, drawings):
+                folder.add(row, i, picture)
+                drawn += 1
+                if row < SHOWN and i < SHOWN:
+                    shown[row].append(picture)
+        except KeyboardInterrupt:
+            if not drawn:
+                raise
+            stopped = True
+        rows = [row for row in shown if row]
+        sheet = contact_sheet(rows, labels[: len(rows)], columns=min(s.columns, s.count), tile=min(size, 128))
+        folder.close(sheet, complete=not stopped)
     if stopped:
-        print(f"stopped after {drawn} of {drawings} pictures, which are kept: {where}")
+        print(f"stopped after {drawn} of {drawings} pictures, which are kept: {folder.sheet}")
         raise KeyboardInterrupt
     if s.video:
         film.write(shown[0])
     seconds = time.monotonic() - start
-    print(f"{drawn} pictures in {seconds:.1f} s: {where}" + (f", {s.video}" if s.video else ""))
+    print(f"{drawn} pictures in {seconds:.1f} s: {folder.sheet}" + (f", {s.video}" if s.video else ""))
 
 
 def settled(s: Drawing, recorded: dict[str, str]) -> tuple[Drawing, list[Path], dict[str, str]]:
@@ -286,8 +292,10 @@ def stream(
 class Frames:
     """What the film of the first prompt needs: x_t of its first pictures, batch by batch, at up to 150 of the steps."""
 
-    def __init__(self, s: Drawing) -> None:
-        self.path = Path(s.video) if s.video else None
+    def __init__(self, s: Drawing, used: Sequence[Path]) -> None:
+        self.output = file_output(Path(s.video), "film", overwrite=s.overwrite, inputs=used) if s.video else None
+        if self.output:
+            self.output.check()
         self.wanted = min(s.count, FILMED)
         self.every = -(-s.steps // FRAMES)
         self.have = 0
@@ -296,7 +304,7 @@ class Frames:
 
     def see(self, x: Tensor) -> None:
         """x_t of a batch at the next step."""
-        if self.path is None or self.have >= self.wanted:
+        if self.output is None or self.have >= self.wanted:
             return
         if self.seen == 0:
             self.batches.append([])
@@ -316,8 +324,9 @@ class Frames:
 
         from zaozi.guide.video import Film
 
-        assert self.path is not None
+        assert self.output is not None
         film = Film()
         for step in zip(*self.batches, strict=True):
             film.add(torch.cat(step))
-        film.write(self.path, finished[: self.wanted])
+        with self.output.write() as work:
+            film.write(work / self.output.names[0], finished[: self.wanted])

@@ -21,24 +21,31 @@ def _figures(
     model: str = "base",
     data: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
     seed: int = 0,
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Draw the guide's figures: OUT/NAME.png, OUT/NAME.svg, and OUT/NAME.json with the data behind each.
 
     Args:
-        out: Where to.
+        out: The output folder.
         only: A figure's name or number; may be repeated.
         model: A shipped name, or the folder of a model or training run.
         data: The glyph dataset; built when it is not there.
         seed: Of everything random.
+        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
     """
     from tqdm import tqdm
 
-    from zaozi.guide.figures import chosen, draw_all
+    from zaozi.guide.figures import chosen, draw_all, figures_output
     from zaozi.guide.figures.source import Source
 
     names = chosen(only)
-    with tqdm(total=len(names), desc="figures", unit="figure", delay=2, leave=False) as bar:
-        for name, _ in draw_all(Source(model, data, seed), names, out):
+    output = figures_output(out, names, overwrite=overwrite)
+    output.check()
+    with (
+        output.write() as work,
+        tqdm(total=len(names), desc="figures", unit="figure", delay=2, leave=False) as bar,
+    ):
+        for name, _ in draw_all(Source(model, data, seed), names, work):
             bar.update()
             bar.set_postfix_str(name)
     print(f"{len(names)} figures: {out}")
@@ -53,6 +60,7 @@ def _export(
     /,
     to: Literal["onnx"] = "onnx",
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/onnx"),
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Write a model for other engines: its denoiser, its way back to pixels and its text encoder, half a minute in all.
 
@@ -61,12 +69,14 @@ def _export(
     Args:
         model: A shipped name, or the folder of a model or training run.
         to: The format.
-        out: Where to.
+        out: The output folder.
+        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
     """
-    from zaozi.guide.export import export_onnx
+    from zaozi.guide.export import export_onnx, onnx_output
     from zaozi.pipeline import TextToImage
 
-    export_onnx(TextToImage.from_pretrained(model, device="cpu"), out)
+    onnx_output(out, overwrite=overwrite).check()
+    export_onnx(TextToImage.from_pretrained(model, device="cpu"), out, overwrite=overwrite)
     print(f"{out}: {sum(f.stat().st_size for f in out.iterdir()) / 1e6:.0f} MB of {to.upper()} files")
 
 
@@ -81,6 +91,7 @@ def _build(
     data: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
     figures: bool = True,
     seed: int = 0,
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Write the visual guide as a folder of static files: the page, the model it runs in the reader's browser, its figures.
 
@@ -88,16 +99,17 @@ def _build(
     several threads only where the server sends the COOP and COEP headers, as zaozi guide serve does.
 
     Args:
-        out: Where to.
+        out: The output folder.
         model: A shipped name, or the folder of a model or training run.
         data: The glyph dataset; built when it is not there.
         figures: Draw the figures too; without them the page has gaps.
         seed: Of everything random in the figures.
+        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
     """
     from zaozi.guide.build import build
     from zaozi.guide.figures.source import Source
 
-    build(Source(model, data, seed), out, figures=figures)
+    build(Source(model, data, seed), out, figures=figures, overwrite=overwrite)
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     print(f"{out / 'index.html'}: {size / 1e6:.0f} MB; next, zaozi guide serve {out}")
 

@@ -25,6 +25,7 @@ def _invert(
     guidance: float = 5.0,
     model: str = "base",
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("out/inverted.png"),
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Find the noise from which a picture is drawn, draw it again from there, and perhaps for another prompt.
 
@@ -37,13 +38,16 @@ def _invert(
         steps: Steps each way.
         guidance: For --edit; the way there and back has none.
         model: A shipped name, or the folder of a model or training run.
-        out: Where to.
+        out: The picture to write.
+        overwrite: Replace a file of this name that zaozi did not write; without it that is refused.
     """
     import numpy as np
 
-    from zaozi.data.sheet import contact_sheet
+    from zaozi.data.sheet import contact_sheet, picture_output
     from zaozi.pipeline import TextToImage, from_picture, to_pictures
 
+    output = picture_output(out, "inverted", overwrite=overwrite, inputs=[Path(picture)])
+    output.check()
     artist = TextToImage.from_pretrained(model)
     config = artist.model.config
     given = from_picture(picture_to_start_from(picture, config.size), config.size, config.channels)
@@ -53,8 +57,8 @@ def _invert(
     shown += artist(prompt, count=1, num_steps=steps, sampler="ddim", guidance=plain, start=start)
     if edit:
         shown += artist(edit, count=1, num_steps=steps, sampler="ddim", guidance_scale=guidance, start=start)
-    out.parent.mkdir(parents=True, exist_ok=True)
     words = ["given, drawn again from its noise", *([f"and for '{edit}'"] if edit else [])]
-    contact_sheet([shown], [", ".join(words)]).save(out)
+    with output.write() as work:
+        contact_sheet([shown], [", ".join(words)]).save(work / out.name)
     away = np.abs(np.asarray(shown[0], np.float64) - np.asarray(shown[1], np.float64)).mean() / 255
     print(f"{out}: the way there and back changed the picture by {away:.2%} of the range on average")

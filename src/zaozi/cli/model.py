@@ -65,14 +65,16 @@ def _release(
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")],
     /,
     name: str = "",
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Write a training run's averaged weights alone, in half precision, with their config, log and card.
 
     Args:
         run: The training run, or one of its checkpoints.
         out: The folder to write.
-        name: The model's name; the folder's unless told.
+        name: The model's name; by default the folder's.
+        overwrite: Replace files of a model's names that zaozi did not write; without it they are refused.
     """
     from zaozi.model.release import release_model
 
-    print(release_model(run, out, name or out.name))
+    print(release_model(run, out, name or out.name, overwrite=overwrite))

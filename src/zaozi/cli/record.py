@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,9 @@ from PIL import Image
 from zaozi import __version__
 from zaozi.core.config import from_dict
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import write_json
+from zaozi.core.files import as_json
+from zaozi.core.outputs import Output, Writer
+from zaozi.data.sheet import png
 
 T = TypeVar("T")
 RECORD, SHEET = "run.json", "sheet.png"
@@ -47,76 +48,66 @@ def folder_name(number: int, prompt: str) -> str:
     return f"{number:03d}-{letters or 'prompt'}"
 
 
-def earlier(out: Path) -> list[Path]:
-    """What an earlier run wrote there, as its record lists it."""
-    try:
-        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
-        names = [str(name) for name in record["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return [out / name for name in names if re.fullmatch(r"\d{3,}-[^/\\]+/\d+\.(png|svg)|sheet\.png", name)]
-
-
 class RunFolder:
-    """One run's pictures, `count` a prompt, under `out`, and the record that lists them beside what `made` them.
+    """One run's pictures, `count` a prompt, in the folder of `output`, and the record that lists them beside what `made` them.
 
-    The folder is cleared of an earlier run when the first picture comes, and from then on names what it will hold, so
-    that a run that is cut short leaves nothing that the next one would not clear. Raises `ZaoziError` where one of the
-    files `used` would be cleared.
+    Opened by `run_folder`. Files of an earlier run are removed when the first picture comes; the record then names what the
+    folder will hold, and says whether the run was completed.
     """
 
     def __init__(
-        self,
-        out: Path,
-        prompts: Sequence[str],
-        count: int,
-        *,
-        outlines: bool,
-        made: dict[str, Any],
-        used: Iterable[Path] = (),
+        self, writer: Writer, prompts: Sequence[str], count: int, *, outlines: bool, made: dict[str, Any]
     ) -> None:
-        self.out, self.prompts, self.made = out, list(prompts), made
-        self.ends = ("png", "svg") if outlines else ("png",)
-        self.planned = [
-            self._name(row, i, end) for row in range(len(prompts)) for i in range(count) for end in self.ends
-        ]
+        self.writer, self.prompts, self.made = writer, list(prompts), made
+        self.outlines = outlines
+        self.planned = planned(prompts, count, outlines=outlines)
         self.files: list[str] = []
-        if lost := {path.resolve() for path in earlier(out)} & {path.resolve() for path in used}:
-            raise ZaoziError(f"{lost.pop()} would be cleared with the earlier run in {out}; give another --out")
+
+    @property
+    def sheet(self) -> Path:
+        """Where the contact sheet is."""
+        return self.writer.output.folder / SHEET
 
     def add(self, row: int, i: int, picture: Image.Image) -> None:
         """Keep picture `i` of a prompt, and its outlines; a file is whole or absent."""
         if not self.files:
-            self.out.mkdir(parents=True, exist_ok=True)
-            self._clear()
             self._record(self.planned, complete=False)
-        name = self._name(row, i, "png")
-        (self.out / name).parent.mkdir(exist_ok=True)
-        picture.save(self.out / (name + ".partial"), "PNG")
-        os.replace(self.out / (name + ".partial"), self.out / name)
-        self.files.append(name)
-        if "svg" in self.ends:
+        self._put(picture_name(row, self.prompts[row], i, "png"), png(picture))
+        if self.outlines:
             from zaozi.guide.outlines import svg
 
-            self.files.append(self._name(row, i, "svg"))
-            (self.out / self.files[-1]).write_text(svg(picture), encoding="utf-8")
+            self._put(picture_name(row, self.prompts[row], i, "svg"), svg(picture))
 
     def close(self, sheet: Image.Image, *, complete: bool) -> None:
         """Write the contact sheet and the record of what there is."""
-        sheet.save(self.out / SHEET)
-        self.files.append(SHEET)
+        self._put(SHEET, png(sheet))
         self._record(self.files, complete=complete)
 
-    def _name(self, row: int, i: int, end: str) -> str:
-        return f"{folder_name(row, self.prompts[row])}/{i}.{end}"
+    def _put(self, name: str, content: bytes | str) -> None:
+        self.writer.put(name, content)
+        self.files.append(name)
 
     def _record(self, files: list[str], *, complete: bool) -> None:
         kept = {"complete": complete, **self.made, "versions": versions(), "prompts": self.prompts, "files": files}
-        write_json(self.out / RECORD, kept)
+        self.writer.put(RECORD, as_json(kept))
 
-    def _clear(self) -> None:
-        """Remove what an earlier run wrote there, so that a folder holds one run."""
-        for path in earlier(self.out):
-            path.unlink(missing_ok=True)
-            if path.parent != self.out and path.parent.is_dir() and not any(path.parent.iterdir()):
-                path.parent.rmdir()
+
+def picture_name(row: int, prompt: str, i: int, end: str) -> str:
+    """'007-a-small-song-bird/3.png'."""
+    return f"{folder_name(row, prompt)}/{i}.{end}"
+
+
+def planned(prompts: Sequence[str], count: int, *, outlines: bool) -> list[str]:
+    """The names of all pictures of a run."""
+    ends = ("png", "svg") if outlines else ("png",)
+    return [
+        picture_name(row, prompt, i, end) for row, prompt in enumerate(prompts) for i in range(count) for end in ends
+    ]
+
+
+def run_output(
+    out: Path, prompts: Sequence[str], count: int, *, outlines: bool, used: Iterable[Path] = (), overwrite: bool = False
+) -> Output:
+    """What a run will write; the files `used` by it are never among that."""
+    names = (*planned(prompts, count, outlines=outlines), SHEET, RECORD)
+    return Output(out, "pictures", names, whole=False, inputs=tuple(used), overwrite=overwrite)

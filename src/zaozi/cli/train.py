@@ -23,6 +23,7 @@ _HELP = """usage: zaozi train RECIPE.toml [--resume] [--max-minutes M] [--init-f
 Train a recipe (a TOML file; recipes/ has some), or go on with it:
   --steps N            train for so many steps instead of to the recipe's clock
   --resume             go on from the last checkpoint in the recipe's folder
+  --overwrite          replace files of a run's names that zaozi did not write
   --max-minutes M      train to a clock; the rates fall so as to end there   (= --train.max-minutes)
   --init-from MODEL    start from the weights of another model               (= --train.init-from)
   --out DIR            where the run goes                                    (= --train.out)
@@ -66,13 +67,15 @@ def train(args: list[str]) -> None:
     if any(a.split("=")[0] == "--steps" for a in args) and not any("max-minutes" in a for a in args):
         recipe = replace(recipe, train=replace(recipe.train, max_minutes=0.0))  # who counts steps means it
     rest = [
-        _SHORT.get(a.split("=")[0], a.split("=")[0]) + a[len(a.split("=")[0]) :] for a in args[1:] if a != "--resume"
+        _SHORT.get(a.split("=")[0], a.split("=")[0]) + a[len(a.split("=")[0]) :]
+        for a in args[1:]
+        if a not in ("--resume", "--overwrite")
     ]
     recipe = parse(Recipe, rest, "train", default=recipe)
 
     from zaozi.train.loop import Trainer
 
-    trainer = Trainer(recipe, resume="--resume" in args)
+    trainer = Trainer(recipe, resume="--resume" in args, overwrite="--overwrite" in args)
     trainer.run()
     if trainer.stopping:
         raise SystemExit(130)

@@ -1,15 +1,10 @@
-"""Files on disk: folders and JSON that appear whole or not at all, and where built things lie."""
+"""Files on disk: hashes, flushing, JSON, and where built things lie. `outputs` has the rules for writing into folders."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +22,29 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def as_json(value: Any) -> str:
+    """Indented JSON with a line end."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Indented JSON, written beside and renamed."""
-    work = path.with_name(path.name + ".partial")
-    work.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(work, path)
+    """Indented JSON in a new file, of a folder that an `outputs.Output` is filling."""
+    path.write_text(as_json(value), encoding="utf-8")
+
+
+def flush(path: Path) -> None:
+    """Have a file's bytes on the disk, not only in the system's memory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flush_folder(path: Path) -> None:
+    """Have a folder's names on the disk: those of files just made, renamed or removed. Nothing on Windows."""
+    if hasattr(os, "O_DIRECTORY"):
+        flush(path)
 
 
 def writable(folder: Path) -> Path:
@@ -45,43 +58,3 @@ def writable(folder: Path) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ZaoziError(f"{folder} can't be written to; give another --out")
     return folder
-
-
-def check_folder(out: Path, *, marker: str, names: Sequence[str]) -> None:
-    """Raises `ZaoziError` where `whole_folder` would refuse to write."""
-    if out.exists() and not out.is_dir():
-        raise ZaoziError(f"{out} is a file; give a folder")
-    held = [p.name for p in out.iterdir()] if out.exists() else []
-    foreign = [name for name in held if not any(fnmatch(name, pattern) for pattern in names)]
-    if foreign or (held and marker not in held):
-        raise ZaoziError(f"{out} holds other files ({(foreign or held)[0]}); give an empty or new folder")
-
-
-@contextmanager
-def whole_folder(out: Path, *, marker: str, names: Sequence[str]) -> Iterator[Path]:
-    """A folder to fill that becomes `out` only when the block ends well; half a folder never looks whole.
-
-    An older folder of the same kind is replaced: one that holds the file `marker` and nothing but files that match `names`
-    (patterns such as '*.json'). Raises `ZaoziError` where `out` is something else.
-    """
-    out = out.absolute()
-    check_folder(out, marker=marker, names=names)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-partial-", dir=out.parent))
-    old = work.with_name(work.name + "-old")
-    try:
-        yield work
-        work.chmod(0o755)
-        for path in work.iterdir():
-            path.chmod(0o755 if path.is_dir() else 0o644)  # some writers make files private
-        if out.exists():
-            out.rename(old)
-        try:
-            work.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
-    finally:
-        for left in (work, old):
-            shutil.rmtree(left, ignore_errors=True)

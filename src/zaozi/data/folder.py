@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from zaozi.core.errors import ZaoziError
-from zaozi.data.shards import Record, build, normalised
+from zaozi.data.shards import Record, build, dataset_output, normalised
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
@@ -149,6 +149,7 @@ def build_folder(
     limit: int = 0,
     skip_bad: bool = False,
     processes: int | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Build a dataset from a folder of pictures and captions; returns the manifest.
 
@@ -161,6 +162,7 @@ def build_folder(
         raise ZaoziError(f"{folder} is not a folder; give one with pictures and captions")
     if not 8 <= size <= 1024:
         raise ZaoziError(f"size {size} is out of range; use 8 to 1024")
+    dataset_output(out, inputs=[folder], overwrite=overwrite).check()
     bad = _Bad(skip_bad)
     found = _metadata_rows(folder, bad)
     rows = found[1] if found else _beside(folder, bad)
@@ -196,7 +198,17 @@ def build_folder(
     chosen = {"grey": "L", "rgb": "RGB"}.get(mode) or _common_mode(folder, records)
     about = {"source": "image folder", "folder": folder.name}
     draw = partial(_draw, folder=folder, size=size, mode=chosen)
-    return build(records, draw, out, about=about, skip_bad=skip_bad, already_skipped=bad.skipped, processes=processes)
+    return build(
+        records,
+        draw,
+        out,
+        about=about,
+        skip_bad=skip_bad,
+        already_skipped=bad.skipped,
+        processes=processes,
+        inputs=[folder],
+        overwrite=overwrite,
+    )
 
 
 def _common_mode(folder: Path, records: list[Record]) -> str:

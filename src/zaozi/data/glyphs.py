@@ -12,7 +12,7 @@ from PIL import Image
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, sha256
 from zaozi.data import font, unihan
-from zaozi.data.shards import Record, build, normalised
+from zaozi.data.shards import Record, build, dataset_output, normalised
 
 EDITION = 3
 """Of the columns: a dataset of an older edition in the default place is built again."""
@@ -75,7 +75,13 @@ def _record(row: unihan.Character, group: int) -> Record:
 
 
 def build_glyphs(
-    out: Path, *, size: int = 128, limit: int = 0, font_path: Path | None = None, processes: int | None = None
+    out: Path,
+    *,
+    size: int = 128,
+    limit: int = 0,
+    font_path: Path | None = None,
+    processes: int | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Build the glyph dataset at `size` pixels; `limit` keeps that many, evenly spread. Returns the manifest.
 
@@ -87,6 +93,7 @@ def build_glyphs(
     if limit < 0:
         raise ZaoziError(f"limit {limit} is out of range; use 1 or more, or 0 for all")
     path = font_path or font.default_font()
+    dataset_output(out, inputs=[path], overwrite=overwrite).check()
     everything = unihan.characters()
     rows = [row for row in everything if row.code in font.covered(path)]
     if not rows:
@@ -116,4 +123,12 @@ def build_glyphs(
         "lacking_in_font": lacking,
     }
     records = [_record(row, groups[row.code]) for row in rows]
-    return build(records, partial(_draw, path=path, size=size), out, about=about, processes=processes)
+    return build(
+        records,
+        partial(_draw, path=path, size=size),
+        out,
+        about=about,
+        processes=processes,
+        inputs=[path],
+        overwrite=overwrite,
+    )

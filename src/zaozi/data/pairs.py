@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,8 +19,9 @@ from torch import Tensor
 
 from zaozi.core.config import DataConfig, Property
 from zaozi.core.errors import ZaoziError, unknown
-from zaozi.core.files import home, whole_folder
+from zaozi.core.files import home
 from zaozi.core.machine import usable_cores
+from zaozi.core.outputs import allocate, cached, need_space
 from zaozi.data.shards import MANIFEST, SPLITS, read_manifest
 
 
@@ -126,23 +128,29 @@ def _pictures(folder: Path, names: Sequence[str], count: int, shape: tuple[int, 
 
     digests = "".join(read_manifest(folder)["sha256"][name] for name in names)
     cache = home() / "pictures" / hashlib.sha256(digests.encode()).hexdigest()[:24]
-    if not (cache / "pictures.npy").is_file():
-        with whole_folder(cache, marker="pictures.npy", names=("pictures.npy",)) as work:
-            made = np.lib.format.open_memmap(work / "pictures.npy", "w+", np.uint8, (count, *shape))
 
-            def decode(row: int, image: dict[str, Any]) -> None:
-                with Image.open(io.BytesIO(image["bytes"])) as picture:
-                    pixels = np.asarray(picture)
-                made[row] = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    def decode_all(work: Path) -> None:
+        path = work / "pictures.npy"
+        size = count * math.prod(shape)
+        need_space(work, size)
+        allocate(path, size)  # a memory-mapped file with holes would crash on a full disk
+        made = np.lib.format.open_memmap(path, "w+", np.uint8, (count, *shape))
 
-            row = 0
-            with ThreadPoolExecutor(usable_cores()) as pool:
-                for name in names:
-                    for part in pq.ParquetFile(folder / name).iter_batches(1024, columns=["image"]):
-                        images = part.column("image").to_pylist()
-                        list(pool.map(decode, range(row, row + len(images)), images))
-                        row += len(images)
-            made.flush()
+        def decode(row: int, image: dict[str, Any]) -> None:
+            with Image.open(io.BytesIO(image["bytes"])) as picture:
+                pixels = np.asarray(picture)
+            made[row] = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+        row = 0
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            for name in names:
+                for part in pq.ParquetFile(folder / name).iter_batches(1024, columns=["image"]):
+                    images = part.column("image").to_pylist()
+                    list(pool.map(decode, range(row, row + len(images)), images))
+                    row += len(images)
+        made.flush()
+
+    cached(cache, "pictures", decode_all)
     return np.load(cache / "pictures.npy", mmap_mode="r")
 
 

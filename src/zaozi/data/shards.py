@@ -20,8 +20,8 @@ from typing import Any
 from PIL import Image
 
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import whole_folder
 from zaozi.core.machine import usable_cores
+from zaozi.core.outputs import Output
 
 SPLITS = {"train": 0.85, "validation": 0.05, "test": 0.10}
 MANIFEST = "manifest.json"
@@ -106,6 +106,11 @@ def _columns(record: Record) -> dict[str, Any]:
     return {"text": record.text, "key": record.key, **record.columns}
 
 
+def dataset_output(out: Path, *, inputs: Sequence[Path] = (), overwrite: bool = False) -> Output:
+    """A dataset's folder, to be written; `inputs` are the files and folders that it is made from."""
+    return Output(out, "dataset", (MANIFEST, "*.parquet"), inputs=tuple(inputs), overwrite=overwrite)
+
+
 def build(
     records: Sequence[Record],
     draw: Draw,
@@ -115,6 +120,8 @@ def build(
     skip_bad: bool = False,
     already_skipped: Sequence[str] = (),
     processes: int | None = None,
+    inputs: Sequence[Path] = (),
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Draw every record, write the shards and the manifest, and return the manifest.
 
@@ -125,14 +132,16 @@ def build(
 
     if not records:
         raise ZaoziError("there is nothing to build; the source has no pair")
+    output = dataset_output(out, inputs=inputs, overwrite=overwrite)
+    output.check()
     processes = processes or min(usable_cores(), 32)
     rows: dict[str, list[tuple[Record, int, int]]] = {
         name: [] for name in SPLITS
     }  # record, start and length in the spool
     skipped: list[str] = [*already_skipped]
     with (
-        whole_folder(out, marker=MANIFEST, names=(MANIFEST, "*.parquet")) as work,
-        TemporaryFile(dir=out.absolute().parent) as spool,  # a large dataset's pictures need not fit in memory
+        output.write() as work,
+        TemporaryFile(dir=out) as spool,  # a large dataset's pictures need not fit in memory
     ):
 
         def picture(start: int, length: int) -> bytes:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from zaozi.core.errors import ZaoziError
+from zaozi.core.outputs import Output, file_output
 
 _PAPER, _INK, _FRAME = "white", "#222222", "#dddddd"
 
@@ -73,3 +76,18 @@ def contact_sheet(
             pen.text((gap, y + i * (text_size + 4)), text, fill=_INK, font=font)
         y += label
     return sheet
+
+
+def png(picture: Image.Image) -> bytes:
+    """A picture as the bytes of a PNG file."""
+    made = io.BytesIO()
+    picture.save(made, "PNG")
+    return made.getvalue()
+
+
+def picture_output(path: Path, kind: str, *, overwrite: bool = False, inputs: Iterable[Path] = ()) -> Output:
+    """A picture to be written. Raises `ZaoziError` for a suffix that Pillow cannot write."""
+    Image.init()
+    if Image.EXTENSION.get(path.suffix.lower()) not in Image.SAVE:
+        raise ZaoziError(f"cannot write '{path.name}'; a picture's name ends in .png, .jpg or .webp")
+    return file_output(path, kind, overwrite=overwrite, inputs=inputs)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
 
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import writable, write_json
-from zaozi.data.sheet import contact_sheet
+from zaozi.core.files import as_json
+from zaozi.core.outputs import Output
+from zaozi.data.sheet import contact_sheet, png
 from zaozi.evaluate.drawing import How, Studio, calls
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.report import check_samples, figure, plain
@@ -26,7 +27,7 @@ BUDGETS = (5, 10, 20)
 def compare(
     studio: Studio,
     judge: Judge,
-    out: Path,
+    output: Output,
     samplers: Sequence[str],
     steps: Sequence[int],
     samples: int,
@@ -41,7 +42,6 @@ def compare(
     samplers, steps = list(dict.fromkeys(samplers)), list(dict.fromkeys(steps))
     if not (samplers and steps):
         raise ZaoziError("nothing to compare; give --samplers and --steps")
-    writable(out)
     todo = [dataclasses.replace(how, sampler=sampler, steps=count) for sampler in samplers for count in steps]
     spent = [calls(one.sampler, one.steps) for one in todo]
     seconds = studio.seconds_a_glyph(how) * samples * sum(spent) / calls(how.sampler, how.steps)
@@ -49,23 +49,27 @@ def compare(
         print(f"{len(todo)} settings of {samples} glyphs: about {seconds / 60:.0f} min to draw")
     rows: list[dict[str, Any]] = []
     pictures: list[list[Image.Image]] = []
-    for one, cost in zip(tqdm(todo, desc="compare", unit="setting", disable=not studio.main), spent, strict=True):
-        found, shown = measure_one(studio, judge, one, samples), studio.draw([prompt], one)
-        if found is None or shown is None:
-            continue
-        rows.append({"sampler": one.sampler, "steps": one.steps, "calls": cost, **plain(found)})
-        if one.steps == steps[0]:
-            pictures.append([])
-        pictures[-1] += to_images(shown)
-        write_json(out / "compare.json", rows)
-    if studio.main:
-        words = ", ".join(map(str, steps))
-        captions = [f"{sampler}: {words} steps" for sampler in samplers]
-        contact_sheet(pictures, captions, tile=96, text_size=13).save(out / "compare.png")
-        text = as_markdown(rows) + rests_on(judge, rows)
-        (out / "compare.md").write_text(text, encoding="utf-8")
-        print(text)
-        print(f"{out / 'compare.png'}, {out / 'compare.md'}, {out / 'compare.json'}")
+    with output.open() if studio.main else nullcontext() as writer:
+        for one, cost in zip(tqdm(todo, desc="compare", unit="setting", disable=not studio.main), spent, strict=True):
+            found, shown = measure_one(studio, judge, one, samples), studio.draw([prompt], one)
+            if found is None or shown is None or writer is None:
+                continue
+            rows.append({"sampler": one.sampler, "steps": one.steps, "calls": cost, **plain(found)})
+            if one.steps == steps[0]:
+                pictures.append([])
+            pictures[-1] += to_images(shown)
+            writer.put("compare.json", as_json(rows))
+        if writer:
+            words = ", ".join(map(str, steps))
+            captions = [f"{sampler}: {words} steps" for sampler in samplers]
+            text = as_markdown(rows) + rests_on(judge, rows)
+            made = [
+                writer.put("compare.png", png(contact_sheet(pictures, captions, tile=96, text_size=13))),
+                writer.put("compare.md", text),
+                output.folder / "compare.json",
+            ]
+            print(text)
+            print(", ".join(map(str, made)))
 
 
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import home, whole_folder
+from zaozi.core.files import home
+from zaozi.core.outputs import cached
 from zaozi.data.pairs import Pairs, load_pairs
 from zaozi.data.shards import data_hash
 from zaozi.data.unihan import radical
@@ -182,10 +183,7 @@ class Judge(Reader):
         """What the network sees in a split's real glyphs, kept on disk by network and dataset."""
         key = hashlib.sha256(f"{EDITION} {self.fingerprint} {data_hash(self.data)} {split}".encode()).hexdigest()[:24]
         folder = home() / "seen" / key
-        if not (folder / "seen.npz").is_file():
-            made = look(self.network, pairs.pictures)
-            with whole_folder(folder, marker="seen.npz", names=("seen.npz",)) as work:
-                np.savez(work / "seen.npz", **vars(made))
+        cached(folder, "seen", lambda work: np.savez(work / "seen.npz", **vars(look(self.network, pairs.pictures))))
         with np.load(folder / "seen.npz") as kept:
             return Seen(**kept)
 

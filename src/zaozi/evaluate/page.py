@@ -6,14 +6,14 @@ import base64
 import html
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from zaozi.data.sheet import contact_sheet
+from zaozi.core.outputs import Writer
+from zaozi.data.sheet import contact_sheet, png
 from zaozi.data.unihan import radical
 from zaozi.evaluate.measure import Glyphs, Judge, spread
 from zaozi.evaluate.prompts import PROMPTS
@@ -102,6 +102,10 @@ def closest_sheet(judge: Judge, glyphs: Glyphs, kind: str, count: int = 24) -> I
     return pairs_sheet(glyphs.pictures[order], judge.train.pictures[place[order]], captions)
 
 
+PICTURES = ("list.png", MISSES, "held-out.png", "closest-unseen.png", "closest-list.png", "closest-trained.png")
+"""The files of the page's pictures."""
+
+
 def sheets(judge: Judge, sets: Drawn) -> dict[str, tuple[str, Image.Image]]:
     """Every picture of the page: file name -> (title, picture)."""
     some = spread(np.arange(len(sets.held_out)), 32)
@@ -165,7 +169,7 @@ def _base64(picture: Image.Image) -> str:
     return base64.b64encode(data.getvalue()).decode()
 
 
-def write_pictures(folder: Path, pictures: Mapping[str, tuple[str, Image.Image]]) -> None:
+def put_pictures(writer: Writer, pictures: Mapping[str, tuple[str, Image.Image]]) -> None:
     """The page's pictures as files too."""
     for name, (_, picture) in pictures.items():
-        picture.save(folder / name)
+        writer.put(name, png(picture))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import sha256, write_json
+from zaozi.core.files import as_json, sha256
+from zaozi.core.outputs import Output, edit
 from zaozi.evaluate.report import MISSES, as_markdown
-from zaozi.model.checkpoint import WEIGHTS
+from zaozi.model.checkpoint import MODEL, WEIGHTS
 
 MARK = "quality"
 BEGIN, END = f"<!-- {MARK} -->", f"<!-- /{MARK} -->"
@@ -42,10 +42,11 @@ def between_marks(text: str, mark: str, value: str) -> str:
     return f"{head}{begin}\n{value}\n{end}{rest.partition(end)[2]}"
 
 
-def publish(report_path: Path, model: Path, readme: Path | None = None) -> None:
+def publish(report_path: Path, model: Path, readme: Path | None = None, *, overwrite: bool = False) -> None:
     """Keep the report with the model, and put its table in the card (with the picture of its misses) and the README.
 
-    Raises `ZaoziError` where the report is of other weights.
+    Of the card and the README only what stands between the marks changes. Raises `ZaoziError` where the report is of other
+    weights, or where the model's report or picture of misses is not one that zaozi wrote (unless `overwrite`).
     """
     report = read_report(report_path)
     if report["model"]["weights"] != sha256(model / WEIGHTS):
@@ -57,13 +58,16 @@ def publish(report_path: Path, model: Path, readme: Path | None = None) -> None:
     below = (
         f"\n\nThe radicals of the list that it misses most often:\n\n![misses]({MISSES})" if misses.is_file() else ""
     )
-    files = {card: with_table(text, report, below)}
+    page = with_table(readme.read_text(encoding="utf-8"), report) if readme is not None else ""
+    picture = misses.read_bytes() if misses.is_file() else None
+    Output(model, MODEL, (REPORT, MISSES), whole=False, overwrite=overwrite).check()
+    names = (REPORT, MISSES, card.name)
+    with Output(model, MODEL, names, whole=False, overwrite=True, keep=True).open() as writer:
+        writer.put(REPORT, as_json(report))
+        writer.put(card.name, with_table(text, report, below))
+        if picture is not None:
+            writer.put(MISSES, picture)
+        else:
+            writer.remove(MISSES)
     if readme is not None:
-        files[readme] = with_table(readme.read_text(encoding="utf-8"), report)
-    for path, value in files.items():
-        path.write_text(value, encoding="utf-8")
-    write_json(model / REPORT, report)
-    if not misses.is_file():
-        (model / MISSES).unlink(missing_ok=True)
-    elif misses.resolve() != (model / MISSES).resolve():
-        shutil.copyfile(misses, model / MISSES)
+        edit(readme, page)

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from zaozi.core.config import from_dict, to_dict
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import check_folder, sha256, whole_folder, write_json
+from zaozi.core.files import sha256, write_json
 from zaozi.core.noise import lent_generator
+from zaozi.core.outputs import Output
 from zaozi.data.pairs import Pairs
 from zaozi.data.unihan import radical, radical_forms
 from zaozi.model.checkpoint import fill, read_tensors
@@ -217,14 +218,14 @@ def targets(config: ReferenceConfig, pairs: Pairs) -> tuple[Tensor, Tensor, Tens
 # -- on disk --------------------------------------------------------------------------------------------------------
 
 
-def check_reference_folder(folder: Path) -> None:
-    """Raises `ZaoziError` where a network could not be written: before hours are spent on it."""
-    check_folder(folder, marker=CONFIG, names=NAMES)
+def reference_output(folder: Path, *, overwrite: bool = False) -> Output:
+    """A reference network's folder, to be written."""
+    return Output(folder, "reference", NAMES, overwrite=overwrite)
 
 
-def save_reference(folder: Path, network: Reference) -> None:
+def save_reference(output: Output, network: Reference) -> None:
     """Write the network in half precision."""
-    with whole_folder(folder, marker=CONFIG, names=NAMES) as work:
+    with output.write() as work:
         save_file({k: half(v) for k, v in network.state_dict().items()}, work / WEIGHTS)
         write_json(work / CONFIG, to_dict(network.config))
 

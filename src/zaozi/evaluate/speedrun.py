@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from zaozi.core.config import Recipe
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import write_json
+from zaozi.core.files import as_json
 from zaozi.core.machine import machine
+from zaozi.core.outputs import Output
 from zaozi.evaluate.drawing import How, Studio
 from zaozi.evaluate.intervals import Figure
 from zaozi.evaluate.measure import Reader
@@ -96,7 +97,8 @@ def speedrun(
         "goal": GOAL,
         "reached": found.value >= GOAL,
     }
-    write_json(out / "speedrun.json", record)
+    with Output(out, "speedrun", ("speedrun.json",), whole=False).open() as writer:
+        writer.put("speedrun.json", as_json(record))
     say(as_row(record))
     return record
 

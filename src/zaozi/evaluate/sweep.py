@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import writable, write_json
+from zaozi.core.files import as_json
+from zaozi.core.outputs import Output
 from zaozi.evaluate.distances import frechet
 from zaozi.evaluate.drawing import How, Studio
 from zaozi.evaluate.intervals import Figure, statistic_figure
@@ -60,7 +62,7 @@ def measure_one(studio: Studio, judge: Judge, how: How, samples: int) -> dict[st
 def sweep(
     studio: Studio,
     judge: Judge,
-    out: Path,
+    output: Output,
     samples: int,
     guidance: Sequence[float],
     steps: Sequence[int],
@@ -68,7 +70,6 @@ def sweep(
 ) -> None:
     """Measure every setting, write sweep.json after each, then sweep.png and sweep.md. Raises `ZaoziError` for no setting."""
     check_samples(samples)
-    writable(out)
     todo = settings(guidance, steps, samplers)
     if not todo:
         raise ZaoziError("nothing to sweep; give --guidance, or --steps with --samplers")
@@ -76,17 +77,23 @@ def sweep(
     if studio.main:
         print(f"{len(todo)} settings of {samples} glyphs: about {seconds / 60:.0f} min to draw")
     rows: list[dict[str, Any]] = []
-    for how in tqdm(todo, desc="sweep", unit="setting", disable=not studio.main):
-        found = measure_one(studio, judge, how, samples)
-        if found is not None:
-            rows.append({**dataclasses.asdict(how), **plain(found)})
-            write_json(out / "sweep.json", rows)
-    if studio.main:
-        text = as_markdown(rows) + rests_on(judge, rows)
-        (out / "sweep.md").write_text(text, encoding="utf-8")
-        plot(rows, samplers).savefig(out / "sweep.png", dpi=110)
-        print(text)
-        print(f"{out / 'sweep.png'}, {out / 'sweep.md'}, {out / 'sweep.json'}")
+    with output.open() if studio.main else nullcontext() as writer:
+        for how in tqdm(todo, desc="sweep", unit="setting", disable=not studio.main):
+            found = measure_one(studio, judge, how, samples)
+            if found is not None and writer:
+                rows.append({**dataclasses.asdict(how), **plain(found)})
+                writer.put("sweep.json", as_json(rows))
+        if writer:
+            text = as_markdown(rows) + rests_on(judge, rows)
+            picture = io.BytesIO()
+            plot(rows, samplers).savefig(picture, dpi=110, format="png")
+            made = [
+                writer.put("sweep.png", picture.getvalue()),
+                writer.put("sweep.md", text),
+                output.folder / "sweep.json",
+            ]
+            print(text)
+            print(", ".join(map(str, made)))
 
 
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, write_json
 from zaozi.core.noise import lent_generator
+from zaozi.core.outputs import Output
 from zaozi.evaluate.reference import SHIPPED, fingerprint, half
 from zaozi.model.checkpoint import fill, read_tensors
 from zaozi.text.cache import cached
@@ -98,13 +99,17 @@ def encode_all(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:
     return store.pooled(store.places(texts))
 
 
-def save_towers(folder: Path, towers: Towers) -> None:
-    """Write the towers in half precision beside the reference network they stand on."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: half(v) for k, v in towers.state_dict().items()}, folder / WEIGHTS)
-    (folder / WEIGHTS).chmod(0o644)  # safetensors makes it private
+def towers_output(folder: Path, *, overwrite: bool = False) -> Output:
+    """The towers' files, beside the reference network they stand on."""
+    return Output(folder, "towers", (CONFIG, WEIGHTS), whole=False, overwrite=overwrite)
+
+
+def save_towers(output: Output, towers: Towers) -> None:
+    """Write the towers in half precision."""
     widths = {"features": len(towers.mean), "text": towers.text[1].in_features}
-    write_json(folder / CONFIG, {**widths, "accuracy": towers.accuracy, "reference": fingerprint(folder)})
+    with output.write() as work:
+        save_file({k: half(v) for k, v in towers.state_dict().items()}, work / WEIGHTS)
+        write_json(work / CONFIG, {**widths, "accuracy": towers.accuracy, "reference": fingerprint(output.folder)})
 
 
 def load_towers(folder: Path | None = None) -> Towers:

@@ -15,7 +15,8 @@ from PIL import Image
 
 from zaozi import __version__
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import home, sha256, whole_folder
+from zaozi.core.files import home, sha256
+from zaozi.core.outputs import Output, cached
 from zaozi.data.shards import data_hash
 from zaozi.data.unihan import radical
 from zaozi.guide import export
@@ -35,7 +36,12 @@ SIDE, COLUMNS, ROWS = 48, 32, 32
 """Of the sheets of small glyphs that the map's pop-ups show."""
 
 
-def build(source: Source, out: Path, *, figures: bool = True) -> None:
+def site_output(out: Path, *, overwrite: bool = False) -> Output:
+    """The site's folder, to be written."""
+    return Output(out, "guide", overwrite=overwrite)
+
+
+def build(source: Source, out: Path, *, figures: bool = True, overwrite: bool = False) -> None:
     """Write the whole site into `out`: index.html, assets/, ort/, model/, data/ and figures/.
 
     The exported model and the figures are kept in the cache, by what they depend on, and copied from there.
@@ -45,6 +51,8 @@ def build(source: Source, out: Path, *, figures: bool = True) -> None:
 
     if not (SITE / "index.html").is_file():
         raise ZaoziError("this copy of zaozi holds no page; run: make guide")
+    output = site_output(out, overwrite=overwrite)
+    output.check()
     key = sha256(find_model(source.model_name) / WEIGHTS)[:24]
     parts: list[tuple[str, Callable[[Path], None]]] = [
         ("page", _page),
@@ -53,8 +61,7 @@ def build(source: Source, out: Path, *, figures: bool = True) -> None:
     ]
     if figures:
         parts.append(("figures", lambda work: _figures(source, key, work / "figures")))
-    names = ("index.html", "assets", "ort", "model", "data", "figures")
-    with whole_folder(out, marker="index.html", names=names) as work:
+    with output.write() as work:
         for name, make in (bar := tqdm(parts, desc="guide", unit="part", leave=False)):
             bar.set_postfix_str(name)
             make(work)
@@ -73,9 +80,8 @@ def _page(out: Path) -> None:
 
 def _model(source: Source, key: str, out: Path) -> None:
     kept = home() / "onnx" / f"{key}-{__version__}-{export.EDITION}"
-    if not (kept / export.MARKER).is_file():
-        export.export_onnx(source.artist, kept)
-    shutil.copytree(kept, out)
+    cached(kept, "onnx", lambda work: export.write_onnx(source.artist, work))
+    shutil.copytree(kept, out, ignore=shutil.ignore_patterns(".*"))
 
 
 def _figures(source: Source, key: str, out: Path) -> None:
@@ -84,11 +90,12 @@ def _figures(source: Source, key: str, out: Path) -> None:
     from zaozi.guide.figures import FIGURES, draw_all
 
     kept = home() / "figures" / f"{key}-{data_hash(source.folder)[:8]}-{source.seed}-{__version__}-{EDITION}"
-    if not (kept / "done.json").is_file():
-        with whole_folder(kept, marker="done.json", names=("*.png", "*.svg", "*.json", "*.mp4")) as work:
-            for _ in tqdm(draw_all(source, list(FIGURES), work), total=len(FIGURES), desc="figures", leave=False):
-                pass
-            _write(work / "done.json", list(FIGURES))
+
+    def draw(work: Path) -> None:
+        for _ in tqdm(draw_all(source, list(FIGURES), work), total=len(FIGURES), desc="figures", leave=False):
+            pass
+
+    cached(kept, "figures", draw)
     out.mkdir()
     for file in kept.iterdir():
         if file.suffix in (".png", ".mp4"):

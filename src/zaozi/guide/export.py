@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import sha256, whole_folder, write_json
+from zaozi.core.files import sha256, write_json
+from zaozi.core.outputs import Output
 from zaozi.core.types import Cond, Level
 from zaozi.diffusion.schedules import T
 from zaozi.model.denoiser import Denoiser
@@ -77,14 +78,25 @@ class _Encode(nn.Module):
         return self.states(ids, mask)
 
 
-@torch.no_grad()
-def export_onnx(artist: TextToImage, out: Path) -> None:
+def onnx_output(out: Path, *, overwrite: bool = False) -> Output:
+    """An exported model's folder, to be written."""
+    return Output(out, "onnx", (*PARTS, "tokenizer.json", MARKER), overwrite=overwrite)
+
+
+def export_onnx(artist: TextToImage, out: Path, *, overwrite: bool = False) -> None:
     """Write DIR/denoiser.onnx, decoder.onnx, encoder.onnx (opset 20, weights in half precision that are widened when they
     are loaded, so all arithmetic is float32), tokenizer.json and model.json, which holds shapes, schedule, properties and hashes.
 
     Each part is run once beside PyTorch; raises `ZaoziError` where they differ by more than 1e-3 of the largest output, or
     where the folder is something else.
     """
+    with onnx_output(out, overwrite=overwrite).write() as work:
+        write_onnx(artist, work)
+
+
+@torch.no_grad()
+def write_onnx(artist: TextToImage, work: Path) -> None:
+    """The same into an empty folder that is being filled."""
     from tqdm import tqdm
 
     model, encoder = artist.model.cpu().eval(), artist.encoder
@@ -101,12 +113,11 @@ def export_onnx(artist: TextToImage, out: Path) -> None:
         ("decoder", _Decode(model), (x.clamp(-1, 1),), ["x0"], ["picture"]),
         ("encoder", _Encode(encoder), encoder.ids(prompts), ["ids", "mask"], ["tokens", "pooled"]),
     ]
-    with whole_folder(out, marker=MARKER, names=(*PARTS, "tokenizer.json", MARKER)) as work:
-        for name, module, arguments, inputs, outputs in tqdm(parts, desc="exporting", unit="part", leave=False):
-            _write(module, arguments, inputs, outputs, work / f"{name}.onnx")
-        encoder.tokenizer.no_truncation()
-        encoder.tokenizer.save(str(work / "tokenizer.json"), pretty=False)
-        write_json(work / MARKER, _card(model, encoder, work))
+    for name, module, arguments, inputs, outputs in tqdm(parts, desc="exporting", unit="part", leave=False):
+        _write(module, arguments, inputs, outputs, work / f"{name}.onnx")
+    encoder.tokenizer.no_truncation()
+    encoder.tokenizer.save(str(work / "tokenizer.json"), pretty=False)
+    write_json(work / MARKER, _card(model, encoder, work))
 
 
 def _card(model: Denoiser, encoder: TextEncoder, folder: Path) -> dict[str, Any]:

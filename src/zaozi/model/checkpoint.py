@@ -13,7 +13,8 @@ from torch import Tensor
 
 from zaozi.core.config import from_dict, to_dict
 from zaozi.core.errors import ZaoziError, unknown
-from zaozi.core.files import whole_folder, write_json
+from zaozi.core.files import write_json
+from zaozi.core.outputs import Output, settle
 from zaozi.model.denoiser import Denoiser, ModelConfig, make_denoiser
 
 CONFIG, WEIGHTS, STATE, HISTORY = "config.json", "model.safetensors", "state.json", "history.json"
@@ -31,9 +32,18 @@ FILES = (
 SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 
 
-def save_folder(folder: Path, files: dict[str, dict[str, Tensor]], texts: dict[str, Any]) -> None:
-    """Tensors, texts and JSON as one folder that appears all at once, replacing an older model of that name."""
-    with whole_folder(folder, marker=CONFIG, names=FILES) as work:
+MODEL, CHECKPOINT = "model", "checkpoint"
+"""Kinds of folders, as their records say: a released model, and a checkpoint of a training run."""
+
+
+def model_output(folder: Path, *, overwrite: bool = False) -> Output:
+    """A released model's folder, to be written."""
+    return Output(folder, MODEL, FILES, overwrite=overwrite)
+
+
+def save_folder(output: Output, files: dict[str, dict[str, Tensor]], texts: dict[str, Any]) -> None:
+    """Tensors, texts and JSON as one folder that appears all at once, replacing an older one of the same kind."""
+    with output.write() as work:
         for name, tensors in files.items():
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, work / name)
         for name, value in texts.items():
@@ -56,7 +66,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def save_model(folder: Path, model: Denoiser, *, half: bool = False) -> None:
     """Write a model alone, in fp32 or (to share it) fp16."""
     weights = {k: v.half() if half and v.is_floating_point() else v for k, v in model.state_dict().items()}
-    save_folder(folder, {WEIGHTS: weights}, {CONFIG: to_dict(model.config)})
+    save_folder(model_output(folder), {WEIGHTS: weights}, {CONFIG: to_dict(model.config)})
 
 
 def newest(run: Path) -> Path | None:
@@ -67,7 +77,10 @@ def newest(run: Path) -> Path | None:
 
 def checkpoints(run: Path) -> list[Path]:
     """The whole checkpoints of a training run, oldest first: its folders step-00000000."""
-    return sorted(p for p in run.glob("step-*") if p.name[5:].isdigit() and (p / CONFIG).is_file())
+    found = sorted(p for p in run.glob("step-*") if p.name[5:].isdigit())
+    for folder in found:
+        settle(folder)
+    return [p for p in found if (p / CONFIG).is_file()]
 
 
 def shipped() -> list[str]:

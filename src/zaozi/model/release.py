@@ -9,7 +9,17 @@ from typing import Any
 
 from zaozi.core.config import to_dict
 from zaozi.core.machine import watt_hours
-from zaozi.model.checkpoint import CONFIG, HISTORY, STATE, WEIGHTS, find_model, load_model, read_config, save_folder
+from zaozi.model.checkpoint import (
+    CONFIG,
+    HISTORY,
+    STATE,
+    WEIGHTS,
+    find_model,
+    load_model,
+    model_output,
+    read_config,
+    save_folder,
+)
 from zaozi.model.info import describe
 
 
@@ -35,14 +45,16 @@ def history(folder: Path) -> list[dict[str, Any]]:
     return [*state.get("history", []), last]
 
 
-def release_model(run: Path, out: Path, name: str) -> str:
+def release_model(run: Path, out: Path, name: str, *, overwrite: bool = False) -> str:
     """Write `run`'s newest model to `out` as `name`; returns a line that says what was written.
 
-    Raises `ZaoziError` where there is no whole checkpoint.
+    Raises `ZaoziError` where there is no whole checkpoint, or where `out` holds files that are not an earlier release's (unless
+    `overwrite`).
     """
     from dataclasses import replace
 
-    folder = find_model(str(run))
+    folder, output = find_model(str(run)), model_output(out, overwrite=overwrite)
+    output.check()
     model = load_model(folder)
     config = replace(read_config(folder), name=name)
     state, runs = json.loads((folder / STATE).read_text(encoding="utf-8")), history(folder)
@@ -56,7 +68,7 @@ def release_model(run: Path, out: Path, name: str) -> str:
         HISTORY: runs,
         "card.md": _card(name, describe(model), runs, log),
     }
-    save_folder(out, {WEIGHTS: weights}, texts)
+    save_folder(output, {WEIGHTS: weights}, texts)
     size = (out / WEIGHTS).stat().st_size / 1e6
     return f"{out}: {size:.1f} MB, step {state['step']}, {state['seconds'] / 60:.0f} min of training"
 

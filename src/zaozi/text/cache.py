@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zaozi.core.files import whole_folder
+from zaozi.core.outputs import Output
 from zaozi.core.types import Cond
 from zaozi.text.encoders import TextEncoder
 
@@ -81,7 +81,7 @@ def cached(encoder: TextEncoder, texts: Sequence[str], folder: Path, *, batch: i
     missing = sorted(set(texts) - place_of.keys())
     if missing:
         part = home / ("part-" + hashlib.sha256("\0".join(missing).encode()).hexdigest()[:16])
-        with whole_folder(part, marker="texts.json", names=_NAMES) as work:
+        with Output(part, "text", _NAMES, overwrite=True).write() as work:
             _encode(encoder, missing, work, batch)
         add(part)
     return TextCache(parts, place_of, encoder.width)

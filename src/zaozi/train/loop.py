@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from zaozi.core.config import Recipe, to_dict
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import home, sha256, writable, write_json
+from zaozi.core.files import as_json, home, sha256
 from zaozi.core.limits import check
 from zaozi.core.machine import machine
 from zaozi.core.noise import lent_generator
+from zaozi.core.outputs import Writer, read_record
 from zaozi.data.pairs import find_dataset, load_pairs
 from zaozi.data.shards import data_hash, read_manifest
-from zaozi.data.sheet import contact_sheet
+from zaozi.data.sheet import contact_sheet, png
 from zaozi.model.checkpoint import WEIGHTS, find_model, load_model, newest
 from zaozi.model.denoiser import ModelConfig, make_denoiser
 from zaozi.model.release import history
@@ -38,7 +39,7 @@ from zaozi.text.encoders import load_encoder
 from zaozi.train.batches import Batches, hints
 from zaozi.train.clock import Clock
 from zaozi.train.optim import ema_decay, ema_update, make_optimisers, rate
-from zaozi.train.state import filled, load_state, open_log, save_state, start_from
+from zaozi.train.state import filled, load_state, open_log, run_output, save_state, start_from
 from zaozi.train.step import loss_of, precision, self_check, some_rows, to_device
 from zaozi.train.validation import x0_error
 
@@ -52,7 +53,9 @@ class Trainer:
     Raises `ZaoziError` where the recipe, the data or the folder do not allow it.
     """
 
-    def __init__(self, recipe: Recipe, *, resume: bool = False, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self, recipe: Recipe, *, resume: bool = False, overwrite: bool = False, say: Callable[[str], None] = print
+    ) -> None:
         from accelerate import Accelerator
 
         check(recipe)
@@ -73,7 +76,11 @@ class Trainer:
             raise ZaoziError(f"{self.out} has no checkpoint to resume; start without --resume")
         if not resume and last is not None:
             raise ZaoziError(f"{self.out} already has {last.name}; pass --resume to go on, or give another --out")
-        writable(self.out)
+        self.last = last
+        adopted = resume and not read_record(self.out)  # a run of an older version, which kept no record
+        self.output = run_output(self.out, overwrite=overwrite or adopted)
+        if self.main:
+            self.output.check()
 
         data = self._first_alone(lambda: find_dataset(recipe.data))
         manifest, self.data = read_manifest(data), data_hash(data)
@@ -193,13 +200,25 @@ class Trainer:
     # -- the run ----------------------------------------------------------------------------------------------------
 
     def run(self) -> Path:
-        """Train to the end (or to Ctrl-C) and return the last checkpoint."""
+        """Train to the end (or to Ctrl-C) and return the last checkpoint.
+
+        Raises `ZaoziError` where another process is training in the folder.
+        """
+        if not self.main:
+            return self._run(None)
+        with self.output.open() as writer:
+            if newest(self.out) != self.last:
+                raise ZaoziError(f"another process has trained in {self.out} meanwhile; pass --resume to go on")
+            return self._run(writer)
+
+    def _run(self, writer: Writer | None) -> Path:
+        """The run; the main process has a writer of the run's folder."""
         from torch.utils.tensorboard import SummaryWriter
         from tqdm import tqdm
 
         train = self.recipe.train
-        if self.main:
-            write_json(self.out / "recipe.json", to_dict(self.recipe))
+        if writer:
+            writer.put("recipe.json", as_json(to_dict(self.recipe)))
         self._describe()
         if train.self_check and self.step == 0 and self.main:
             with Clock().listening() as clock:
@@ -210,7 +229,7 @@ class Trainer:
                 raise ZaoziError(
                     "the self-check could not learn eight pairs; try another network, prediction or weight"
                 )
-        log = open_log(self.out / "log.jsonl", self.step) if self.main else None
+        log = open_log(writer, self.step) if writer else None
         board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.step) if self.main else None
 
         def record(entry: dict[str, Any]) -> None:
@@ -266,7 +285,7 @@ class Trainer:
                 if train.validate_steps and (self.step % train.validate_steps == 0 or done):
                     record(self.validate())
                 if train.sample_steps and (self.step % train.sample_steps == 0 or done):
-                    self._sample_grid(board)
+                    self._sample_grid(board, writer)
                 if due_now or (train.save_steps and self.step % train.save_steps == 0):
                     self.save()
                     saved = time.monotonic()
@@ -363,9 +382,9 @@ class Trainer:
         self.say(f"step {self.step}: validation x0 error {mean:.5f}")
         return {"step": self.step, "validation": mean, "validation_levels": [round(e, 6) for e in errors]}
 
-    def _sample_grid(self, board: Any) -> None:
+    def _sample_grid(self, board: Any, writer: Writer | None) -> None:
         """Fixed prompts from fixed noise, drawn by the averaged model; training never notices."""
-        if not self.main:
+        if writer is None:
             return
         prompts, count = self.recipe.train.prompts, 8
         cond = self.encoder.encode(prompts).take(torch.arange(len(prompts)).repeat_interleave(count))
@@ -373,7 +392,7 @@ class Trainer:
             x = draw(self.average, cond, pictures=list(range(count)) * len(prompts), num_steps=16)
         made = to_pictures(x)
         sheet = contact_sheet([made[i * count : (i + 1) * count] for i in range(len(prompts))], prompts, tile=96)
-        sheet.save(self.out / f"samples-{self.step:08d}.png")
+        writer.put(f"samples-{self.step:08d}.png", png(sheet))
         if board:
             board.add_image("samples", np.asarray(sheet), self.step, dataformats="HWC")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +13,15 @@ from torch import Tensor
 
 from zaozi.core.config import Property, Recipe, from_dict, to_dict
 from zaozi.core.errors import ZaoziError
-from zaozi.model.checkpoint import CONFIG, STATE, WEIGHTS, checkpoints, fill, read_tensors, save_folder
+from zaozi.core.outputs import Output, Writer, discard
+from zaozi.model.checkpoint import CHECKPOINT, CONFIG, STATE, WEIGHTS, checkpoints, fill, read_tensors, save_folder
 from zaozi.model.denoiser import Denoiser
 from zaozi.nn.layers import part_name
 from zaozi.train.optim import flat_state, load_flat_state
 
 RAW, OPTIMISER = "training.safetensors", "optimiser.safetensors"
 KEEP = 2
+LOG = "log.jsonl"
 _FREE = {  # what may differ between a run and its resumption
     "train": ("out", "steps", "max_minutes", "save_minutes", "save_steps", "validate_steps", "sample_steps", "prompts",
               "self_check", "init_from", "compile", "device"),
@@ -32,9 +33,9 @@ Optimisers = dict[str, torch.optim.Optimizer]
 def save_state(
     folder: Path, model: Denoiser, average: Denoiser, optimisers: Optimisers, recipe: Recipe, **state: Any
 ) -> None:
-    """Write a whole checkpoint into a run's folder, then remove all but the newest `KEEP` and what a kill left half-done."""
+    """Write a whole checkpoint into a run's folder, then remove all but the newest `KEEP` (files of others stay)."""
     save_folder(
-        folder,
+        Output(folder, CHECKPOINT, overwrite=True),
         {
             WEIGHTS: average.state_dict(),
             RAW: model.network.state_dict(),
@@ -46,9 +47,7 @@ def save_state(
         },
     )
     for old in checkpoints(folder.parent)[:-KEEP]:
-        shutil.rmtree(old)
-    for half in folder.parent.glob(".step-*-partial-*"):
-        shutil.rmtree(half, ignore_errors=True)
+        discard(old, CHECKPOINT)
 
 
 def load_state(
@@ -92,13 +91,33 @@ def difference(before: Recipe, now: Recipe) -> str | None:
     return None
 
 
-def open_log(path: Path, step: int) -> TextIO:
-    """log.jsonl, opened to append; entries past the step we start from, and a line cut short, are dropped."""
+def run_output(folder: Path, *, overwrite: bool = False) -> Output:
+    """A run's folder, to be written. Raises `ZaoziError` where a folder of a checkpoint's name is somebody else's."""
+    for other in sorted(folder.glob("step-*")):
+        if other.name[5:].isdigit() and not (other / CONFIG).is_file():
+            Output(other, CHECKPOINT, overwrite=overwrite).check()
+    return Output(folder, "run", ("recipe.json", LOG, "samples-*.png"), whole=False, overwrite=overwrite, keep=True)
+
+
+def open_log(writer: Writer, step: int) -> TextIO:
+    """log.jsonl, opened to append. Entries past the step that we start from are dropped, and a line that was cut short;
+    lines that are no entries of ours stay."""
+    path = writer.output.folder / LOG
     if path.exists():
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-    return path.open("a", encoding="utf-8", buffering=1)
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and not _past(line, step)]
+        if kept != lines:
+            writer.put(LOG, "".join(kept).encode("utf-8", "surrogateescape"))
+    return writer.grow(LOG)
+
+
+def _past(line: str, step: int) -> bool:
+    """Whether a line of the log is an entry past a step."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(entry, dict) and isinstance(entry.get("step"), int) and entry["step"] > step
 
 
 def start_from(model: Denoiser, other: Denoiser, where: Path, say: Callable[[str], None]) -> None:

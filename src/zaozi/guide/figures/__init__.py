@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zaozi.core.errors import unknown
+from zaozi.core.outputs import Output
 
 if TYPE_CHECKING:
     from zaozi.guide.figures.paper import Figure
@@ -56,6 +57,12 @@ def chosen(names: Sequence[str]) -> list[str]:
             raise unknown("figure", name, FIGURES)
         made += found
     return list(dict.fromkeys(made))
+
+
+def figures_output(out: Path, names: Sequence[str], *, overwrite: bool = False) -> Output:
+    """The files of some figures, to be written; other figures in the folder stay."""
+    files = tuple(f"{name}{end}" for name in names for end in (".png", ".svg", ".json", "-*.mp4"))
+    return Output(out, "figures", files, whole=False, overwrite=overwrite, keep=True)
 
 
 def draw_all(source: Source, names: Sequence[str], out: Path) -> Iterator[tuple[str, list[Path]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zaozi.core.files import home, whole_folder
+from zaozi.core.files import home
+from zaozi.core.outputs import cached
 from zaozi.data.pairs import Pairs, load_pairs
 from zaozi.data.shards import SPLITS, data_hash
 from zaozi.data.unihan import radical
@@ -54,17 +56,16 @@ def plane(source: Source) -> NDArray[np.float32]:
 
     def make() -> NDArray[np.float32]:
         key = hashlib.sha256(f"plane 1 {data_hash(source.folder)} {source.seed}".encode()).hexdigest()[:24]
-        folder = home() / "atlas" / key
-        if not (folder / "plane.npy").is_file():
-            import umap
+        return np.load(cached(home() / "atlas" / key, "atlas", fit) / "plane.npy")
 
-            flat = thumbs(source).flatten(1)
-            distances, rows = nearest(flat, flat, NEIGHBOURS)
-            known = (rows.numpy().astype(np.int64), distances.numpy().astype(np.float32), None)
-            made = umap.UMAP(n_neighbors=NEIGHBOURS, random_state=source.seed, precomputed_knn=known, n_jobs=1)
-            with whole_folder(folder, marker="plane.npy", names=("plane.npy",)) as work:
-                np.save(work / "plane.npy", made.fit_transform(flat.numpy()).astype(np.float32))
-        return np.load(folder / "plane.npy")
+    def fit(work: Path) -> None:
+        import umap
+
+        flat = thumbs(source).flatten(1)
+        distances, rows = nearest(flat, flat, NEIGHBOURS)
+        known = (rows.numpy().astype(np.int64), distances.numpy().astype(np.float32), None)
+        made = umap.UMAP(n_neighbors=NEIGHBOURS, random_state=source.seed, precomputed_knn=known, n_jobs=1)
+        np.save(work / "plane.npy", made.fit_transform(flat.numpy()).astype(np.float32))
 
     found: NDArray[np.float32] = source.memo("plane", make)
     return found
