@@ -189,6 +189,8 @@ class Output:
         if not folder.exists():
             return
         settle(folder)
+        if (folder / PARTIAL).exists() and not holds(folder):
+            raise InUse(f"another zaozi process is writing {folder}; wait until it ends, or give another folder")
         try:
             record = read_record(folder)
         except Damaged:
@@ -399,14 +401,15 @@ def edit(path: Path, text: str) -> None:
     flush_folder(path.parent)
 
 
-def discard(folder: Path, kind: str) -> None:
-    """Remove the files of one kind that zaozi wrote into a folder and nobody changed, and the folder where it is then empty."""
+def discard(folder: Path, kind: str, *, damaged: bool = False) -> None:
+    """Remove the files of one kind that zaozi wrote into a folder and nobody changed (or, of a cache, `damaged` ones too), and
+    the folder where it is then empty."""
     with suppress(Damaged), locked(folder):
         _drop_partial(folder)
         record = read_record(folder)
         for name, entry in list(record.items()):
             if entry.kind == kind:
-                _remove(folder, name, entry)
+                _remove(folder, name, entry, damaged=damaged)
                 del record[name]
         write_record(folder, record)
     with suppress(OSError):
@@ -441,12 +444,12 @@ def _warn(text: str) -> None:
     warnings.warn(text, stacklevel=3)
 
 
-def need_space(folder: Path, size: int) -> None:
-    """Raises `ZaoziError` where the disk of a folder (that need not exist) has less than `size` bytes left."""
+def need_space(folder: Path, size: int, what: str = "") -> None:
+    """Raises `ZaoziError` where the disk of a folder (that need not exist) has less than `size` bytes left for `what`."""
     free = shutil.disk_usage(_existing(folder)).free
     if free < size:
         raise ZaoziError(
-            f"{folder} needs {size / 1e6:.0f} MB and its disk has {free / 1e6:.0f} MB left; free some space"
+            f"{what or folder} needs {size / 1e6:.0f} MB and {_existing(folder)} has {free / 1e6:.0f} MB left; free some space"
         )
 
 
@@ -575,10 +578,12 @@ def _place(work: Path, path: Path) -> None:
         work.unlink()
 
 
-def _remove(folder: Path, name: str, entry: Entry) -> None:
+def _remove(folder: Path, name: str, entry: Entry, *, damaged: bool = False) -> None:
     """Remove a file of ours that nobody changed, and the folders that it leaves empty."""
     path = folder / name
-    if path.is_symlink() or not _leads_inside(folder, path) or not entry.matches(path):
+    if path.is_symlink() or not _leads_inside(folder, path) or not path.is_file():
+        return
+    if not (damaged or entry.matches(path)):
         return
     path.unlink()
     for parent in PurePosixPath(name).parents:

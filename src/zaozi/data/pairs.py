@@ -132,7 +132,7 @@ def _pictures(folder: Path, names: Sequence[str], count: int, shape: tuple[int, 
     def decode_all(work: Path) -> None:
         path = work / "pictures.npy"
         size = count * math.prod(shape)
-        need_space(work, size)
+        need_space(home(), size, "the cache of the dataset's pictures")
         allocate(path, size)  # a memory-mapped file with holes would crash on a full disk
         made = np.lib.format.open_memmap(path, "w+", np.uint8, (count, *shape))
 

@@ -20,7 +20,7 @@ from zaozi.core.config import from_dict, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import sha256, write_json
 from zaozi.core.noise import lent_generator
-from zaozi.core.outputs import Output
+from zaozi.core.outputs import Output, verified
 from zaozi.data.pairs import Pairs
 from zaozi.data.unihan import radical, radical_forms
 from zaozi.model.checkpoint import fill, read_tensors
@@ -238,6 +238,7 @@ def half(value: Tensor) -> Tensor:
 def load_reference(folder: Path | None = None) -> Reference:
     """The reference network that ships, or that of a folder. Raises `ZaoziError` where it is missing or damaged."""
     folder = folder or SHIPPED
+    verified(folder, (CONFIG, WEIGHTS))
     try:
         config = from_dict(ReferenceConfig, json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     except (OSError, ValueError, AttributeError, TypeError) as error:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, write_json
 from zaozi.core.noise import lent_generator
-from zaozi.core.outputs import Output
+from zaozi.core.outputs import Output, verified
 from zaozi.evaluate.reference import SHIPPED, fingerprint, half
 from zaozi.model.checkpoint import fill, read_tensors
 from zaozi.text.cache import cached
@@ -115,6 +115,7 @@ def save_towers(output: Output, towers: Towers) -> None:
 def load_towers(folder: Path | None = None) -> Towers:
     """The towers that ship, or those of a folder. Raises `ZaoziError` where they are missing or damaged."""
     folder = folder or SHIPPED
+    verified(folder, (CONFIG, WEIGHTS))
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         with lent_generator(0):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch import Tensor
 from zaozi.core.config import from_dict, to_dict
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.files import write_json
-from zaozi.core.outputs import Output, settle
+from zaozi.core.outputs import Damaged, Output, settle, verified
 from zaozi.model.denoiser import Denoiser, ModelConfig, make_denoiser
 
 CONFIG, WEIGHTS, STATE, HISTORY = "config.json", "model.safetensors", "state.json", "history.json"
@@ -83,6 +85,26 @@ def checkpoints(run: Path) -> list[Path]:
     return [p for p in found if (p / CONFIG).is_file()]
 
 
+def newest_sound(run: Path, names: Sequence[str] | None = None) -> Path | None:
+    """The last checkpoint of a run whose files (or those of `names`) are what was written; warns of newer ones that are not.
+
+    None where the run has no checkpoint. Raises `Damaged` where none is sound.
+    """
+    damage: Damaged | None = None
+    for folder in reversed(checkpoints(run)):
+        try:
+            verified(folder, names)
+        except Damaged as error:
+            damage = damage or error
+            continue
+        if damage:
+            warnings.warn(f"{damage}; going back to {folder.name}", stacklevel=2)
+        return folder
+    if damage:
+        raise damage
+    return None
+
+
 def shipped() -> list[str]:
     """The names of the models inside the package."""
     return sorted(p.parent.name for p in SHIPPED.glob(f"*/{CONFIG}"))
@@ -99,7 +121,7 @@ def find_model(name: str) -> Path:
     if (folder / CONFIG).is_file():
         return folder
     if folder.is_dir():
-        if (last := newest(folder)) is not None:
+        if (last := newest_sound(folder, (CONFIG, WEIGHTS))) is not None:
             return last
         raise ZaoziError(
             f"{folder} holds no model (no {CONFIG}); give a model's folder, or one of: {', '.join(shipped())}"
@@ -117,6 +139,7 @@ def read_config(folder: Path) -> ModelConfig:
 
 def load_model(folder: Path) -> Denoiser:
     """A model ready to draw, in float32. Raises `ZaoziError` where a file is damaged or does not fit its configuration."""
+    verified(folder, (CONFIG, WEIGHTS))
     model = make_denoiser(read_config(folder))
     fill(model, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     return model.eval().requires_grad_(False)

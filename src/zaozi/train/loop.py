@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from zaozi.core.config import Recipe, to_dict
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import as_json, home, sha256
+from zaozi.core.files import as_json, flush, home, sha256
 from zaozi.core.limits import check
 from zaozi.core.machine import machine
 from zaozi.core.noise import lent_generator
@@ -29,7 +29,7 @@ from zaozi.core.outputs import Writer, read_record
 from zaozi.data.pairs import find_dataset, load_pairs
 from zaozi.data.shards import data_hash, read_manifest
 from zaozi.data.sheet import contact_sheet, png
-from zaozi.model.checkpoint import WEIGHTS, find_model, load_model, newest
+from zaozi.model.checkpoint import WEIGHTS, find_model, load_model, newest, newest_sound
 from zaozi.model.denoiser import ModelConfig, make_denoiser
 from zaozi.model.release import history
 from zaozi.model.space import Halved
@@ -39,7 +39,7 @@ from zaozi.text.encoders import load_encoder
 from zaozi.train.batches import Batches, hints
 from zaozi.train.clock import Clock
 from zaozi.train.optim import ema_decay, ema_update, make_optimisers, rate
-from zaozi.train.state import filled, load_state, open_log, run_output, save_state, start_from
+from zaozi.train.state import LOG, filled, load_state, open_log, run_output, save_state, start_from
 from zaozi.train.step import loss_of, precision, self_check, some_rows, to_device
 from zaozi.train.validation import x0_error
 
@@ -71,12 +71,13 @@ class Trainer:
                 f"train.batch_size {train.batch_size} does not divide among {self.world} processes times "
                 f"{train.accumulate} accumulations; use a multiple of {self.world * train.accumulate}"
             )
-        last = newest(self.out)
+        self.seen = newest(self.out)
+        last = newest_sound(self.out) if resume else self.seen
         if resume and last is None:
             raise ZaoziError(f"{self.out} has no checkpoint to resume; start without --resume")
         if not resume and last is not None:
             raise ZaoziError(f"{self.out} already has {last.name}; pass --resume to go on, or give another --out")
-        self.last = last
+        self.saved = last
         adopted = resume and not read_record(self.out)  # a run of an older version, which kept no record
         self.output = run_output(self.out, overwrite=overwrite or adopted)
         if self.main:
@@ -207,7 +208,7 @@ class Trainer:
         if not self.main:
             return self._run(None)
         with self.output.open() as writer:
-            if newest(self.out) != self.last:
+            if newest(self.out) != self.seen:
                 raise ZaoziError(f"another process has trained in {self.out} meanwhile; pass --resume to go on")
             return self._run(writer)
 
@@ -399,7 +400,7 @@ class Trainer:
     def save(self) -> None:
         """Write a whole checkpoint of this step, unless it is there already."""
         folder = self.out / f"step-{self.step:08d}"
-        if self.main and newest(self.out) != folder:
+        if self.main and self.saved != folder:
             state = {
                 "step": self.step,
                 "seconds": self.seconds,
@@ -409,4 +410,8 @@ class Trainer:
                 "history": self.history,
             }
             save_state(folder, self.model, self.average, self.optimisers, self.recipe, **state)
+            for path in (self.out / LOG, *self.out.glob("tensorboard/*")):
+                if path.is_file():
+                    flush(path)
+        self.saved = folder
         self.accelerator.wait_for_everyone()

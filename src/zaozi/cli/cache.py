@@ -1,0 +1,90 @@
+"""`zaozi cache list`, `verify` and `prune`: what zaozi keeps under $ZAOZI_HOME, to be made again when it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import tyro
+
+from zaozi.cli.main import parse
+from zaozi.core.errors import ZaoziError
+from zaozi.core.files import home
+from zaozi.core.outputs import PARTIAL, RECORD, Damaged, discard, read_record, verified
+
+
+def show(args: list[str]) -> None:
+    parse(_list, args, "cache list")
+
+
+def verify(args: list[str]) -> None:
+    parse(_verify, args, "cache verify")
+
+
+def prune(args: list[str]) -> None:
+    parse(_prune, args, "cache prune")
+
+
+def folders() -> Iterator[Path]:
+    """The folders of the cache that zaozi wrote, each with a record or half-written."""
+    found = {p.parent for name in (RECORD, PARTIAL) for p in home().rglob(name)}
+    yield from sorted(p for p in found if PARTIAL not in p.parts)
+
+
+def _size(folder: Path) -> int:
+    return sum(entry.bytes for entry in read_record(folder).values())
+
+
+def _list() -> None:
+    """List what is cached: datasets, decoded pictures, encoded captions, exports, figures. All of it can be made again."""
+    total = 0
+    for folder in folders():
+        try:
+            size = _size(folder)
+        except Damaged:
+            size = 0
+        total += size
+        print(f"{size / 1e6:9.1f} MB  {folder.relative_to(home())}")
+    print(f"{total / 1e6:9.1f} MB in {home()}")
+
+
+def _damaged() -> Iterator[tuple[Path, Damaged]]:
+    for folder in folders():
+        try:
+            verified(folder)
+        except Damaged as damage:
+            yield folder, damage
+
+
+def _verify() -> None:
+    """Compare every cached file with the SHA-256 that was recorded when it was written.
+
+    Damaged ones are named; they are also made again by themselves when they are next needed.
+    """
+    count = sum(1 for _ in folders())
+    found = [damage for _, damage in _damaged()]
+    for damage in found:
+        print(damage)
+    print(f"{count - len(found)} of {count} folders are whole")
+    if found:
+        raise ZaoziError(f"{len(found)} cached folders are damaged; run: zaozi cache prune")
+
+
+def _prune(*, everything: tyro.conf.FlagCreatePairsOff[bool] = False) -> None:
+    """Remove damaged and half-written parts of the cache. Files that zaozi did not write stay.
+
+    Args:
+        everything: Remove all of the cache, built glyphs included.
+    """
+    chosen = list(folders()) if everything else [folder for folder, _ in _damaged()]
+    freed = 0
+    for folder in chosen:
+        try:
+            record = read_record(folder)
+        except Damaged as damage:
+            print(damage)
+            continue
+        freed += sum(entry.bytes for entry in record.values())
+        for kind in {entry.kind for entry in record.values()} or {""}:
+            discard(folder, kind, damaged=True)
+    print(f"{len(chosen)} folders removed, {freed / 1e6:.1f} MB freed")
