@@ -8,7 +8,8 @@ import json
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +28,8 @@ MINILM_SHA256 = {
 MINILM_LIMIT, T5_LIMIT = 256, 512
 _CHUNK = 4096
 """Captions tokenized at a time."""
+_SHOWN = 8
+"""Prompts of which each gets a warning of its own."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ class _Frozen:
     def fingerprint(self) -> str:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
-        parts = (self.name, self.weights, str(self.max_tokens), self.tokenizer.to_str())
+        kind = self.name.partition(":")[0]  # wherever its folder lies
+        parts = (kind, self.weights, str(self.max_tokens), self.tokenizer.to_str())
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
@@ -220,51 +224,71 @@ def _minilm(max_tokens: int) -> _Frozen:
     )
 
 
-def _t5(where: str, max_tokens: int) -> _Frozen:
-    from transformers import AutoTokenizer, T5EncoderModel
+def _t5(where: str, max_tokens: int, allow_download: bool) -> _Frozen:
+    from zaozi.text.t5 import load_t5, t5_folder
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(where)
-        network = T5EncoderModel.from_pretrained(where, use_safetensors=True, dtype=torch.float32)
-    except Exception as error:  # files that are missing, damaged or of another kind
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise ZaoziError(
-            f"cannot load a T5 from '{where}' ({why}); give a folder with its weights and tokenizer"
-        ) from None
-    if not hasattr(tokenizer, "backend_tokenizer"):
-        raise ZaoziError(f"the T5 in '{where}' has no fast tokenizer; add its tokenizer.json")
-    network.eval().requires_grad_(False)
-    digest = hashlib.sha256()
-    for name, weight in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(weight.float().numpy().tobytes())
-    width = int(network.config.d_model)
+    t5 = load_t5(t5_folder(where, allow_download=allow_download))
     return _Frozen(
         name=f"t5:{where}",
-        width=width,
+        width=t5.width,
         max_tokens=max_tokens,
         limit=T5_LIMIT,
         english=False,
-        unknown=tokenizer.unk_token_id,
-        weights=digest.hexdigest(),
-        tokenizer=tokenizer.backend_tokenizer,
-        network=network,
+        unknown=t5.tokenizer.token_to_id("<unk>"),
+        weights=t5.digest,
+        tokenizer=t5.tokenizer,
+        network=t5.network,
     )
 
 
-def load_encoder(name: str = "minilm", max_tokens: int = 64) -> TextEncoder:
-    """The encoder of that name: `minilm`, or `t5:` and a local folder or hub name, keeping `max_tokens` of each text.
+@contextmanager
+def downloads_allowed() -> Iterator[None]:
+    """While it lasts, `load_encoder` fetches an encoder that is named on the hub, as with `allow_download`."""
+    global _downloads  # noqa: PLW0603
+    before, _downloads = _downloads, True
+    try:
+        yield
+    finally:
+        _downloads = before
+
+
+_downloads = False
+
+
+def located(name: str, base: Path | None = None) -> str:
+    """The name of an encoder with the folder of a T5 made absolute.
+
+    A relative folder is one within `base`, the folder of the model whose config.json names it; without `base` it is relative
+    to the current folder. Raises `ZaoziError` if it leads out of `base`.
+    """
+    if not name.startswith("t5:") or len(name) == 3:
+        return name
+    place = Path(name[3:])
+    if base is not None and not place.is_absolute():
+        place = base / place
+        if not place.resolve().is_relative_to(base.resolve()):
+            raise ZaoziError(f"the text encoder '{name}' leads out of the model's folder {base}; give an absolute path")
+    return f"t5:{place.resolve()}" if place.is_dir() else name
+
+
+def load_encoder(
+    name: str = "minilm", max_tokens: int = 64, *, base: Path | None = None, allow_download: bool = False
+) -> TextEncoder:
+    """The encoder of that name: `minilm`, or `t5:` and a folder or hub name, keeping `max_tokens` of each text.
+
+    A T5 is a folder with config.json, model.safetensors and tokenizer.json; no code in it is ever run. `base` is the folder of
+    the model whose config.json gave the name: a relative folder is then one within it. A hub name is fetched only with
+    `allow_download`, without the user's token; otherwise nothing is asked of the network.
 
     Raises `ZaoziError` for an unknown name, a limit out of range, or weights that are missing or not the right ones.
     """
-    if not 2 <= max_tokens <= 512 or (name == "minilm" and max_tokens > MINILM_LIMIT):
-        raise ZaoziError(
-            f"max_tokens {max_tokens} is out of range; use 2 to {MINILM_LIMIT if name == 'minilm' else 512}"
-        )
+    limit = MINILM_LIMIT if name == "minilm" else T5_LIMIT
+    if not 2 <= max_tokens <= limit:
+        raise ZaoziError(f"max_tokens {max_tokens} is out of range; use 2 to {limit}")
     if name == "minilm":
         return _minilm(max_tokens)
     if name.startswith("t5:") and len(name) > 3:
-        return _t5(name[3:], max_tokens)
+        return _t5(located(name, base)[3:], max_tokens, allow_download or _downloads)
     raise ZaoziError(f"unknown text encoder '{name}'; use 'minilm', or 't5:' and a folder or hub name")
 
 
@@ -339,15 +363,29 @@ def caption_report(encoder: TextEncoder, captions: Sequence[str]) -> CaptionRepo
 
 
 def check_prompts(encoder: TextEncoder, prompts: Sequence[str]) -> None:
-    """Refuse empty prompts, and warn of those that will be cut. Raises `ZaoziError`."""
+    """Refuse empty prompts, and warn of those that will be cut or have words unknown to the encoder. Raises `ZaoziError`."""
     if not prompts:
         raise ZaoziError('no prompt was given; try: zaozi generate "gold"')
     for i, prompt in enumerate(prompts):
         if not prompt.strip():
             raise ZaoziError(f"prompt {i} is empty; say what to draw, for instance 'gold'")
-    for prompt, count in zip(prompts, encoder.token_counts(prompts), strict=True):
-        if count > encoder.max_tokens:
-            short = prompt if len(prompt) <= 40 else prompt[:37] + "..."
-            warnings.warn(
-                f"the prompt '{short}' has {count} tokens; only the first {encoder.max_tokens} are read", stacklevel=2
+    distinct = list(dict.fromkeys(prompts))
+    cut, unknown = [], []
+    for prompt, reading in zip(distinct, encoder.readings(distinct), strict=True):
+        if reading.tokens > encoder.max_tokens:
+            cut.append(
+                f"the prompt {_short(prompt)} has {reading.tokens} tokens; only the first {encoder.max_tokens} are read"
             )
+        if reading.unknown:
+            which = f"{reading.unknown} of {reading.words} words of {_short(prompt)} are unknown to"
+            unknown.append(f"the encoder reads English; {which} it" if encoder.english else f"{which} the encoder")
+    warn_of(cut, "more prompts are cut")
+    warn_of(unknown, "more prompts have unknown words")
+
+
+def warn_of(lines: Sequence[str], more: str) -> None:
+    """One warning a line, and one that counts the rest where there are many: '17 ' + `more`."""
+    for line in lines[:_SHOWN]:
+        warnings.warn(line, stacklevel=3)
+    if len(lines) > _SHOWN:
+        warnings.warn(f"{len(lines) - _SHOWN} {more}", stacklevel=3)
