@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import tempfile
 import unicodedata
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from zaozi.core.errors import ZaoziError
-from zaozi.text import encoders
-from zaozi.text.cache import cached
+from zaozi.core.types import Cond
+from zaozi.text import cache, encoders
+from zaozi.text.cache import TextCache, cached
 from zaozi.text.encoders import TextEncoder, caption_report, check_prompts, load_encoder
 
 
@@ -67,16 +73,16 @@ def test_minilm_knows_what_is_alike(minilm: TextEncoder) -> None:
 
 def test_the_cache_holds_what_the_encoder_said(encoder: TextEncoder, tmp_path: Path) -> None:
     texts = ["gold", "a small bird", "fish", "gold"]
-    cache = cached(encoder, texts, tmp_path)
-    places = cache.places(texts)
+    made = cached(encoder, texts, tmp_path)
+    places = made.places(texts)
     assert places[0].tolist() == places[3].tolist()
-    found, wanted = cache.cond(places, multiple=8), encoder.encode(texts)
+    found, wanted = made.cond(places, multiple=8), encoder.encode(texts)
     n = wanted.tokens.shape[1]
     assert found.tokens.shape[1] % 8 == 0
     assert torch.equal(found.mask[:, :n], wanted.mask)
     assert torch.allclose(found.tokens[:, :n], wanted.tokens, atol=5e-3)
     assert torch.allclose(found.pooled, wanted.pooled, atol=2e-3)
-    assert all(isinstance(part.tokens, np.memmap) for part in cache.parts)
+    assert all(isinstance(part.tokens, np.memmap) for part in made.parts)
 
 
 def test_the_cache_grows_by_what_is_new_and_is_keyed_by_encoder(encoder: TextEncoder, tmp_path: Path) -> None:
@@ -91,6 +97,135 @@ def test_the_cache_grows_by_what_is_new_and_is_keyed_by_encoder(encoder: TextEnc
     other = load_encoder("minilm", 8)
     cached(other, ["gold", "fish"], tmp_path)
     assert len(list(tmp_path.rglob("*.f16"))) == 3
+
+
+class Stopping:
+    """An encoder that is stopped after some batches."""
+
+    def __init__(self, encoder: TextEncoder, batches: int) -> None:
+        self.encoder, self.batches = encoder, batches
+        self.texts: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.encoder, name)
+
+    def encode(self, texts: Sequence[str]) -> Cond:
+        if self.batches == 0:
+            raise KeyboardInterrupt
+        self.batches -= 1
+        self.texts += texts
+        return self.encoder.encode(texts)
+
+
+TEXTS = ["gold", "fish", "a small bird", "gold fish", "a bird", "small gold", "fish fish fish"]
+
+
+def holds(cache: TextCache, encoder: TextEncoder, texts: Sequence[str]) -> bool:
+    """Whether a cache gives what the encoder does."""
+    found, wanted = cache.cond(cache.places(texts)), encoder.encode(texts)
+    near = torch.allclose(found.tokens, wanted.tokens, atol=5e-3) and torch.allclose(
+        found.pooled, wanted.pooled, atol=2e-3
+    )
+    return near and torch.equal(found.mask, wanted.mask)
+
+
+@pytest.mark.parametrize("batches", range(8))
+def test_an_interrupted_cache_goes_on_where_it_stopped(
+    encoder: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: int
+) -> None:
+    monkeypatch.setattr(cache, "PART", 2)
+    first, second = Stopping(encoder, batches), Stopping(encoder, 99)
+    with contextlib.suppress(KeyboardInterrupt):
+        cached(first, TEXTS, tmp_path, batch=1)
+    kept = batches - batches % 2 if batches < len(TEXTS) else len(TEXTS)
+    whole = cached(second, TEXTS, tmp_path, batch=1)
+    assert sorted(second.texts) == sorted(TEXTS, key=lambda t: t)[kept:]
+    assert [len(part.pooled) for part in whole.parts].count(2) == 3
+    assert holds(whole, encoder, TEXTS)
+
+
+def test_very_many_texts_do_not_become_very_many_parts(
+    encoder: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "PART", 1)
+    monkeypatch.setattr(cache, "MOST_PARTS", 3)
+    assert len(cached(encoder, TEXTS, tmp_path).parts) == 3
+
+
+def damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"short": content[:-1], "empty": b"", "noise": b"\x93NU[" * 40}[how])
+
+
+@pytest.mark.parametrize("how", ["short", "empty", "noise", "missing"])
+@pytest.mark.parametrize("name", ["tokens.f16", "offsets.npy", "pooled.npy", "texts.json"])
+def test_a_damaged_part_is_made_again_and_the_others_are_kept(
+    encoder: TextEncoder, tmp_path: Path, name: str, how: str
+) -> None:
+    cached(encoder, ["gold", "fish"], tmp_path)
+    cached(encoder, ["a small bird", "a bird"], tmp_path)
+    mine, other = tmp_path.rglob("part-*")
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in other.iterdir()}
+    damage(mine / name, how)
+    everything = ["gold", "fish", "a small bird", "a bird"]
+    with pytest.warns(UserWarning, match="is damaged .*; its texts are encoded again"):
+        healed = cached(encoder, everything, tmp_path)
+    assert holds(healed, encoder, everything)
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in other.iterdir()} == before
+    again = Stopping(encoder, 0)
+    assert holds(cached(again, everything, tmp_path), encoder, everything)
+
+
+@given(st.data())
+@settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+)
+def test_texts_whose_bytes_changed_never_lead_to_wrong_rows(
+    t5_folder: Path, tmp_path: Path, data: st.DataObject
+) -> None:
+    encoder, folder = load_encoder(f"t5:{t5_folder}", 16), Path(tempfile.mkdtemp(dir=tmp_path))
+    texts = ["gold", "fish", "a small bird"]
+    cached(encoder, texts, folder)
+    (path,) = folder.rglob("texts.json")
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] = data.draw(st.integers(0, 255).filter(lambda b: b != content[place]))
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        healed = cached(encoder, [*texts, "bold"], folder)
+    assert holds(healed, encoder, [*texts, "bold"])
+
+
+def test_parts_that_changed_places_are_made_again(encoder: TextEncoder, tmp_path: Path) -> None:
+    cached(encoder, ["gold", "fish"], tmp_path)
+    cached(encoder, ["small", "bird"], tmp_path)
+    a, b = tmp_path.rglob("texts.json")
+    first, second = a.read_bytes(), b.read_bytes()
+    a.write_bytes(second)
+    b.write_bytes(first)
+    everything = ["gold", "fish", "small", "bird"]
+    with pytest.warns(UserWarning, match="holds other texts than were encoded"):
+        healed = cached(encoder, everything, tmp_path)
+    assert holds(healed, encoder, everything)
+
+
+def test_what_is_not_the_caches_is_left_alone(encoder: TextEncoder, tmp_path: Path) -> None:
+    cached(encoder, ["gold"], tmp_path)
+    (path,) = tmp_path.rglob("texts.json")
+    (path.parent / "mine.txt").write_text("mine")
+    (path.parent.parent / "part-notes").write_text("mine too")
+    path.write_text("[]")
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert holds(cached(encoder, ["gold", "fish"], tmp_path), encoder, ["gold", "fish"])
+    assert (path.parent / "mine.txt").read_text() == "mine"
+    assert (path.parent.parent / "part-notes").read_text() == "mine too"
 
 
 def test_prompts_are_checked(minilm: TextEncoder) -> None:

@@ -226,7 +226,7 @@ def glossed(text: str) -> dict[str, str]:
     letters = [c for c in text if not (c.isspace() or unicodedata.category(c)[0] == "P")]
     if not 1 <= len(letters) <= LONGEST_GLOSS or not all(re.match(_HAN, c) for c in letters):
         return {}
-    found = {c: meaning(c) for c in letters}
+    found = {c: meaning(unicodedata.normalize("NFKC", c)[0]) or meaning(c) for c in letters}  # radicals are characters
     if not all(found.values()):
         return {}
     return {c: ", ".join(some if len(letters) == 1 else some[:1]) for c, some in found.items()}
