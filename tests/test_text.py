@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import socket
 import tempfile
 import unicodedata
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ from transformers import (
 
 from zaozi import TextToImage
 from zaozi.cli.main import main
-from zaozi.core.config import DiffusionConfig, NetworkConfig, SpaceConfig, TextConfig
+from zaozi.core.config import DiffusionConfig, NetworkConfig, Recipe, SpaceConfig, TextConfig
 from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Cond
 from zaozi.data import unihan
@@ -43,6 +45,7 @@ from zaozi.pipeline import Prompt
 from zaozi.text import cache, encoders
 from zaozi.text.cache import TextCache, cached
 from zaozi.text.encoders import TextEncoder, caption_report, check_prompts, downloads_allowed, load_encoder
+from zaozi.train.loop import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -693,3 +696,46 @@ def test_a_run_with_a_chinese_prompt_keeps_the_prompt_itself(glyph_model: str, t
     assert json.loads((tmp_path / "a" / "run.json").read_text(encoding="utf-8"))["settings"]["prompt"] == ["狗"]
     assert main(["generate", "--redo", str(tmp_path / "a" / "run.json"), "--out", str(tmp_path / "b")]) == 0
     assert (tmp_path / "a/000-狗/0.png").read_bytes() == (tmp_path / "b/000-狗/0.png").read_bytes()
+
+
+# -- training -----------------------------------------------------------------------------------------------------------
+
+
+def test_training_says_what_of_its_captions_is_not_read(tiny_recipe: Recipe) -> None:
+    said: list[str] = []
+    Trainer(replace(tiny_recipe, text=TextConfig(max_tokens=4)), say=said.append)
+    assert any(
+        re.match(r"(\d+) of \1 captions are longer than 4 tokens and are cut, for instance 'a .*'; raise", s) for s in said
+    )
+    said.clear()
+    Trainer(tiny_recipe, say=said.append)
+    assert not any("tokens" in line for line in said)
+
+
+def test_a_run_with_a_t5_keeps_its_whole_path_and_draws_and_resumes_from_anywhere(
+    tiny_recipe: Recipe, t5_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(t5_folder.parent)
+    recipe = replace(tiny_recipe, text=TextConfig(f"t5:{t5_folder.name}", 16))
+    recipe = replace(recipe, train=replace(recipe.train, steps=1))
+    folder = Trainer(recipe, say=lambda _: None).run()
+    assert json.loads((folder / "config.json").read_text())["text"]["encoder"] == f"t5:{t5_folder}"
+    longer = replace(recipe, train=replace(recipe.train, steps=2))
+    folder = Trainer(longer, resume=True, say=lambda _: None).run()
+    assert folder.name == "step-00000002"
+    monkeypatch.chdir(tmp_path)
+    TextToImage.from_pretrained(folder)("a small bird", num_steps=1)
+
+
+@pytest.mark.parametrize("name", ["tokens.f16", "texts.json"])
+def test_training_goes_on_over_a_damaged_text_cache(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("ZAOZI_HOME", str(tmp_path / "home"))
+    wanted = Trainer(tiny_recipe, say=lambda _: None).batches.at(0, 0, 1).cond
+    for path in (tmp_path / "home" / "text").rglob(name):
+        damage(path, "short")
+    with pytest.warns(UserWarning, match="is damaged"):
+        healed = Trainer(tiny_recipe, say=lambda _: None).batches.at(0, 0, 1).cond
+    assert torch.equal(healed.tokens, wanted.tokens)
+    assert torch.equal(healed.pooled, wanted.pooled)
