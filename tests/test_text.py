@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import re
 import shutil
@@ -236,6 +237,22 @@ def test_parts_that_changed_places_are_made_again(encoder: TextEncoder, tmp_path
     with pytest.warns(UserWarning, match="holds other texts than were encoded"):
         healed = cached(encoder, everything, tmp_path)
     assert holds(healed, encoder, everything)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "Too many open files")])
+def test_a_whole_part_is_kept_when_the_machine_is_short_of_something(
+    encoder: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    cached(encoder, ["gold"], tmp_path)
+
+    def short(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_load", short)
+        with pytest.raises(type(error)):
+            cached(encoder, ["gold"], tmp_path)
+    assert holds(cached(Stopping(encoder, 0), ["gold"], tmp_path), encoder, ["gold"])
 
 
 def test_what_is_not_the_caches_is_left_alone(encoder: TextEncoder, tmp_path: Path) -> None:
@@ -705,7 +722,8 @@ def test_training_says_what_of_its_captions_is_not_read(tiny_recipe: Recipe) -> 
     said: list[str] = []
     Trainer(replace(tiny_recipe, text=TextConfig(max_tokens=4)), say=said.append)
     assert any(
-        re.match(r"(\d+) of \1 captions are longer than 4 tokens and are cut, for instance 'a .*'; raise", s) for s in said
+        re.match(r"(\d+) of \1 captions are longer than 4 tokens and are cut, for instance 'a .*'; raise", s)
+        for s in said
     )
     said.clear()
     Trainer(tiny_recipe, say=said.append)

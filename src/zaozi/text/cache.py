@@ -7,6 +7,7 @@ after the texts in it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import warnings
@@ -27,6 +28,7 @@ from zaozi.text.encoders import TextEncoder
 
 _TOKENS, _TEXTS = "tokens.f16", "texts.json"
 _NAMES = (_TOKENS, "offsets.npy", "pooled.npy", _TEXTS)
+_NOT_ITS_FAULT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 PART, MOST_PARTS = 16_384, 128
 """Captions of a part; of very many captions a part holds more, since every part is a few open files."""
 
@@ -88,6 +90,8 @@ def cached(encoder: TextEncoder, texts: Sequence[str], folder: Path, *, batch: i
                 return
             loaded = _load(part, len(known), encoder.width)
         except Exception as error:  # whatever a damaged file brings about in those who read it
+            if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _NOT_ITS_FAULT):
+                raise
             warnings.warn(f"the text cache {part} is damaged ({error}); its texts are encoded again", stacklevel=3)
             _discard(part)
             return
