@@ -152,7 +152,9 @@ def verified(folder: Path, names: Iterable[str] | None = None) -> Record:
         if not path.is_file():
             raise Damaged(f"{path} is missing")
         if not entry.matches(path):
-            raise Damaged(f"{path} is damaged: it is not what zaozi wrote (its SHA-256 differs)")
+            raise Damaged(
+                f"{path} is damaged: it is not what zaozi wrote; get it again, or remove {RECORD} beside it if the change is yours"
+            )
     return record
 
 
@@ -425,18 +427,19 @@ def cached(folder: Path, kind: str, make: Callable[[Path], None]) -> Path:
         return folder
     output = Output(folder, kind, overwrite=True)
     with output._locked(wait=True):
-        if not _sound(folder):
+        if not _sound(folder, quiet=True):
             with output._filled() as work:
                 make(work)
     return folder
 
 
-def _sound(folder: Path) -> bool:
-    """Whether a cache's folder is whole; says so where it is damaged."""
+def _sound(folder: Path, *, quiet: bool = False) -> bool:
+    """Whether a cache's folder is whole; warns where it is damaged."""
     try:
         return bool(folder.is_dir() and verified(folder))
     except Damaged as damage:
-        _warn(f"{damage}; it is made again")
+        if not quiet:
+            _warn(f"{damage}; it is made again")
         return False
 
 

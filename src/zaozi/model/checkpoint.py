@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.files import write_json
 from zaozi.core.outputs import Damaged, Output, settle, verified
 from zaozi.model.denoiser import Denoiser, ModelConfig, make_denoiser
+from zaozi.text.encoders import located
 
 CONFIG, WEIGHTS, STATE, HISTORY = "config.json", "model.safetensors", "state.json", "history.json"
 FILES = (
@@ -140,7 +142,9 @@ def read_config(folder: Path) -> ModelConfig:
 def load_model(folder: Path) -> Denoiser:
     """A model ready to draw, in float32. Raises `ZaoziError` where a file is damaged or does not fit its configuration."""
     verified(folder, (CONFIG, WEIGHTS))
-    model = make_denoiser(read_config(folder))
+    config = read_config(folder)
+    text = replace(config.text, encoder=located(config.text.encoder, folder))
+    model = make_denoiser(replace(config, text=text))
     fill(model, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     return model.eval().requires_grad_(False)
 
