@@ -153,7 +153,7 @@ def verified(folder: Path, names: Iterable[str] | None = None) -> Record:
             raise Damaged(f"{path} is missing")
         if not entry.matches(path):
             raise Damaged(
-                f"{path} is damaged: it is not what zaozi wrote; get it again, or remove {RECORD} beside it if the change is yours"
+                f"{path} is damaged: it is not what zaozi wrote; get it again, or remove {RECORD} if the change is yours"
             )
     return record
 
