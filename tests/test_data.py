@@ -17,9 +17,10 @@ from conftest import draw_folder
 from zaozi.core.config import DataConfig, Property
 from zaozi.core.errors import ZaoziError
 from zaozi.data import font, unihan
-from zaozi.data.folder import build_folder, fitted
+from zaozi.data.folder import build_folder
 from zaozi.data.glyphs import build_glyphs, default_folder
 from zaozi.data.pairs import balance_weights, find_dataset, load_pairs, training_rows
+from zaozi.data.pictures import fitted
 from zaozi.data.shards import data_hash, read_manifest, split_of
 from zaozi.train.batches import hints
 

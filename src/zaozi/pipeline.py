@@ -51,7 +51,7 @@ def to_pictures(x: Tensor) -> list[Image.Image]:
 
 def from_picture(picture: Image.Image, size: int, channels: int) -> Tensor:
     """A picture as `[1, C, S, S]` in [-1, 1]: resized to fit, cut to a square at its middle, transparent parts white."""
-    from zaozi.data.folder import fitted
+    from zaozi.data.pictures import fitted
 
     square = fitted(picture, size, "L" if channels == 1 else "RGB")
     pixels = np.atleast_3d(np.asarray(square, np.float32)).transpose(2, 0, 1)
