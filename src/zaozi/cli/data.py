@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from zaozi.cli.main import parse
-from zaozi.core.errors import ZaoziError
+from zaozi.core.errors import ZaoziError, printable
+
+SHOWN = 3
+"""How many skipped or left out files are printed; the manifest names all."""
 
 
 def build(args: list[str]) -> None:
@@ -34,6 +37,7 @@ def _build(
     Args:
         out: Where to; the whole glyphs go to ~/.cache/zaozi (or $ZAOZI_HOME) unless told, where other commands find them.
         images: Your folder: pictures with metadata.jsonl or metadata.csv (file_name, text), or name.png beside name.txt.
+            Nothing outside of it is read.
         limit: Keep this many pairs (0: all); of the glyphs, evenly spread ones.
         size: Side of the pictures in pixels, 8 to 1024.
         mode: Grey or RGB pictures; auto is grey where every picture of the folder is.
@@ -58,11 +62,34 @@ def _build(
     lacking = manifest.get("lacking_in_font", 0)
     left_out = f"; {skipped} bad ones skipped" if skipped else ""
     left_out += f"; {lacking} characters the font lacks left out" if lacking else ""
+    for line in _notes(manifest):
+        print(printable(line))
     print(
         f"{counts['pairs']} pairs ({counts['train']} train, {counts['validation']} validation, {counts['test']} test), "
-        f"{counts['captions']} captions, {manifest['size']}x{manifest['size']}, to {out} "
+        f"{counts['captions']} captions, {manifest['size']}x{manifest['size']}, to {printable(str(out))} "
         f"in {time.monotonic() - start:.1f} s{left_out}"
     )
+
+
+def _notes(manifest: dict[str, Any]) -> list[str]:
+    """What a build of somebody's folder did that its counts do not tell."""
+    notes = [f"skipped: {why}" for why in manifest["skipped"][:SHOWN]]
+    notes += [f"left out: {why}" for why in manifest.get("left_out", [])[:SHOWN]]
+    for name in ("skipped", "left_out"):
+        if (more := len(manifest.get(name, [])) - SHOWN) > 0:
+            notes.append(f"{name.replace('_', ' ')}: {more} more, which manifest.json names")
+    counts, split = manifest["counts"], manifest.get("split", {})
+    if split.get("by") == "picture":
+        notes.append(
+            f"{counts['captions']} captions for {counts['pairs']} pictures: the split is by picture, so held-out pictures have "
+            "captions that are trained too; give most pictures a caption of their own to hold out captions"
+        )
+    if moved := split.get("moved_to_train"):
+        notes.append(
+            f"{moved} pictures went to train so that every repeated caption and every class has one there; "
+            "add pictures of rare ones to hold some out"
+        )
+    return notes
 
 
 def _show(
@@ -110,4 +137,4 @@ def _show(
     for i, tile in enumerate(tiles):
         sheet.paste(tile, (i % columns * width, i // columns * height))
     sheet.save(out)
-    print(f"{len(tiles)} of {len(pairs)} {split} pairs of {folder}: {out}")
+    print(printable(f"{len(tiles)} of {len(pairs)} {split} pairs of {folder}: {out}"))
