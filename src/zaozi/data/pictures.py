@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -57,8 +58,8 @@ def _open(path: Path) -> Image.Image:
     try:
         picture = Image.open(path, formats=tried)
     except Image.DecompressionBombError as error:
-        pixels = next((int(word) for word in str(error).strip("(").split() if word.strip("(").isdigit()), 0)
-        raise _too_large(path, f"{pixels:,} pixels") from None
+        found = re.search(r"([0-9]+) pixels", str(error))
+        raise _too_large(path, f"{int(found[1]):,} pixels" if found else "too many pixels") from None
     if picture.width * picture.height > MAX_PIXELS:
         picture.close()
         raise _too_large(path, f"{picture.width}x{picture.height} pixels")
@@ -153,18 +154,16 @@ def fitted(picture: Image.Image, size: int, mode: str, *, paper: str = "white") 
         box = (left, upper, left + side, upper + side)
         factor = side // (2 * size)
         if factor > 1:
-            small = Image.new(mode, (-(-side // factor), -(-side // factor)))
+            cells = -(-side // factor)
+            small = Image.new(mode, (cells, cells))
             row = 0
             for strip in _strips(picture, box, factor):
                 part = _opaque(strip, mode, paper, top).reduce(factor)
                 small.paste(part, (0, row))
                 row += part.height
-            picture = small
-        else:
-            picture = _opaque(picture.crop(box), mode, paper, top)
-    else:
-        picture = _opaque(picture, mode, paper, top)
-    return ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
+            return small.resize((size, size), Image.Resampling.LANCZOS, (0, 0, side / factor, side / factor))
+        picture = picture.crop(box)
+    return ImageOps.fit(_opaque(picture, mode, paper, top), (size, size), Image.Resampling.LANCZOS)
 
 
 def _strips(picture: Image.Image, box: tuple[int, int, int, int], multiple: int) -> Iterator[Image.Image]:
