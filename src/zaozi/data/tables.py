@@ -53,10 +53,11 @@ class Table:
         return {name: column([row.cells.get(name) for row in rows]) for name in names}
 
 
-def read_text(path: Path) -> str:
-    """A file as UTF-8, with or without a byte order mark. Raises `ZaoziError`."""
+def read_text(path: Path, newline: str | None = None) -> str:
+    """A file as UTF-8, with or without a byte order mark; `newline` as in `open`. Raises `ZaoziError`."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
+            return file.read()
     except UnicodeDecodeError as error:
         raise ZaoziError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from None
 
@@ -143,7 +144,7 @@ def _written(value: Any) -> str:
 
 
 def _csv_rows(path: Path, bad: Bad, is_picture: Callable[[str], bool]) -> Iterator[Row]:
-    lines = list(io.StringIO(read_text(path), newline=""))
+    lines = list(io.StringIO(read_text(path, newline=""), newline=""))
     place, header = 0, list[str]()
     while place < len(lines):
         start, (cells, wrong, used) = place, _csv_row(lines, place)
