@@ -54,6 +54,14 @@ def test_the_counts_are_the_published_ones(glyphs: Path, rows: list[dict[str, ob
     assert shares == pytest.approx([0.85, 0.05, 0.10], abs=0.01)
 
 
+def test_the_splits_of_the_glyphs_never_change(glyphs: Path, rows: list[dict[str, object]]) -> None:
+    """Models and measurements that were published rest on them, row by row."""
+    counts = read_manifest(glyphs)["counts"]
+    assert [counts[split] for split in ("train", "validation", "test")] == [17_508, 1_136, 2_104]
+    digest = hashlib.sha256("".join(f"{row['split']} {row['key']}\n" for row in rows).encode())
+    assert digest.hexdigest() == "27aa498fabe35e1b1b092ec4b28e83339495425ad445cf9a4c0ae16364ee7654"
+
+
 def test_no_caption_stands_in_two_splits(rows: list[dict[str, object]]) -> None:
     splits: dict[str, set[str]] = {}
     for row in rows:

@@ -469,6 +469,16 @@ def test_shards_end_by_bytes_as_well_as_rows(tmp_path: Path, monkeypatch: pytest
     assert len(pairs.pictures) == len(pairs.texts) == sum(row["split"] == "train" for row in whole.values())
 
 
+def dies(record: Record) -> Image.Image:
+    os._exit(1)
+
+
+def test_a_process_that_is_killed_while_drawing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ZaoziError, match="a process that draws was ended"):
+        shards.build(records(["a", "b"]), dies, tmp_path / "d", about={}, processes=1)
+    assert not list(tmp_path.iterdir())
+
+
 @quick
 @given(sizes=st.lists(st.integers(0, 50)), rows=st.integers(1, 9), limit=st.integers(1, 100))
 def test_parts_hold_everything_once_and_no_more_than_they_may(sizes: list[int], rows: int, limit: int) -> None:

@@ -116,8 +116,10 @@ def load_pairs(folder: Path, split: str) -> Pairs:
             for column, values in pq.read_table(folder / name, columns=rest).to_pydict().items():
                 columns.setdefault(column, []).extend(values)
         texts, keys = columns.pop("text"), columns.pop("key")
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("a caption is missing")
         pictures = _pictures(folder, files, len(texts), (channels, size, size))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
         if (
             isinstance(error, OSError) and error.errno
         ):  # of the file system, such as a full disk; a decoder's has no number
