@@ -140,6 +140,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.filterwarnings("default:Chinese is read by definition")
 def test_generate_writes_what_it_says(run: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "prompts.txt").write_text("fish\n\n 魚 \n")
     command = ["generate", "a small, song bird!", "--prompts", "prompts.txt", "--model", str(run), "--count", "3"]

@@ -447,6 +447,19 @@ def test_a_build_tells_how_it_was_split(tmp_path: Path, capsys: pytest.CaptureFi
     assert pairs.fill(Property("kind")).values == ("cat", "dog", "face")
 
 
+def test_a_build_tells_which_captions_the_encoder_will_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = draw_folder(tmp_path / "p", 4)
+    (pictures / "01.txt").write_text("a very " + "long " * 80 + "caption")
+    (pictures / "02.txt").write_text("\u732b\u304c\u597d\u304d", encoding="utf-8")
+    assert main(["data", "build", "--images", str(pictures), "--out", str(tmp_path / "d"), "--size", "16"]) == 0
+    *notes, last = capsys.readouterr().out.splitlines()
+    assert any(note.startswith("1 of 4 captions are longer than 64 tokens and are cut") for note in notes)
+    assert any(note.startswith("1 of 4 captions are mostly words that the encoder does not know") for note in notes)
+    assert last.startswith("4 pairs")
+
+
 # -- shards ---------------------------------------------------------------------------------------------------------
 
 

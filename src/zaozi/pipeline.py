@@ -25,7 +25,7 @@ from zaozi.diffusion.levels import levels
 from zaozi.diffusion.samplers import sampler as find_sampler
 from zaozi.model.checkpoint import find_model, load_model
 from zaozi.model.denoiser import Denoiser
-from zaozi.text.encoders import TextEncoder, check_prompts, load_encoder
+from zaozi.text.encoders import TextEncoder, check_prompts, load_encoder, warn_of
 
 Watch = Callable[[float, Tensor, Tensor, Tensor], None]
 """`on_step(t, x_t, x0_hat, eps_hat)`: the time before the step and three tensors `[B, C, s, s]`."""
@@ -231,12 +231,16 @@ class TextToImage:
         self.encoder = encoder
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "base", *, device: str | None = None) -> TextToImage:
+    def from_pretrained(
+        cls, name: str | Path = "base", *, device: str | None = None, allow_download: bool = False
+    ) -> TextToImage:
         """A shipped model by name, or the folder of one of your own, on `device` (cuda where there is one, or the CPU).
 
-        Raises `ZaoziError` where there is no such model or device, or its files are damaged.
+        No code in the folder is ever run. A text encoder that the model names on the hub is fetched only with
+        `allow_download`. Raises `ZaoziError` where there is no such model or device, or its files are damaged.
         """
-        model = load_model(find_model(str(name)))
+        folder = find_model(str(name))
+        model = load_model(folder)
         text = model.config.text
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
@@ -246,11 +250,14 @@ class TextToImage:
             raise ZaoziError(
                 f"device '{device}' cannot be used ({reason}); use cpu, or cuda where there is a GPU"
             ) from None
-        return cls(model, load_encoder(text.encoder, text.max_tokens))
+        return cls(model, load_encoder(text.encoder, text.max_tokens, base=folder, allow_download=allow_download))
 
     def encode(self, prompts: Sequence[str], properties: Mapping[str, str | float] | None = None) -> Cond:
-        """The condition of some prompts, one row each; the same properties for all. An empty prompt is no text."""
-        cond = self.encoder.encode(prompts)
+        """The condition of some prompts, one row each; the same properties for all. An empty prompt is no text.
+
+        Chinese characters are read by their definitions where the encoder reads English (see `in_english`).
+        """
+        cond = self.encoder.encode([", ".join(in_english(self.encoder, p).values()) or p for p in prompts])
         cond = cond.without_text(torch.tensor([not prompt.strip() for prompt in prompts]))
         given = property_values(self.model.config.properties, properties or {}, len(prompts))
         return Cond(cond.tokens, cond.mask, cond.pooled, given)
@@ -311,7 +318,7 @@ class TextToImage:
         check_texts(self.encoder, prompts, unsaid)
         unwanted = None
         if negative.strip():
-            check_prompts(self.encoder, [negative])
+            check_texts(self.encoder, [negative], False)
             unwanted = self.encode([negative])
         starts: Tensor | None = options.pop("start", None)
         size, channels = self.model.config.size, self.model.config.channels
@@ -404,6 +411,7 @@ class TextToImage:
         there, and ends with the model's own last step.
         """
         config, schedule = self.model.config, self.model.schedule
+        check_texts(self.encoder, [prompt], True)
         x0 = self.model.space.encode(from_picture(picture, config.size, config.channels).to(self.device))
         path = levels(schedule, num_steps)[:-1]
         if len(path) < 2:
@@ -417,6 +425,24 @@ class TextToImage:
     def device(self) -> torch.device:
         """Where the model lies."""
         return next(self.model.parameters()).device
+
+
+def in_english(encoder: TextEncoder, text: str) -> dict[str, str]:
+    """What stands in for a text of Chinese characters before an encoder that reads English alone: the characters with their
+    Unihan definitions; {} for any other text, and where Unihan is not installed.
+
+    >>> from zaozi.text.encoders import load_encoder
+    >>> in_english(load_encoder(), "\u7ea2 \u732b")
+    {'\u7ea2': 'red', '\u732b': 'cat'}
+    """
+    if not encoder.english or text.isascii():
+        return {}
+    from zaozi.data.unihan import glossed
+
+    try:
+        return glossed(text)
+    except ZaoziError:  # the data packages are an extra
+        return {}
 
 
 def check_texts(encoder: TextEncoder, prompts: Sequence[Prompt], may_be_empty: bool) -> None:
@@ -435,9 +461,18 @@ def check_texts(encoder: TextEncoder, prompts: Sequence[Prompt], may_be_empty: b
             raise ZaoziError(f"weight {bad} of prompt {i} is not a number; use for instance 0.7, or -1 to push away")
         if not may_be_empty and any(not text.strip() for text in texts):
             raise ZaoziError(f"prompt {i} is empty; say what to draw, for instance 'gold'")
-    flat = [t for p in prompts for t in ([p] if isinstance(p, str) else p) if t.strip()]
+    flat = dict.fromkeys(t for p in prompts for t in ([p] if isinstance(p, str) else p) if t.strip())
+    glosses = {text: in_english(encoder, text) for text in flat}
+    warn_of(
+        [
+            f"Chinese is read by definition ({'; '.join(f'{c}: {meant}' for c, meant in gloss.items())})"
+            for gloss in glosses.values()
+            if gloss
+        ],
+        "more prompts are read by definition",
+    )
     if flat:
-        check_prompts(encoder, flat)
+        check_prompts(encoder, [", ".join(gloss.values()) or text for text, gloss in glosses.items()])
 
 
 __all__ = [

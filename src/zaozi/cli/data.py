@@ -46,12 +46,14 @@ def _build(
     """
     from zaozi.data.folder import build_folder
     from zaozi.data.glyphs import build_glyphs, default_folder
+    from zaozi.data.shards import captions
 
-    start = time.monotonic()
+    start, unread = time.monotonic(), list[str]()
     if images is not None:
         if out is None:
             raise ZaoziError("a folder of your own needs a place to go; add --out DIR")
         manifest = build_folder(images, out, size=size, mode=mode, limit=limit, skip_bad=skip_bad)
+        unread = _unread(captions(out))
     else:
         if font is not None and out is None:
             raise ZaoziError("another font needs a place to go; add --out DIR")
@@ -62,13 +64,20 @@ def _build(
     lacking = manifest.get("lacking_in_font", 0)
     left_out = f"; {skipped} bad ones skipped" if skipped else ""
     left_out += f"; {lacking} characters the font lacks left out" if lacking else ""
-    for line in _notes(manifest):
+    for line in [*_notes(manifest), *unread]:
         print(printable(line))
     print(
         f"{counts['pairs']} pairs ({counts['train']} train, {counts['validation']} validation, {counts['test']} test), "
         f"{counts['captions']} captions, {manifest['size']}x{manifest['size']}, to {printable(str(out))} "
         f"in {time.monotonic() - start:.1f} s{left_out}"
     )
+
+
+def _unread(captions: list[str]) -> list[str]:
+    """What the encoder that recipes use unless told will not read of the captions."""
+    from zaozi.text.encoders import caption_report, load_encoder
+
+    return caption_report(load_encoder(), captions).lines()
 
 
 def _notes(manifest: dict[str, Any]) -> list[str]:

@@ -44,6 +44,8 @@ COMMANDS = {
     "model release": ("zaozi.cli.model", "release", "a training run's model alone, in half precision, to share"),
 }
 
+ALLOW_DOWNLOAD = "--allow-download"
+
 
 def usage() -> str:
     """The list of commands."""
@@ -55,6 +57,7 @@ def usage() -> str:
             "",
             *lines,
             "",
+            f"  {ALLOW_DOWNLOAD}  with any command that loads a model: fetch a text encoder that it names on the hub",
             "  --version  print the version",
         ]
     )
@@ -107,7 +110,14 @@ def run(args: Sequence[str]) -> None:
         if name in COMMANDS:
             module, function, _ = COMMANDS[name]
             parse_and_call = importlib.import_module(module).__dict__[function]
-            parse_and_call(list(args[words:]))
+            rest = list(args[words:])
+            if ALLOW_DOWNLOAD in rest:  # given here and now; no recipe and no run.json can hold it
+                from zaozi.text.encoders import downloads_allowed
+
+                with downloads_allowed():
+                    parse_and_call([arg for arg in rest if arg != ALLOW_DOWNLOAD])
+            else:
+                parse_and_call(rest)
             return
     if any(name.startswith(args[0] + " ") for name in COMMANDS):
         known = [name for name in COMMANDS if name.startswith(args[0] + " ")]

@@ -127,7 +127,7 @@ class TextConfig:
     """The frozen language model that reads the captions."""
 
     encoder: str = "minilm"
-    """`minilm` (packaged), or `t5:` and a folder or hub name."""
+    """`minilm` (packaged; it reads English), or `t5:` and the folder or hub name of a T5, mT5 or umT5."""
     max_tokens: int = 64
     """Tokens kept of a caption, from 2 up to the encoder's limit."""
 

@@ -315,3 +315,13 @@ def check_shards(folder: Path, split: str = "") -> dict[str, str]:
 def data_hash(folder: Path) -> str:
     """A SHA-256 over those of the shards, which are checked: the name of exactly this data, wherever it lies."""
     return hashlib.sha256(json.dumps(check_shards(folder), sort_keys=True).encode()).hexdigest()
+
+
+def captions(folder: Path) -> list[str]:
+    """All captions of a built dataset, split after split."""
+    import pyarrow.parquet as pq
+
+    names = sorted(read_manifest(folder)["sha256"], key=lambda name: (list(SPLITS).index(name.split("-")[0]), name))
+    return [
+        text for name in names for text in pq.read_table(folder / name, columns=["text"]).column("text").to_pylist()
+    ]

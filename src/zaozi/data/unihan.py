@@ -32,6 +32,7 @@ STRUCTURES = {
 SINGLE = "single"
 FILES = ("Unihan_Readings.txt", "Unihan_IRGSources.txt")
 EQUIVALENTS = "EquivalentUnifiedIdeograph.txt"
+LONGEST_GLOSS = 12
 _ALSO = {"王": 96, "阝": 163, "月": 130}
 """Parts that stand for a second radical, or for one that Unihan files elsewhere: jade, city (on the right), flesh."""
 INITIALS = ("zh", "ch", "sh", *"bpmfdtnlgkhjqxrzcsyw")
@@ -198,6 +199,37 @@ def refers_to(code: int, definition: str) -> int:
         if target != code:
             return target
     return 0
+
+
+def meaning(character: str) -> tuple[str, ...]:
+    """The senses of a character's definition; where it only refers to another ('same as ...'), that one's. () without any.
+
+    >>> meaning("\u72d7")
+    ('dog', 'canis familiaris')
+    """
+    definitions = _field("Unihan_Readings.txt", "kDefinition")
+    seen: set[int] = set()
+    code = ord(character)
+    while code in definitions and code not in seen:
+        if found := senses(definitions[code]):
+            return found
+        seen.add(code)
+        code = refers_to(code, definitions[code])
+    return ()
+
+
+def glossed(text: str) -> dict[str, str]:
+    """A text of up to 12 Chinese characters, each with what it means; {} for any other text, or where one has no definition.
+
+    A character alone has its whole definition, each of several the first sense of theirs. Spaces and punctuation are left out.
+    """
+    letters = [c for c in text if not (c.isspace() or unicodedata.category(c)[0] == "P")]
+    if not 1 <= len(letters) <= LONGEST_GLOSS or not all(re.match(_HAN, c) for c in letters):
+        return {}
+    found = {c: meaning(unicodedata.normalize("NFKC", c)[0]) or meaning(c) for c in letters}  # radicals are characters
+    if not all(found.values()):
+        return {}
+    return {c: ", ".join(some if len(letters) == 1 else some[:1]) for c, some in found.items()}
 
 
 def characters() -> list[Character]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from zaozi.core.config import from_dict, to_dict
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.files import whole_folder, write_json
 from zaozi.model.denoiser import Denoiser, ModelConfig, make_denoiser
+from zaozi.text.encoders import located
 
 CONFIG, WEIGHTS, STATE, HISTORY = "config.json", "model.safetensors", "state.json", "history.json"
 FILES = (
@@ -104,7 +106,9 @@ def read_config(folder: Path) -> ModelConfig:
 
 def load_model(folder: Path) -> Denoiser:
     """A model ready to draw, in float32. Raises `ZaoziError` where a file is damaged or does not fit its configuration."""
-    model = make_denoiser(read_config(folder))
+    config = read_config(folder)
+    text = replace(config.text, encoder=located(config.text.encoder, folder))
+    model = make_denoiser(replace(config, text=text))
     fill(model, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     return model.eval().requires_grad_(False)
 

@@ -1,12 +1,16 @@
 """Encode once: token states of every distinct caption, in memory-mapped half precision, keyed by encoder and text.
 
-An encoder's folder holds parts that never change; a dataset with new captions adds one part with those alone.
+An encoder's folder holds parts that never change; a dataset with new captions adds parts with those alone. A part is named
+after the texts in it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +20,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from zaozi.core.files import whole_folder
 from zaozi.core.types import Cond
 from zaozi.text.encoders import TextEncoder
 
-_NAMES = ("tokens.f16", "offsets.npy", "pooled.npy", "texts.json")
+_TOKENS, _TEXTS = "tokens.f16", "texts.json"
+_NAMES = (_TOKENS, "offsets.npy", "pooled.npy", _TEXTS)
+_NOT_ITS_FAULT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+PART, MOST_PARTS = 16_384, 128
+"""Captions of a part; of very many captions a part holds more, since every part is a few open files."""
 
 
 @dataclass(frozen=True)
@@ -64,47 +73,94 @@ class TextCache:
 
 
 def cached(encoder: TextEncoder, texts: Sequence[str], folder: Path, *, batch: int = 64) -> TextCache:
-    """The texts' cache under `folder`; those not there yet are encoded first (with a progress bar)."""
+    """The texts' cache under `folder`; those not there yet are encoded first (with a progress bar).
+
+    They are encoded part by part, so an interrupted call is continued by the next one. A part that is damaged is discarded with
+    a warning, and its texts are encoded again.
+    """
     home = folder / encoder.fingerprint[:24]
+    wanted = set(texts)
     parts: list[_Part] = []
     place_of: dict[str, tuple[int, int]] = {}
 
     def add(part: Path) -> None:
-        known = json.loads((part / "texts.json").read_text(encoding="utf-8"))
-        place_of.update({text: (len(parts), row) for row, text in enumerate(known)})
-        offsets = np.load(part / "offsets.npy")
-        tokens: Any = np.memmap(part / "tokens.f16", np.float16, "r", shape=(int(offsets[-1]), encoder.width))
-        parts.append(_Part(tokens, offsets, np.load(part / "pooled.npy", mmap_mode="r")))
+        try:
+            known = _texts(part)
+            if wanted.isdisjoint(known):
+                return
+            loaded = _load(part, len(known), encoder.width)
+        except Exception as error:  # whatever a damaged file brings about in those who read it
+            if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _NOT_ITS_FAULT):
+                raise
+            warnings.warn(f"the text cache {part} is damaged ({error}); its texts are encoded again", stacklevel=3)
+            _discard(part)
+            return
+        place_of.update({text: (len(parts), row) for row, text in enumerate(known) if text in wanted})
+        parts.append(loaded)
 
-    for part in sorted(home.glob("part-*")):
+    for part in sorted(path for path in home.glob("part-*") if path.is_dir()):
         add(part)
-    missing = sorted(set(texts) - place_of.keys())
-    if missing:
-        part = home / ("part-" + hashlib.sha256("\0".join(missing).encode()).hexdigest()[:16])
-        with whole_folder(part, marker="texts.json", names=_NAMES) as work:
-            _encode(encoder, missing, work, batch)
-        add(part)
+    missing = sorted(wanted - place_of.keys())
+    rows = max(PART, -(-len(missing) // MOST_PARTS))
+    with tqdm(total=len(missing), desc="encoding captions", unit="caption", leave=False, delay=2, disable=None) as bar:
+        for start in range(0, len(missing), rows):
+            add(_encode(encoder, missing[start : start + rows], home, batch, bar))
     return TextCache(parts, place_of, encoder.width)
 
 
-def _encode(encoder: TextEncoder, texts: Sequence[str], folder: Path, batch: int) -> None:
-    from tqdm import tqdm
+def _part(home: Path, texts: Sequence[str]) -> Path:
+    """The folder of a part, which is named after the texts in it."""
+    return home / ("part-" + hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16])
 
-    lengths = np.minimum(encoder.token_counts(texts), encoder.max_tokens)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    tokens: Any = np.memmap(folder / "tokens.f16", np.float16, "w+", shape=(int(offsets[-1]), encoder.width))
+
+def _texts(part: Path) -> list[str]:
+    """The texts of a part, by row. Raises `ValueError` or `OSError` where they are not those it is named after."""
+    found = json.loads((part / _TEXTS).read_text(encoding="utf-8"))
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise ValueError(f"{_TEXTS} is no list of texts")
+    if _part(part.parent, found) != part:
+        raise ValueError(f"{_TEXTS} holds other texts than were encoded")
+    return found
+
+
+def _load(part: Path, rows: int, width: int) -> _Part:
+    """A part of so many rows, its files memory-mapped. Raises `ValueError`, `EOFError` or `OSError` where one does not fit."""
+    offsets = np.load(part / "offsets.npy")
+    if offsets.shape != (rows + 1,) or offsets.dtype != np.int64 or offsets[0] or (np.diff(offsets) < 1).any():
+        raise ValueError("offsets.npy does not fit")
+    pooled = np.load(part / "pooled.npy", mmap_mode="r")
+    if pooled.shape != (rows, width) or pooled.dtype != np.float16:
+        raise ValueError("pooled.npy does not fit")
+    shape = int(offsets[-1]), width
+    if (part / _TOKENS).stat().st_size != 2 * shape[0] * width:
+        raise ValueError(f"{_TOKENS} is not as long as it should be")
+    return _Part(np.memmap(part / _TOKENS, np.float16, "r", shape=shape), offsets, pooled)
+
+
+def _discard(part: Path) -> None:
+    """Remove the files of a part, and its folder where nothing else is in it."""
+    for name in _NAMES:
+        (part / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        part.rmdir()
+
+
+def _encode(encoder: TextEncoder, texts: Sequence[str], home: Path, batch: int, bar: tqdm[Any]) -> Path:
+    """Write one part, and return its folder. Rows are sorted by length, so that little of a batch is padding."""
+    counts = np.minimum(encoder.token_counts(texts), encoder.max_tokens)
+    order = np.argsort(counts, kind="stable")
+    texts, lengths = [texts[i] for i in order], counts[order]
+    part = _part(home, texts)
     pooled = np.zeros((len(texts), encoder.width), dtype=np.float16)
-    order = np.argsort(lengths, kind="stable")  # like lengths together, so that little is padding
-    with tqdm(total=len(texts), desc="reading captions", unit="caption", leave=False, delay=1) as bar:
-        for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
-            cond = encoder.encode([texts[r] for r in rows])
-            states = cond.tokens.half().numpy()
-            for i, row in enumerate(rows):
-                tokens[offsets[row] : offsets[row + 1]] = states[i, : lengths[row]]
-            pooled[rows] = cond.pooled.half().numpy()
-            bar.update(len(rows))
-    tokens.flush()
-    np.save(folder / "offsets.npy", offsets)
-    np.save(folder / "pooled.npy", pooled)
-    (folder / "texts.json").write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
+    with whole_folder(part, marker=_TEXTS, names=_NAMES) as work:
+        with (work / _TOKENS).open("wb") as file:
+            for start in range(0, len(texts), batch):
+                rows = slice(start, start + batch)
+                cond = encoder.encode(texts[rows])
+                file.write(cond.tokens[cond.mask].half().numpy().tobytes())
+                pooled[rows] = cond.pooled.half().numpy()
+                bar.update(len(cond.pooled))
+        np.save(work / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+        np.save(work / "pooled.npy", pooled)
+        (work / _TEXTS).write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
+    return part

