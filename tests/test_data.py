@@ -17,9 +17,10 @@ from conftest import draw_folder
 from zaozi.core.config import DataConfig, Property
 from zaozi.core.errors import ZaoziError
 from zaozi.data import font, unihan
-from zaozi.data.folder import build_folder, fitted
+from zaozi.data.folder import build_folder
 from zaozi.data.glyphs import build_glyphs, default_folder
 from zaozi.data.pairs import balance_weights, find_dataset, load_pairs, training_rows
+from zaozi.data.pictures import fitted
 from zaozi.data.shards import data_hash, read_manifest, split_of
 from zaozi.train.batches import hints
 
@@ -51,6 +52,14 @@ def test_the_counts_are_the_published_ones(glyphs: Path, rows: list[dict[str, ob
     assert sum(ord(str(r["character"])) > 0xFFFF for r in rows) == 340
     shares = [manifest["counts"][s] / 20_748 for s in ("train", "validation", "test")]
     assert shares == pytest.approx([0.85, 0.05, 0.10], abs=0.01)
+
+
+def test_the_splits_of_the_glyphs_never_change(glyphs: Path, rows: list[dict[str, object]]) -> None:
+    """Models and measurements that were published rest on them, row by row."""
+    counts = read_manifest(glyphs)["counts"]
+    assert [counts[split] for split in ("train", "validation", "test")] == [17_508, 1_136, 2_104]
+    digest = hashlib.sha256("".join(f"{row['split']} {row['key']}\n" for row in rows).encode())
+    assert digest.hexdigest() == "27aa498fabe35e1b1b092ec4b28e83339495425ad445cf9a4c0ae16364ee7654"
 
 
 def test_no_caption_stands_in_two_splits(rows: list[dict[str, object]]) -> None:
@@ -85,11 +94,12 @@ def test_the_default_dataset_of_an_older_edition_is_built_again(
     build_glyphs(folder, size=16, limit=40)
     manifest = folder / "manifest.json"
     built: list[Path] = []
-    monkeypatch.setattr("zaozi.data.glyphs.build_glyphs", lambda out, size: built.append(out))
+    monkeypatch.setattr("zaozi.data.glyphs.build_glyphs", lambda out, **_: built.append(out))
     assert find_dataset(DataConfig(size=16)) == folder
     assert not built
     old = json.loads(manifest.read_text())
     del old["edition"]
+    (folder / ".zaozi.json").unlink()  # which older editions did not have
     manifest.write_text(json.dumps(old))
     assert find_dataset(DataConfig(size=16)) == folder
     assert built == [folder]

@@ -19,7 +19,7 @@ from PIL import Image
 
 from conftest import fill_randomly
 from zaozi import TextToImage, ZaoziError
-from zaozi.cli.asked import composition, syllable
+from zaozi.cli.asked import composition, mask_of, syllable
 from zaozi.cli.generate import Drawing
 from zaozi.cli.main import main
 from zaozi.cli.record import folder_name
@@ -426,6 +426,26 @@ def test_what_a_mask_keeps_is_kept(glyph_artist: TextToImage) -> None:
     assert np.abs(made[0, :, 16:] - made[1, :, 16:]).max() > 5
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_parts_of_a_mask_are_not_kept(glyph_artist: TextToImage, tmp_path: Path, mode: str) -> None:
+    """White and opaque is kept; black, and transparent whatever its colour, is drawn."""
+    mask = Image.new("RGBA", (32, 32), (255, 255, 255, 0))
+    mask.paste("white", (0, 0, 16, 32))
+    mask.paste("black", (0, 0, 16, 4))
+    if mode == "LA":
+        mask = mask.convert("LA")
+    elif mode == "P":
+        mask = mask.quantize(4)
+    mask.save(tmp_path / "mask.png")
+    picture = Image.fromarray(np.random.Generator(np.random.Philox(0)).integers(0, 256, (32, 32)).astype(np.uint8))
+    read = mask_of(str(tmp_path / "mask.png"), 32)
+    made = pixels(glyph_artist("gold", num_steps=5, init=picture, mask=read))[0]
+    same = np.abs(made - np.asarray(picture).astype(int)) <= 1
+    assert same[4:, :16].all()
+    assert same[:, 16:].mean() < 0.2
+    assert same[:4].mean() < 0.2
+
+
 @pytest.mark.parametrize("sampler", list(SAMPLERS))
 def test_inpainting_walks_the_known_part_along_its_path(artist: TextToImage, sampler: str) -> None:
     """In the halved space, at every step, before anything is pasted."""
@@ -611,6 +631,8 @@ def test_stopped_it_keeps_what_is_drawn(
         (["a", "--init", "gone.png"], "it is not there"),
         (["a", "--init", "明", "--keep", "lefft"], "neither a side nor a file"),
         (["a", "--init", "明", "--strength", "0"], "strength 0.0 is out of range"),
+        (["a", "--init", "明", "--strength", "nan"], "strength nan is out of range"),
+        (["a", "--init", "明", "--strength", "inf"], "strength inf is out of range"),
         (["--radical", "清"], "is no radical"),
         (["--pinyin", "12"], "is no reading"),
         (["--structure", "left-rihgt"], "did you mean 'left-right'"),

@@ -272,6 +272,8 @@ def test_prompts_are_checked(minilm: TextEncoder) -> None:
         check_prompts(minilm, ["gold", "  "])
     with pytest.raises(ZaoziError, match="no prompt"):
         check_prompts(minilm, [])
+    with pytest.raises(ZaoziError, match="is not valid text; write it as UTF-8"):
+        check_prompts(minilm, ["gold", "half a pair \ud83d"])
     with pytest.warns(UserWarning, match="only the first 16 are read"):
         check_prompts(minilm, ["gold " * 40])
     assert minilm.encode(["gold " * 40]).tokens.shape[1] == 16

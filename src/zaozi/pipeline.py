@@ -49,11 +49,11 @@ def to_pictures(x: Tensor) -> list[Image.Image]:
     return to_images(to_bytes(x))
 
 
-def from_picture(picture: Image.Image, size: int, channels: int) -> Tensor:
-    """A picture as `[1, C, S, S]` in [-1, 1]: resized to fit, cut to a square at its middle, transparent parts white."""
-    from zaozi.data.folder import fitted
+def from_picture(picture: Image.Image, size: int, channels: int, *, paper: str = "white") -> Tensor:
+    """A picture as `[1, C, S, S]` in [-1, 1]: resized to fit, cut to a square at its middle, on paper where it is transparent."""
+    from zaozi.data.pictures import fitted
 
-    square = fitted(picture, size, "L" if channels == 1 else "RGB")
+    square = fitted(picture, size, "L" if channels == 1 else "RGB", paper=paper)
     pixels = np.atleast_3d(np.asarray(square, np.float32)).transpose(2, 0, 1)
     return torch.from_numpy(pixels / 127.5 - 1.0)[None]
 
@@ -121,8 +121,7 @@ def draw(
         if sampler != "ddim" or not 0 <= eta <= 1:
             raise ZaoziError(f"eta {eta} does not suit '{sampler}'; use it with ddim, from 0 to 1")
         sample = partial(sample, eta=eta)
-    if not 0 < strength <= 1:
-        raise ZaoziError(f"strength {strength} is out of range; use above 0 (nearly as given) to 1 (all anew)")
+    check_strength(strength)
     if init is None and (mask is not None or strength != 1):
         raise ZaoziError("a mask or a strength needs a picture to start from; give init")
     device = next(model.parameters()).device
@@ -163,6 +162,12 @@ def draw(
     if init is not None and mask is not None:
         made = torch.lerp(made, init.to(made), mask.to(made))
     return made
+
+
+def check_strength(strength: float) -> None:
+    """Raises `ZaoziError` for a share of the steps that is not above 0 and up to 1."""
+    if not 0 < strength <= 1:
+        raise ZaoziError(f"strength {strength} is out of range; use above 0 (nearly as given) to 1 (all anew)")
 
 
 def check_alike(model: Denoiser, weak: Denoiser) -> None:
@@ -303,7 +308,7 @@ class TextToImage:
         """(p, i, picture) for picture i of prompt p, in order, drawn `batch_size` at a time across prompts.
 
         `options` are those of `draw`. Picture i of a prompt depends on (seed, i, prompt) alone, whatever the batch size.
-        `negative` is a prompt to steer away from; `init` a picture to start from, and white parts of `mask` are kept of it.
+        `negative` is a prompt to steer away from; `init` a picture to start from, and white (opaque) parts of `mask` are kept.
         The share of `toward_seed` may be one a prompt.
         """
         if count < 1 or batch_size < 1:
@@ -320,7 +325,7 @@ class TextToImage:
         if init is not None:
             options["init"] = from_picture(init, size, channels)
         if mask is not None:
-            options["mask"] = (from_picture(mask, size, 1) > 0).float()
+            options["mask"] = (from_picture(mask, size, 1, paper="black") > 0).float()
         todo = ((p, i) for p in range(len(prompts)) for i in range(count))
         while part := list(islice(todo, batch_size)):
             distinct = sorted({p for p, _ in part})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from zaozi.core.config import Guidance
 from zaozi.core.errors import ZaoziError
@@ -104,16 +105,17 @@ def picture_to_start_from(init: str, size: int) -> Image.Image:
         from zaozi.data.font import default_font, glyph
 
         return glyph(init, default_font(), size)
-    try:
-        with Image.open(init) as picture:
-            return ImageOps.exif_transpose(picture)
-    except (OSError, Image.DecompressionBombError) as error:
-        why = "it is not there" if isinstance(error, FileNotFoundError) else str(error)
-        raise ZaoziError(f"cannot open the picture {init} ({why}); give a PNG or JPEG, or one character") from None
+    from zaozi.data.pictures import open_picture
+
+    if not os.path.isfile(init):
+        raise ZaoziError(
+            f"cannot open the picture {init} (it is not there); give a file, such as a PNG or JPEG, or one character"
+        )
+    return open_picture(Path(init), size)
 
 
 def mask_of(keep: str, size: int) -> Image.Image:
-    """What is kept, in white: a side, or a picture. Raises `ZaoziError`."""
+    """What is kept, in white: a side, or a picture, whose transparent parts are not kept. Raises `ZaoziError`."""
     if keep not in KEPT:
         if not Path(keep).is_file():
             raise ZaoziError(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from zaozi.cli.main import parse
-from zaozi.core.errors import ZaoziError
+from zaozi.core.errors import ZaoziError, printable
+
+SHOWN = 3
+"""How many skipped or left out files are printed; the manifest names all."""
 
 
 def build(args: list[str]) -> None:
@@ -35,6 +38,7 @@ def _build(
     Args:
         out: The output folder; by default the glyphs go to ~/.cache/zaozi (or $ZAOZI_HOME), where other commands find them.
         images: Your folder: pictures with metadata.jsonl or metadata.csv (file_name, text), or name.png beside name.txt.
+            Nothing outside of it is read.
         limit: Keep this many pairs (0: all); of the glyphs, evenly spread ones.
         size: Side of the pictures in pixels, 8 to 1024.
         mode: Grey or RGB pictures; auto is grey where every picture of the folder is.
@@ -44,15 +48,18 @@ def _build(
     """
     from zaozi.data.folder import build_folder
     from zaozi.data.glyphs import build_glyphs, default_folder
+    from zaozi.data.shards import captions
 
-    start = time.monotonic()
+    start, unread = time.monotonic(), list[str]()
     if images is not None:
         if out is None:
             raise ZaoziError("a folder of your own needs a place to go; add --out DIR")
         manifest = build_folder(images, out, size=size, mode=mode, limit=limit, skip_bad=skip_bad, overwrite=overwrite)
+        unread = _unread(captions(out))
     else:
         if font is not None and out is None:
             raise ZaoziError("another font needs a place to go; add --out DIR")
+        overwrite = overwrite or out is None  # zaozi's own cache
         out = out or default_folder(size, limit)
         manifest = build_glyphs(out, size=size, limit=limit, font_path=font, overwrite=overwrite)
     counts = manifest["counts"]
@@ -60,11 +67,41 @@ def _build(
     lacking = manifest.get("lacking_in_font", 0)
     left_out = f"; {skipped} bad ones skipped" if skipped else ""
     left_out += f"; {lacking} characters the font lacks left out" if lacking else ""
+    for line in [*_notes(manifest), *unread]:
+        print(printable(line))
     print(
         f"{counts['pairs']} pairs ({counts['train']} train, {counts['validation']} validation, {counts['test']} test), "
-        f"{counts['captions']} captions, {manifest['size']}x{manifest['size']}, to {out} "
+        f"{counts['captions']} captions, {manifest['size']}x{manifest['size']}, to {printable(str(out))} "
         f"in {time.monotonic() - start:.1f} s{left_out}"
     )
+
+
+def _unread(captions: list[str]) -> list[str]:
+    """What the encoder that recipes use unless told will not read of the captions."""
+    from zaozi.text.encoders import caption_report, load_encoder
+
+    return caption_report(load_encoder(), captions).lines()
+
+
+def _notes(manifest: dict[str, Any]) -> list[str]:
+    """What a build of somebody's folder did that its counts do not tell."""
+    notes = [f"skipped: {why}" for why in manifest["skipped"][:SHOWN]]
+    notes += [f"left out: {why}" for why in manifest.get("left_out", [])[:SHOWN]]
+    for name in ("skipped", "left_out"):
+        if (more := len(manifest.get(name, [])) - SHOWN) > 0:
+            notes.append(f"{name.replace('_', ' ')}: {more} more, which manifest.json names")
+    counts, split = manifest["counts"], manifest.get("split", {})
+    if split.get("by") == "picture":
+        notes.append(
+            f"{counts['captions']} captions for {counts['pairs']} pictures: the split is by picture, so held-out pictures have "
+            "captions that are trained too; give most pictures a caption of their own to hold out captions"
+        )
+    if moved := split.get("moved_to_train"):
+        notes.append(
+            f"{moved} pictures went to train so that every repeated caption and every class has one there; "
+            "add pictures of rare ones to hold some out"
+        )
+    return notes
 
 
 def _show(
@@ -116,4 +153,4 @@ def _show(
         sheet.paste(tile, (i % columns * width, i // columns * height))
     with output.write() as work:
         sheet.save(work / out.name)
-    print(f"{len(tiles)} of {len(pairs)} {split} pairs of {folder}: {out}")
+    print(printable(f"{len(tiles)} of {len(pairs)} {split} pairs of {folder}: {out}"))

@@ -163,8 +163,9 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
 
     from zaozi.data.sheet import contact_sheet
     from zaozi.model.checkpoint import find_model, load_model
-    from zaozi.pipeline import TextToImage
+    from zaozi.pipeline import TextToImage, check_strength
 
+    check_strength(s.strength)
     artist = TextToImage.from_pretrained(s.model, device=s.device or None)
     size = artist.model.config.size
     options: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""`zaozi COMMAND ...`: finds the command, and turns every mistake into one line that names the mend."""
+"""`zaozi COMMAND ...`: finds the command, and turns every mistake into one line that says how to fix it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from zaozi.core.errors import ZaoziError, unknown
+from zaozi.core.errors import ZaoziError, printable, unknown
 from zaozi.core.heap import keep_freed_memory
 
 COMMANDS = {
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if issubclass(category, UserWarning) and not issubclass(category, DeprecationWarning):
-            print(f"zaozi: warning: {message}".splitlines()[0], file=sys.stderr)
+            print(printable(f"zaozi: warning: {message}".splitlines()[0]), file=sys.stderr)
 
     warnings.showwarning = warn
     warnings.filterwarnings("ignore", module=r"torch(\.|$)")
@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run(sys.argv[1:] if argv is None else argv)
     except ZaoziError as error:
-        print(f"zaozi: {' '.join(str(error).split())}", file=sys.stderr)
+        print(printable(f"zaozi: {' '.join(str(error).split())}"), file=sys.stderr)
         return 2
     except SystemExit as stop:
         return int(stop.code or 0)
@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("ZAOZI_DEBUG"):
             raise
-        print(f"zaozi: {_in_one_line(error)}", file=sys.stderr)
+        print(printable(f"zaozi: {_in_one_line(error)}"), file=sys.stderr)
         return 2
     return 0
 

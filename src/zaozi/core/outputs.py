@@ -76,7 +76,7 @@ def read_record(folder: Path) -> Record:
         if values["format"] != FORMAT:
             raise ZaoziError(f"{path} is of format {values['format']}, not {FORMAT}; use a newer zaozi")
         return {_inside(name): Entry(**entry) for name, entry in values["files"].items()}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{path} is damaged ({error}); remove it if the files beside it are yours") from None

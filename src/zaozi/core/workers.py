@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import wait
 from typing import TypeVar
@@ -30,7 +30,7 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def in_processes(work: Callable[[A], B], items: Iterable[A], processes: int, chunk: int) -> Iterator[B]:
+def in_processes(work: Callable[[A], B], items: Iterable[A], processes: int, chunk: int) -> Generator[B, None, None]:
     """`map(work, items)` in worker processes, in order. Leaving the loop, for whatever reason, ends the workers at once."""
     pool = ProcessPoolExecutor(processes, initializer=end_with_parent)
     try:

@@ -2,142 +2,125 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
+import os
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from zaozi.core.errors import ZaoziError
+from zaozi.core.errors import ZaoziError, printable
+from zaozi.data.pictures import GREY, fitted, formats, mode_of, open_picture
 from zaozi.data.shards import Record, build, dataset_output, normalised
+from zaozi.data.splits import folder_splits
+from zaozi.data.tables import Bad, Row, Table, read_table, read_text
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-_GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
-
-
-class _Bad:
-    """Stops at the first bad row, or (`skip`) counts them."""
-
-    def __init__(self, skip: bool) -> None:
-        self.skip, self.skipped = skip, list[str]()
-
-    def row(self, why: str) -> None:
-        if not self.skip:
-            raise ZaoziError(f"{why} (or pass --skip-bad to go on without it)")
-        self.skipped.append(why)
+LONGEST_CAPTION = 2**17
+"""Bytes of a caption's file: what is longer is no caption."""
 
 
-def _read(path: Path) -> str:
+def is_picture(name: str) -> bool:
+    """Whether a file's name ends as one of the formats that are read."""
+    return Path(name).suffix.lower() in formats()
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    """Whether what a path names, links followed, lies in a folder."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _leads_out(path: Path, folder: Path) -> str:
+    return f"{path} leads out of {folder}; copy what it names into the folder"
+
+
+def _utf8(text: str) -> bool:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ZaoziError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from None
+        text.encode()
+    except UnicodeEncodeError:  # bytes of a file's name that are not UTF-8
+        return False
+    return True
 
 
-def _metadata_rows(folder: Path, bad: _Bad) -> tuple[Path, list[dict[str, Any]]] | None:
-    """The rows of metadata.jsonl or metadata.csv, or None without either. Raises `ZaoziError` for a damaged file."""
-    lines = folder / "metadata.jsonl"
-    if lines.is_file():
-        rows = []
-        for number, line in enumerate(_read(lines).split("\n"), start=1):  # JSON may hold other line ends
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    bad.row(f"{lines}:{number} is not JSON ({error}); mend or remove that line")
-                    continue
-                if isinstance(row, dict):
-                    rows.append(row)
-                else:
-                    bad.row(f'{lines}:{number} is not an object; write {{"file_name": ..., "text": ...}}')
-        return lines, rows
-    table = folder / "metadata.csv"
-    if table.is_file():
-        try:
-            found = list(csv.DictReader(io.StringIO(_read(table), newline="")))
-        except csv.Error as error:
-            raise ZaoziError(f"{table} is not a CSV table ({error}); mend it") from None
-        return table, [{k: v for k, v in row.items() if k is not None} for row in found]
-    return None
+def _files(folder: Path, bad: Bad | None = None) -> list[Path]:
+    """All files of a folder and those below it, sorted.
+
+    Every folder is listed once, under its own name, so a linked one that lies inside `folder` is listed too. A link to a folder
+    outside goes to `bad`, as does a folder that cannot be listed.
+    """
+    found: list[Path] = []
+
+    def failed(error: OSError) -> None:
+        if bad:
+            bad.row(f"{error.filename} cannot be listed ({error.strerror}); make it readable")
+
+    for place, folders, names in os.walk(folder, onerror=failed):
+        for path in (Path(place, name) for name in sorted(folders)):
+            if bad and path.is_symlink() and not _inside(path, folder):
+                bad.row(_leads_out(path, folder))
+        found += [Path(place, name) for name in names]
+    return sorted(found)
 
 
-def _beside(folder: Path, bad: _Bad) -> list[dict[str, Any]]:
-    """Rows from pictures and the text files beside them."""
-    rows: list[dict[str, Any]] = []
-    taken: dict[Path, Path] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
-        name, caption = path.relative_to(folder).as_posix(), path.with_suffix(".txt")
-        if not caption.is_file():
-            bad.row(f"{path} has no caption; write {caption.name} beside it, or a metadata.jsonl")
-        elif caption in taken:
-            bad.row(f"{path} and {taken[caption].name} share the caption {caption.name}; rename one of them")
+def _beside(folder: Path, bad: Bad, left_out: list[str]) -> list[Row]:
+    """Rows from pictures and the text files beside them; texts without any other file of their name go to `left_out`."""
+    from tqdm import tqdm
+
+    captions: dict[Path, Path] = {}  # by path without suffix
+    pictures: dict[Path, list[Path]] = {}
+    others: dict[Path, Path] = {}
+    for path in _files(folder, bad):
+        stem = path.with_suffix("")
+        if path.suffix.lower() == ".txt":
+            captions.setdefault(stem, path)
+        elif is_picture(path.name):
+            pictures.setdefault(stem, []).append(path)
         else:
-            taken[caption] = path
+            others.setdefault(stem, path)
+    rows: list[Row] = []
+    for stem, (path, *more) in tqdm(
+        pictures.items(), desc="reading", unit="caption", leave=False, delay=2, disable=None
+    ):
+        caption = captions.pop(stem, None)
+        if not _utf8(str(path.relative_to(folder))):
+            bad.row(f"{path} has a name that is not UTF-8; rename it")
+        elif caption is None:
+            bad.row(f"{path} has no caption; write {stem.name}.txt beside it, or a metadata.jsonl")
+        else:
             try:
-                rows.append({"file_name": name, "text": _read(caption).strip()})
+                text = _caption(caption, folder)
             except ZaoziError as error:
                 bad.row(str(error))
+            else:
+                rows.append(Row(str(path), {"file_name": path.relative_to(folder).as_posix(), "text": text}))
+        for other in more:
+            if caption is None:
+                bad.row(f"{other} has no caption; write {stem.name}.txt beside it, or a metadata.jsonl")
+            else:
+                bad.row(f"{other} and {path.name} share the caption {caption.name}; rename one of them")
+    for stem, caption in captions.items():
+        if stem in others:
+            bad.row(
+                f"{others[stem]} has the caption {caption.name}, but is not in a format that is read; save it as PNG or JPEG"
+            )
+        else:
+            left_out.append(f"{caption} has no picture")
     return rows
 
 
-def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return ImageOps.exif_transpose(picture)
-    except Exception:  # decoders raise all kinds of things on damaged files
-        raise ZaoziError(f"{path} cannot be read as a picture; replace or remove it") from None
-
-
-def fitted(picture: Image.Image, size: int, mode: str) -> Image.Image:
-    """A picture resized so that its shorter side is `size`, then cut to the middle; transparency becomes white."""
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        paper = Image.new("RGBA", picture.size, "white")
-        paper.alpha_composite(picture.convert("RGBA"))
-        picture = paper
-    if picture.mode.startswith("I") or picture.mode == "F":  # 16 bits a pixel, or more
-        values = np.asarray(picture).astype(np.float64).clip(0)
-        white = next(
-            (top for top in (1, 255, 65535) if values.max() <= top and (top > 1 or picture.mode == "F")), values.max()
-        )
-        picture = Image.fromarray((values * (255 / white)).astype(np.uint8))
-    return ImageOps.fit(picture.convert(mode), (size, size), Image.Resampling.LANCZOS)
+def _caption(path: Path, folder: Path) -> str:
+    """The text of a caption's file. Raises `ZaoziError`."""
+    if not _inside(path, folder):
+        raise ZaoziError(_leads_out(path, folder))
+    if not path.is_file():
+        raise ZaoziError(f"{path} is not a file; write the caption into one")
+    if path.stat().st_size > LONGEST_CAPTION:
+        raise ZaoziError(f"{path} has more than {LONGEST_CAPTION:,} bytes; shorten the caption")
+    return read_text(path).strip()
 
 
 def _draw(record: Record, *, folder: Path, size: int, mode: str) -> Image.Image:
-    return fitted(_open(folder / record.key), size, mode)
-
-
-def _number(value: Any) -> Any:
-    """A CSV cell as the number it spells, None where it is empty or not a number, else as it is."""
-    if isinstance(value, str):
-        for kind in (int, float):
-            try:
-                value = kind(value)
-                break
-            except ValueError:
-                pass
-    return None if value == "" or (isinstance(value, float) and not math.isfinite(value)) else value
-
-
-def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """The columns beside file_name and text: lists of texts or numbers where all that are given are, else text."""
-    names = {k: None for row in rows for k in row if k not in ("file_name", "text", "image", "key")}
-    made: dict[str, list[Any]] = {}
-    for name in names:
-        given = [row.get(name) for row in rows]
-        if any(isinstance(v, list) for v in given) and all(isinstance(v, list) for v in given if v is not None):
-            made[name] = [[str(one) for one in v or []] for v in given]
-            continue
-        values = [_number(v) for v in given]
-        numeric = all(isinstance(v, (int, float)) for v in values if v is not None)
-        made[name] = values if numeric else ["" if v is None else str(v) for v in given]
-    return made
+    return fitted(open_picture(folder / record.key, size), size, mode)
 
 
 def build_folder(
@@ -153,8 +136,11 @@ def build_folder(
 ) -> dict[str, Any]:
     """Build a dataset from a folder of pictures and captions; returns the manifest.
 
-    `auto` is grey where every picture is, else RGB. Raises `ZaoziError` that names the first unreadable picture, missing
-    file, empty caption or duplicate name, unless `skip_bad`.
+    `auto` is grey where every picture is, else RGB. Pictures are read from inside the folder alone, in the formats of
+    `pictures.formats`, split as `splits.folder_splits` says, and columns typed as in `tables`. The manifest's `skipped` says
+    what was bad and `left_out` what was not asked for: texts without a picture, pictures without a row.
+    Raises `ZaoziError` that names the first unreadable picture, missing file, empty caption, duplicate name, or row that is
+    not what its header says, unless `skip_bad`.
     """
     if limit < 0:
         raise ZaoziError(f"limit {limit} is out of range; use 1 or more, or 0 for all")
@@ -163,46 +149,33 @@ def build_folder(
     if not 8 <= size <= 1024:
         raise ZaoziError(f"size {size} is out of range; use 8 to 1024")
     dataset_output(out, inputs=[folder], overwrite=overwrite).check()
-    bad = _Bad(skip_bad)
-    found = _metadata_rows(folder, bad)
-    rows = found[1] if found else _beside(folder, bad)
+    bad, left_out = Bad(skip_bad), list[str]()
+    table = read_table(folder, bad, is_picture)
+    rows = table.rows if table else _beside(folder, bad, left_out)
     if not rows and not bad.skipped:
         raise ZaoziError(
             f"{folder} has no pictures with captions; add metadata.jsonl, or name.txt beside each name.png"
         )
-    good: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    for number, row in enumerate(rows, start=1):
-        name, text = str(row.get("file_name") or ""), row.get("text")
-        where = f"{found[0]}: row {number}" if found else str(folder / name)
-        if not name:
-            bad.row(f"{where} has no file_name; add it")
-        elif not isinstance(text, str) or not text.strip():
-            bad.row(f"{where} ('{name}') has an empty caption; write one in 'text'")
-        elif name in seen:
-            bad.row(f"{where} repeats '{name}'; keep one row a picture")
-        elif not (folder / name).is_file():
-            bad.row(f"{folder / name} is missing; add the picture or remove its row")
-        else:
-            seen.add(name)
-            good.append(row)
+    good = _good(folder, rows, bad)
+    if table:
+        left_out += _without_row(folder, table)
     if limit:
         good = good[:limit]
     if not good:
         raise ZaoziError(f"{folder} has no usable pair; {len(bad.skipped)} were skipped, the first: {bad.skipped[0]}")
-    columns = _columns(good)
+    columns = table.columns([row for _, row in good]) if table else {}
     records = [
-        Record(row["file_name"], row["text"], normalised(row["text"]), {k: v[i] for k, v in columns.items()})
-        for i, row in enumerate(good)
+        Record(name, row.cells["text"], normalised(row.cells["text"]), {k: v[i] for k, v in columns.items()})
+        for i, (name, row) in enumerate(good)
     ]
     chosen = {"grey": "L", "rgb": "RGB"}.get(mode) or _common_mode(folder, records)
-    about = {"source": "image folder", "folder": folder.name}
-    draw = partial(_draw, folder=folder, size=size, mode=chosen)
+    about = {"source": "image folder", "folder": printable(folder.name), "left_out": [printable(w) for w in left_out]}
     return build(
         records,
-        draw,
+        partial(_draw, folder=folder, size=size, mode=chosen),
         out,
         about=about,
+        splits=folder_splits,
         skip_bad=skip_bad,
         already_skipped=bad.skipped,
         processes=processes,
@@ -211,13 +184,50 @@ def build_folder(
     )
 
 
+def _good(folder: Path, rows: Sequence[Row], bad: Bad) -> list[tuple[str, Row]]:
+    """The rows that name a caption and a picture inside the folder, each with the picture's name; the others go to `bad`."""
+    from tqdm import tqdm
+
+    good: dict[str, Row] = {}
+    for row in tqdm(rows, desc="checking", unit="row", leave=False, delay=2, disable=None):
+        name, text, where = row.cells.get("file_name"), row.cells.get("text"), row.place
+        if not isinstance(name, str) or not name or "\0" in name:
+            bad.row(f"{where} has no file_name; add it")
+            continue
+        path = PurePosixPath(name)
+        if not isinstance(text, str) or not text.strip():
+            bad.row(f"{where} ('{name}') has an empty caption; write one in 'text'")
+        elif "\0" in text:
+            bad.row(f"{where} ('{name}') has a caption with a NUL byte; write it as UTF-8 text")
+        elif path.is_absolute() or ".." in path.parts:
+            bad.row(f"{where} names '{name}', which leads out of {folder}; name a picture inside it")
+        elif str(path) in good:
+            bad.row(f"{where} repeats '{name}'; keep one row per picture")
+        elif not _inside(folder / path, folder):
+            bad.row(_leads_out(folder / path, folder))
+        elif not os.path.isfile(folder / path):
+            bad.row(f"{folder / path} is missing; add the picture or remove its row")
+        else:
+            good[str(path)] = row
+    return list(good.items())
+
+
+def _without_row(folder: Path, table: Table) -> list[str]:
+    """The folder's pictures that no row names."""
+    names = (row.cells.get("file_name") for row in table.rows)
+    named = {os.path.realpath(folder / name) for name in names if isinstance(name, str) and "\0" not in name}
+    pictures = (path for path in _files(folder) if is_picture(path.name))
+    return [f"{path} has no row in {table.path.name}" for path in pictures if os.path.realpath(path) not in named]
+
+
 def _common_mode(folder: Path, records: list[Record]) -> str:
     """'L' where every picture that opens is grey, else 'RGB'."""
-    for record in records:
+    from tqdm import tqdm
+
+    for record in tqdm(records, desc="opening", unit="picture", leave=False, delay=2, disable=None):
         try:
-            with Image.open(folder / record.key) as picture:
-                if picture.mode not in _GREY:
-                    return "RGB"
+            if mode_of(folder / record.key) not in GREY:
+                return "RGB"
         except Exception:  # a damaged file, which drawing will name
             continue
     return "L"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +22,8 @@ from zaozi.core.config import DataConfig, Property
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.files import home
 from zaozi.core.machine import usable_cores
-from zaozi.core.outputs import allocate, cached, need_space
-from zaozi.data.shards import MANIFEST, SPLITS, read_manifest
+from zaozi.core.outputs import Damaged, allocate, cached, need_space, verified
+from zaozi.data.shards import MANIFEST, SPLITS, check_shards, read_manifest
 
 
 @dataclass(frozen=True)
@@ -92,42 +93,60 @@ def find_dataset(config: DataConfig) -> Path:
     from zaozi.data.glyphs import EDITION, build_glyphs, default_folder
 
     folder = default_folder(config.size)
-    if not (folder / MANIFEST).is_file() or read_manifest(folder).get("edition") != EDITION:
-        build_glyphs(folder, size=config.size)
+    try:
+        verified(folder)
+        current = (folder / MANIFEST).is_file() and read_manifest(folder).get("edition") == EDITION
+    except Damaged as damage:
+        warnings.warn(f"{damage}; the glyphs are built again", stacklevel=2)
+        current = False
+    if not current:
+        build_glyphs(folder, size=config.size, overwrite=True)
     return folder
 
 
 def load_pairs(folder: Path, split: str) -> Pairs:
-    """One split of a built dataset (`train`, `validation` or `test`), its pictures decoded."""
+    """One split of a built dataset (`train`, `validation` or `test`), its pictures decoded.
+
+    Raises `ZaoziError` where a shard is damaged, is not the one that was built, or holds other pictures than its manifest says.
+    """
     import pyarrow.parquet as pq
 
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     manifest = read_manifest(folder)
-    names = [name for name in manifest["sha256"] if name.startswith(split + "-")]
+    files = check_shards(folder, split)
     size, channels = manifest["size"], manifest["channels"]
-    if not names:
+    if not files:
         return Pairs(np.zeros((0, channels, size, size), np.uint8), [], [], {})
     columns: dict[str, list[Any]] = {}
     try:
-        for name in names:
+        for name in files:
             rest = [column for column in manifest["columns"] if column != "image"]
             for column, values in pq.read_table(folder / name, columns=rest).to_pydict().items():
                 columns.setdefault(column, []).extend(values)
-        pictures = _pictures(folder, names, len(columns["text"]), (channels, size, size))
-    except (OSError, ValueError, KeyError) as error:
-        raise ZaoziError(
-            f"{folder} has a damaged shard ({str(error).splitlines()[0]}); build the dataset again"
-        ) from None
-    return Pairs(pictures, columns.pop("text"), columns.pop("key"), columns)
+        texts, keys = columns.pop("text"), columns.pop("key")
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("a caption is missing")
+        pictures = _pictures(folder, files, len(texts), (channels, size, size))
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+        if (
+            isinstance(error, OSError) and error.errno
+        ):  # of the file system, such as a full disk; a decoder's has no number
+            raise
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ZaoziError(f"{folder} has a damaged shard ({why}); build the dataset again") from None
+    return Pairs(pictures, texts, keys, columns)
 
 
-def _pictures(folder: Path, names: Sequence[str], count: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The shards' pictures, decoded once into a memory-mapped file that every process shares: uint8 `[N, C, S, S]`."""
+def _pictures(folder: Path, files: Mapping[str, str], count: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The shards' pictures, decoded once into a memory-mapped file that every process shares: uint8 `[N, C, S, S]`.
+
+    `files` are the shards' names and SHA-256, which name the cache.
+    """
     import pyarrow.parquet as pq
 
-    digests = "".join(read_manifest(folder)["sha256"][name] for name in names)
-    cache = home() / "pictures" / hashlib.sha256(digests.encode()).hexdigest()[:24]
+    key = f"{''.join(files.values())} {count} {shape}"
+    cache = home() / "pictures" / hashlib.sha256(key.encode()).hexdigest()[:24]
 
     def decode_all(work: Path) -> None:
         path = work / "pictures.npy"
@@ -137,17 +156,23 @@ def _pictures(folder: Path, names: Sequence[str], count: int, shape: tuple[int, 
         made = np.lib.format.open_memmap(path, "w+", np.uint8, (count, *shape))
 
         def decode(row: int, image: dict[str, Any]) -> None:
-            with Image.open(io.BytesIO(image["bytes"])) as picture:
+            with Image.open(io.BytesIO(image["bytes"]), formats=["PNG"]) as picture:
+                if (picture.height, picture.width) != shape[1:] or picture.mode != ("L" if shape[0] == 1 else "RGB"):
+                    found = f"{picture.width}x{picture.height} {picture.mode}"
+                    raise ValueError(f"row {row} has a picture of another size or kind than the dataset: {found}")
                 pixels = np.asarray(picture)
             made[row] = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
         row = 0
         with ThreadPoolExecutor(usable_cores()) as pool:
-            for name in names:
-                for part in pq.ParquetFile(folder / name).iter_batches(1024, columns=["image"]):
-                    images = part.column("image").to_pylist()
+            for name in files:
+                shard = pq.ParquetFile(folder / name)
+                for group in range(shard.num_row_groups):
+                    images = shard.read_row_group(group, columns=["image"]).column("image").to_pylist()
                     list(pool.map(decode, range(row, row + len(images)), images))
                     row += len(images)
+        if row != count:
+            raise ValueError(f"{row} pictures for {count} captions")
         made.flush()
 
     cached(cache, "pictures", decode_all)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,14 +21,19 @@ from typing import Any
 
 from PIL import Image
 
-from zaozi.core.errors import ZaoziError
+from zaozi.core.errors import ZaoziError, printable
+from zaozi.core.files import sha256
 from zaozi.core.machine import usable_cores
-from zaozi.core.outputs import Output
+from zaozi.core.outputs import Output, verified
+from zaozi.core.workers import in_processes
 
 SPLITS = {"train": 0.85, "validation": 0.05, "test": 0.10}
 MANIFEST = "manifest.json"
 FORMAT = 1
-ROWS_A_SHARD = 25_000
+SHARD_ROWS, SHARD_BYTES = 25_000, 2**28
+"""A shard ends before it exceeds either, pictures and captions counted."""
+GROUP_ROWS, GROUP_BYTES = 1024, 2**26
+"""The same of a row group, which is held in memory."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +48,32 @@ class Record:
 
 Draw = Callable[[Record], Image.Image]
 
+Splits = Callable[[Sequence[Record]], tuple[list[str], Mapping[str, Any]]]
+"""The split of each record, and what the manifest says about them."""
+
+
+def share_of(group: str) -> float:
+    """Where a group stands in [0, 1): its SHA-256 as a number. The same on every machine."""
+    return int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64
+
 
 def split_of(group: str) -> str:
-    """The split of a group: its SHA-256, as a number in [0, 1), against 85 / 5 / 10%. The same on every machine."""
-    share = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64
+    """The split of a group: its share against 85 / 5 / 10%."""
+    share = share_of(group)
     for name, width in SPLITS.items():
         if share < width:
             return name
         share -= width
     return "test"
+
+
+def by_group(records: Sequence[Record]) -> tuple[list[str], Mapping[str, Any]]:
+    """Splits by `split_of` alone; where it would train nothing, the group of the smallest share is trained."""
+    names = [split_of(record.group) for record in records]
+    if "train" not in names:
+        first = min((record.group for record in records), key=share_of)
+        names = ["train" if record.group == first else name for record, name in zip(records, names, strict=True)]
+    return names, {}
 
 
 def normalised(caption: str) -> str:
@@ -66,7 +90,8 @@ def _png(draw: Draw, record: Record) -> bytes | str:
     except ZaoziError as error:
         return str(error)
     except Exception as error:  # whatever a decoder raises on a damaged file
-        return f"{record.key} cannot be drawn ({type(error).__name__}: {str(error).splitlines()[0][:100]}); replace or remove it"
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        return f"{record.key} cannot be drawn ({why}); replace or remove it"
 
 
 def _type(values: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
@@ -86,24 +111,60 @@ def _type(values: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
     return pa.string(), {"dtype": "string", "_type": "Value"}
 
 
-def _table(rows: Sequence[tuple[Record, bytes]], columns: Mapping[str, tuple[Any, dict[str, Any]]]) -> Any:
+def _schema(columns: Mapping[str, tuple[Any, dict[str, Any]]]) -> Any:
+    """The Arrow schema of a shard: the picture, then the columns."""
     import pyarrow as pa
 
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     features = {"image": {"_type": "Image"}} | {name: named for name, (_, named) in columns.items()}
-    schema = pa.schema(
+    return pa.schema(
         [("image", image), *((name, arrow) for name, (arrow, _) in columns.items())],
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
-    data: dict[str, list[Any]] = {"image": [{"bytes": png, "path": f"{r.key}.png"} for r, png in rows]}
-    for name, (arrow, _) in columns.items():
-        values = [_columns(r)[name] for r, _ in rows]
+
+
+def _table(records: Sequence[Record], pngs: Sequence[bytes], schema: Any) -> Any:
+    """Some rows as an Arrow table."""
+    import pyarrow as pa
+
+    data: dict[str, list[Any]] = {
+        "image": [{"bytes": png, "path": f"{r.key}.png"} for r, png in zip(records, pngs, strict=True)]
+    }
+    for name, arrow in list(zip(schema.names, schema.types, strict=True))[1:]:
+        values = _column(records, name)
         data[name] = [None if v is None else str(v) for v in values] if arrow == pa.string() else values
     return pa.table(data, schema=schema)
 
 
-def _columns(record: Record) -> dict[str, Any]:
-    return {"text": record.text, "key": record.key, **record.columns}
+def _column(records: Sequence[Record], name: str) -> list[Any]:
+    """The values of some records in a column of the dataset."""
+    if name in ("text", "key"):
+        return [getattr(record, name) for record in records]
+    return [record.columns[name] for record in records]
+
+
+def _parts(sizes: Sequence[int], rows: int, bytes_: int) -> list[slice]:
+    """Consecutive slices of at most so many rows and, where they have more than one, so many bytes."""
+    ends, start, held = list[int](), 0, 0
+    for i, size in enumerate(sizes):
+        if i > start and (i - start == rows or held + size > bytes_):
+            ends.append(i)
+            start, held = i, 0
+        held += size
+    return [slice(a, b) for a, b in zip([0, *ends], [*ends, len(sizes)], strict=True)] if sizes else []
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A record whose picture lies in the spool, as PNG bytes."""
+
+    record: Record
+    start: int
+    length: int
+
+    @property
+    def size(self) -> int:
+        return self.length + len(self.record.text.encode())
 
 
 def dataset_output(out: Path, *, inputs: Sequence[Path] = (), overwrite: bool = False) -> Output:
@@ -117,6 +178,7 @@ def build(
     out: Path,
     *,
     about: Mapping[str, Any],
+    splits: Splits = by_group,
     skip_bad: bool = False,
     already_skipped: Sequence[str] = (),
     processes: int | None = None,
@@ -125,7 +187,8 @@ def build(
 ) -> dict[str, Any]:
     """Draw every record, write the shards and the manifest, and return the manifest.
 
-    `about` says where the data came from. Raises `ZaoziError` at the first bad picture unless `skip_bad`, which counts them.
+    `about` says where the data came from, and `splits` which of the records that could be drawn go where. Raises `ZaoziError` at
+    the first bad picture unless `skip_bad`, which counts them.
     """
     import pyarrow.parquet as pq
     from tqdm import tqdm
@@ -135,55 +198,63 @@ def build(
     output = dataset_output(out, inputs=inputs, overwrite=overwrite)
     output.check()
     processes = processes or min(usable_cores(), 32)
-    rows: dict[str, list[tuple[Record, int, int]]] = {
-        name: [] for name in SPLITS
-    }  # record, start and length in the spool
+    kept: list[_Drawn] = []
     skipped: list[str] = [*already_skipped]
     with (
         output.write() as work,
         TemporaryFile(dir=out) as spool,  # a large dataset's pictures need not fit in memory
     ):
 
-        def picture(start: int, length: int) -> bytes:
-            spool.seek(start)
-            return spool.read(length)
+        def picture(drawn: _Drawn) -> bytes:
+            spool.seek(drawn.start)
+            return spool.read(drawn.length)
 
-        with ProcessPoolExecutor(processes) as pool:
-            drawn = pool.map(partial(_png, draw), records, chunksize=max(1, min(256, len(records) // processes)))
-            for record, png in zip(tqdm(records, desc="drawing", unit="pair", leave=False), drawn, strict=False):
-                if isinstance(png, bytes):
-                    rows[split_of(record.group)].append((record, spool.tell(), len(png)))
-                    spool.write(png)
-                elif skip_bad:
-                    skipped.append(png)
-                else:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise ZaoziError(f"{png} (or pass --skip-bad to go on without it)")
-        kept = [_columns(r) for part in rows.values() for r, *_ in part]
+        chunk = max(1, min(256, len(records) // processes))
+        bar = tqdm(records, desc="drawing", unit="pair", leave=False, disable=None)
+        try:
+            with closing(in_processes(partial(_png, draw), records, processes, chunk)) as results:
+                for record, png in zip(bar, results, strict=False):
+                    if isinstance(png, bytes):
+                        kept.append(_Drawn(record, spool.tell(), len(png)))
+                        spool.write(png)
+                    elif skip_bad:
+                        skipped.append(printable(png))
+                    else:
+                        raise ZaoziError(f"{png} (or pass --skip-bad to go on without it)")
+        except BrokenProcessPool:
+            raise ZaoziError(
+                "a process that draws was ended from outside, perhaps for want of memory; make large pictures smaller"
+            ) from None
         if not kept:
-            raise ZaoziError("no picture could be used; see the errors with one picture at a time")
-        columns = {name: _type([row[name] for row in kept]) for name in kept[0]}
-        first = next(place for part in rows.values() for _, *place in part)
-        with Image.open(io.BytesIO(picture(*first))) as opened:
+            raise ZaoziError(f"no picture could be used; the first: {skipped[0]}")
+        good = [drawn.record for drawn in kept]
+        columns = {name: _type(_column(good, name)) for name in ("text", "key", *good[0].columns)}
+        schema = _schema(columns)
+        with Image.open(io.BytesIO(picture(kept[0]))) as opened:
             size, mode = opened.size[0], opened.mode
+        names, told = splits(good)
         files = {}
-        for split, part in rows.items():
-            count = max(1, -(-len(part) // ROWS_A_SHARD))
-            for i in range(count if part else 0):
-                name = f"{split}-{i:05d}-of-{count:05d}.parquet"
-                chunk = [(r, picture(*place)) for r, *place in part[i * ROWS_A_SHARD : (i + 1) * ROWS_A_SHARD]]
-                pq.write_table(_table(chunk, columns), work / name, compression="zstd", row_group_size=1024)
-                files[name] = hashlib.sha256((work / name).read_bytes()).hexdigest()
+        for split in SPLITS:
+            part = [drawn for drawn, name in zip(kept, names, strict=True) if name == split]
+            shards = _parts([drawn.size for drawn in part], SHARD_ROWS, SHARD_BYTES)
+            for i, shard in enumerate(shards):
+                name = f"{split}-{i:05d}-of-{len(shards):05d}.parquet"
+                with pq.ParquetWriter(work / name, schema, compression="zstd") as writer:
+                    for group in _parts([drawn.size for drawn in part[shard]], GROUP_ROWS, GROUP_BYTES):
+                        some = part[shard][group]
+                        writer.write_table(_table([d.record for d in some], [picture(d) for d in some], schema))
+                files[name] = sha256(work / name)
         manifest = {
             "format": FORMAT,
             **about,
+            **told,
             "size": size,
             "channels": 1 if mode == "L" else 3,
             "columns": ["image", *columns],
             "counts": {
                 "pairs": len(kept),
-                "captions": len({row["text"] for row in kept}),
-                **{split: len(part) for split, part in rows.items()},
+                "captions": len({record.text for record in good}),
+                **{split: names.count(split) for split in SPLITS},
                 "skipped": len(skipped),
             },
             "skipped": skipped,
@@ -193,25 +264,74 @@ def build(
     return manifest
 
 
+_SHARD_NAME = re.compile(rf"({'|'.join(SPLITS)})-[0-9]{{5}}-of-[0-9]{{5}}\.parquet")
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a built dataset. Raises `ZaoziError` where the folder is not one, or a shard is missing."""
+    """The manifest of a built dataset. Raises `ZaoziError` where the folder is not one, or a shard is missing.
+
+    The shards themselves are not read: see `check_shards`.
+    """
     path = folder / MANIFEST
+    verified(folder, (MANIFEST,))
     if not path.is_file():
         raise ZaoziError(f"{folder} is not a dataset (no {MANIFEST}); make one with: zaozi data build --out {folder}")
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        format_, files, _, _ = (manifest[key] for key in ("format", "sha256", "size", "channels"))
-    except (ValueError, KeyError, TypeError) as error:
+        format_, files, size, channels, _ = (manifest[k] for k in ("format", "sha256", "size", "channels", "columns"))
+        if format_ != FORMAT:
+            raise ZaoziError(f"{folder} is of format {format_}, not {FORMAT}; build the dataset again")
+        if type(size) is not int or not 1 <= size <= 4096 or channels not in (1, 3):
+            raise ValueError(f"pictures of {size} pixels and {channels} channels")
+        if odd := next((name for name in files if not _SHARD_NAME.fullmatch(name)), None):
+            raise ValueError(f"a shard named '{odd}'")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ZaoziError(f"{path} is damaged ({error}); build the dataset again") from None
-    if format_ != FORMAT:
-        raise ZaoziError(f"{folder} is of format {format_}, not {FORMAT}; build the dataset again")
     for name in files:
         if not (folder / name).is_file():
             raise ZaoziError(f"{folder / name} is missing; build the dataset again")
     return manifest
 
 
+_hashed: dict[tuple[str, int, int, int], str] = {}
+"""SHA-256 by path, length, time of change and inode: a file is read once in a process, unless it changes."""
+
+
+def check_shards(folder: Path, split: str = "") -> dict[str, str]:
+    """Name -> SHA-256 of the shards (of one split), after reading them whole.
+
+    Raises `ZaoziError` where the folder is not a dataset, or a shard is not the one that was built.
+    """
+    from tqdm import tqdm
+
+    files = {n: digest for n, digest in read_manifest(folder)["sha256"].items() if n.startswith(split)}
+    total = sum((folder / name).stat().st_size for name in files)
+    with tqdm(total=total, desc="checking", unit="B", unit_scale=True, leave=False, delay=2, disable=None) as bar:
+        for name, digest in files.items():
+            path = folder / name
+            stat = path.stat()
+            key = str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ino
+            if key not in _hashed:
+                _hashed[key] = sha256(path)
+            if _hashed[key] != digest:
+                raise ZaoziError(
+                    f"{path} is not the file that was built (its SHA-256 differs from {MANIFEST}'s); "
+                    "copy the original back, or build the dataset again"
+                )
+            bar.update(stat.st_size)
+    return files
+
+
 def data_hash(folder: Path) -> str:
-    """A SHA-256 over those of the shards: the name of exactly this data, wherever it lies."""
-    files = read_manifest(folder)["sha256"]
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    """A SHA-256 over those of the shards, which are checked: the name of exactly this data, wherever it lies."""
+    return hashlib.sha256(json.dumps(check_shards(folder), sort_keys=True).encode()).hexdigest()
+
+
+def captions(folder: Path) -> list[str]:
+    """All captions of a built dataset, split after split."""
+    import pyarrow.parquet as pq
+
+    names = sorted(read_manifest(folder)["sha256"], key=lambda name: (list(SPLITS).index(name.split("-")[0]), name))
+    return [
+        text for name in names for text in pq.read_table(folder / name, columns=["text"]).column("text").to_pylist()
+    ]

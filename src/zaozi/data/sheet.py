@@ -27,7 +27,7 @@ def label_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, lines: int) -> list[str]:
     """The text in at most `lines` lines of at most `width` pixels, broken at spaces; what does not fit ends in an ellipsis."""
     made: list[str] = []
-    words = text.split()
+    words = text[: 4 * width * lines].split()  # more than can fit
     while words and len(made) < lines:
         line = words.pop(0)
         while words and font.getlength(f"{line} {words[0]}") <= width:

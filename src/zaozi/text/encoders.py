@@ -369,6 +369,8 @@ def check_prompts(encoder: TextEncoder, prompts: Sequence[str]) -> None:
     for i, prompt in enumerate(prompts):
         if not prompt.strip():
             raise ZaoziError(f"prompt {i} is empty; say what to draw, for instance 'gold'")
+        if any("\ud800" <= c <= "\udfff" for c in prompt):  # bytes that are not UTF-8, or half of a surrogate pair
+            raise ZaoziError(f"prompt {_short(prompt)} is not valid text; write it as UTF-8")
     distinct = list(dict.fromkeys(prompts))
     cut, unknown = [], []
     for prompt, reading in zip(distinct, encoder.readings(distinct), strict=True):

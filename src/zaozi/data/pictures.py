@@ -1,0 +1,212 @@
+"""People's picture files: opened safely from raster formats alone, with the right values, and fitted to a square."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageOps
+
+from zaozi.core.errors import ZaoziError
+
+SIGNED = (
+    "PNG",
+    "JPEG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "AVIF",
+    "HEIF",
+    "JPEG2000",
+    "PPM",
+    "QOI",
+)  # known by their first bytes
+UNSIGNED = ("TGA", "PCX", "SGI", "DIB")  # tried only where the file's name says so
+GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+
+MAX_PIXELS = 89_478_485
+"""The most pixels a picture may have: the size from which Pillow warns of a decompression bomb (a third of a GB as RGB)."""
+LARGE = 2**24
+"""Pixels from which a picture is processed strip by strip."""
+
+
+@cache
+def formats() -> dict[str, str]:
+    """Suffix (lower case, with its dot) -> Pillow format, of the raster formats that can be read here.
+
+    Formats that run other programs (EPS, PDF) or draw vectors (WMF) are never among them. HEIC needs `pillow-heif`.
+    """
+    with suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
+    known = Image.registered_extensions()
+    return {suffix: name for suffix, name in known.items() if name in (*SIGNED, *UNSIGNED) and name in Image.OPEN}
+
+
+def _open(path: Path) -> Image.Image:
+    """The picture before its pixels are read. Raises what Pillow raises, or `ZaoziError` for one that is too large."""
+    named = formats().get(path.suffix.lower())
+    tried = [name for name in SIGNED if name in Image.OPEN] + ([named] if named in UNSIGNED else [])
+    try:
+        picture = Image.open(path, formats=tried)
+    except Image.DecompressionBombError as error:
+        found = re.search(r"([0-9]+) pixels", str(error))
+        raise _too_large(path, f"{int(found[1]):,} pixels" if found else "too many pixels") from None
+    if picture.width * picture.height > MAX_PIXELS:
+        picture.close()
+        raise _too_large(path, f"{picture.width}x{picture.height} pixels")
+    return picture
+
+
+def _too_large(path: Path, size: str) -> ZaoziError:
+    return ZaoziError(f"{path} has {size}, and at most {MAX_PIXELS:,} are read; make the picture smaller or remove it")
+
+
+def mode_of(path: Path) -> str:
+    """A picture's mode in Pillow, from its header alone. Raises anything on a damaged file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with _open(path) as picture:
+            return picture.mode
+
+
+def open_picture(path: Path, size: int = 0) -> Image.Image:
+    """The first frame of a picture file, upright as its EXIF says.
+
+    A large JPEG is decoded at a half, a quarter or an eighth where that leaves at least twice `size` on both sides.
+    Raises `ZaoziError` where it is of another format than those read, damaged, or has more than `MAX_PIXELS` pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _open(path) as picture:
+                if size and picture.width * picture.height > LARGE:
+                    picture.draft(None, (2 * size, 2 * size))
+                raw = next((str(tile[3]) for tile in getattr(picture, "tile", ()) if picture.format == "PNG"), "")
+                picture.load()
+                _mark_transparent(picture, raw, path)
+                with suppress(Exception):  # a damaged EXIF block turns nothing
+                    ImageOps.exif_transpose(picture, in_place=True)
+                return _sixteen_bits(picture)
+    except ZaoziError:
+        raise
+    except Exception:  # decoders raise all kinds of things on damaged files
+        if path.suffix and path.suffix.lower() not in formats():
+            raise ZaoziError(f"{path} is not in a format that is read; save it as PNG or JPEG") from None
+        raise ZaoziError(f"{path} cannot be read as a picture; replace or remove it") from None
+
+
+def _mark_transparent(picture: Image.Image, raw: str, path: Path) -> None:
+    """Put the transparent value of a PNG right where Pillow compares it with pixels of another depth."""
+    key = picture.info.get("transparency")
+    if raw in ("1", "L;2", "L;4") and isinstance(key, int):  # the key counts in the file's own 2 to 16 levels
+        steps = {"1": 1, "L;2": 3, "L;4": 15}[raw]
+        picture.info["transparency"] = key * 255 // steps if key <= steps else key
+    elif raw == "RGB;16B" and isinstance(key, tuple):  # the key has 16 bits, and only the pixels' high bytes were read
+        with Image.open(path, formats=["PNG"]) as low:
+            low.tile = [(*low.tile[0][:3], "RGB;16L")]  # type: ignore[list-item]
+            low.load()
+            same = [
+                band.point([255 * (value == level >> shift & 255) for value in range(256)])
+                for part, shift in ((picture, 8), (low, 0))
+                for band, level in zip(part.split(), key, strict=True)
+            ]
+        clear = same[0]
+        for one in same[1:]:
+            clear = ImageChops.darker(clear, one)
+        del picture.info["transparency"]
+        picture.putalpha(ImageChops.invert(clear))
+
+
+def _sixteen_bits(picture: Image.Image) -> Image.Image:
+    """A picture of 9 to 16 bits by its format's own scale, as 16 bits with black 0; any other as it is."""
+    info = picture.info
+    if picture.mode == "I" and picture.format in ("PNG", "PPM", "JPEG2000"):
+        picture = Image.fromarray(np.asarray(picture).clip(0, 65535).astype(np.uint16))
+    elif picture.mode.startswith("I;16") and picture.format == "TIFF":
+        tags: Any = picture.tag_v2  # type: ignore[attr-defined]
+        bits, white_is_zero = tags.get(258, (16,))[0], tags.get(262) == 0
+        if bits < 16 or white_is_zero:
+            values = (np.asarray(picture).astype(np.uint32) * 65535 // (2**bits - 1)).clip(0, 65535).astype(np.uint16)
+            picture = Image.fromarray(65535 - values if white_is_zero else values)
+    picture.info = info
+    return picture
+
+
+def fitted(picture: Image.Image, size: int, mode: str, *, paper: str = "white") -> Image.Image:
+    """A picture resized so that its shorter side is `size`, then cut to the square in its middle, in `mode` (L or RGB).
+
+    Transparent parts become `paper`, as do values that are not a number. White is 65535 of 16 bits; of integers or floats
+    of 32 bits it is the least of 1 (floats only), 255 and 65535 that no value is above, or else the largest value.
+    """
+    top = _white(picture)
+    if picture.width * picture.height > LARGE:
+        side = min(picture.size)
+        left, upper = (picture.width - side) // 2, (picture.height - side) // 2
+        box = (left, upper, left + side, upper + side)
+        factor = side // (2 * size)
+        if factor > 1:
+            cells = -(-side // factor)
+            small = Image.new(mode, (cells, cells))
+            row = 0
+            for strip in _strips(picture, box, factor):
+                part = _opaque(strip, mode, paper, top).reduce(factor)
+                small.paste(part, (0, row))
+                row += part.height
+            return small.resize((size, size), Image.Resampling.LANCZOS, (0, 0, side / factor, side / factor))
+        picture = picture.crop(box)
+    return ImageOps.fit(_opaque(picture, mode, paper, top), (size, size), Image.Resampling.LANCZOS)
+
+
+def _strips(picture: Image.Image, box: tuple[int, int, int, int], multiple: int) -> Iterator[Image.Image]:
+    """A box of a picture from top to bottom, cut into strips of a few million pixels and rows a multiple of `multiple`."""
+    left, upper, right, lower = box
+    rows = max(1, LARGE // 4 // (right - left) // multiple) * multiple
+    for row in range(upper, lower, rows):
+        yield picture.crop((left, row, right, min(row + rows, lower)))
+
+
+def _deep(picture: Image.Image) -> bool:
+    """Whether its values are of more than 8 bits."""
+    return picture.mode.startswith("I") or picture.mode == "F"
+
+
+def _white(picture: Image.Image) -> float:
+    """The value that stands for white."""
+    if not _deep(picture):
+        return 255.0
+    if picture.mode.startswith("I;16"):
+        return 65535.0
+    largest = 0.0
+    for strip in _strips(picture, (0, 0, *picture.size), 1):
+        values = np.asarray(strip)
+        largest = max(largest, float(values.max(where=np.isfinite(values), initial=0)))
+    return next((top for top in (1.0, 255.0, 65535.0) if largest <= top and (top > 1 or picture.mode == "F")), largest)
+
+
+def _opaque(picture: Image.Image, mode: str, paper: str, top: float) -> Image.Image:
+    """A picture of any mode in `mode`, 8 bits a channel, on paper where it is transparent."""
+    if _deep(picture):
+        values: NDArray[np.float64] = np.asarray(picture).astype(np.float64)
+        clear = np.isnan(values)
+        if isinstance(key := picture.info.get("transparency"), int):
+            clear |= values == key
+        values[clear] = 0
+        levels = (values.clip(0, top) * (255 / top)).astype(np.uint8)
+        levels[clear] = 255 if paper == "white" else 0
+        return Image.fromarray(levels).convert(mode)
+    if picture.has_transparency_data:
+        if picture.mode == "La":
+            picture = picture.convert("LA")
+        sheet = Image.new("RGBA", picture.size, paper)
+        sheet.alpha_composite(picture.convert("RGBA"))
+        picture = sheet
+    return picture.convert(mode)
