@@ -80,7 +80,7 @@ def _unread(captions: list[str]) -> list[str]:
     """What the encoder that recipes use unless told will not read of the captions."""
     from zaozi.text.encoders import caption_report, load_encoder
 
-    return caption_report(load_encoder(), captions).lines()
+    return caption_report(load_encoder(network=False), captions).lines()
 
 
 def _notes(manifest: dict[str, Any]) -> list[str]:

