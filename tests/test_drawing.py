@@ -670,3 +670,35 @@ print(usual, faults())
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     usual, kept = map(int, done.stdout.split())
     assert kept < usual / 4, "hardly a page is cleared anew"
+
+
+def test_without_an_output_folder_the_first_free_one_is_used(run: Path, here: Path) -> None:
+    draw = ["generate", "gold", "--model", str(run), "--count", "1", "--steps", "2"]
+    assert main(draw) == 0
+    assert main(draw) == 0  # replaces its own
+    assert sorted(p.name for p in here.iterdir() if p.name.startswith("out")) == ["out"]
+    (here / "out" / "sheet.png").write_text("mine")
+    (here / "out-2").write_text("mine")
+    assert main(draw) == 0
+    assert (here / "out" / "sheet.png").read_text() == "mine"
+    assert (here / "out-3" / "sheet.png").is_file()
+
+
+def test_a_strangers_record_decides_nothing_about_where_is_written(run: Path, here: Path) -> None:
+    draw = ["generate", "gold", "--model", str(run), "--count", "1", "--steps", "2"]
+    assert main([*draw, "--out", "a"]) == 0
+    record = json.loads((here / "a" / "run.json").read_text())
+    record["settings"] |= {"out": str(here / "stolen"), "video": str(here / "stolen.gif"), "overwrite": True}
+    (here / "run.json").write_text(json.dumps(record))
+    assert main(["generate", "--redo", "run.json"]) == 0
+    assert not list(here.glob("stolen*"))
+    assert (here / "out" / "sheet.png").read_bytes() == (here / "a" / "sheet.png").read_bytes()
+
+
+def test_names_from_strangers_are_only_text_in_a_card(run: Path, here: Path) -> None:
+    name = "[x](evil) <img src=x> | `a`\n# big \x1b[31m"
+    assert main(["model", "release", str(run), "m", "--name", name]) == 0
+    card = (here / "m" / "card.md").read_text()
+    assert card.splitlines()[0] == r"# \[x\](evil) \<img src=x\> \| \`a\`\\n# big \\x1b\[31m"
+    assert "\x1b" not in card
+    assert card.count("\n# ") == 0

@@ -24,7 +24,7 @@ from zaozi.cli.main import parse
 from zaozi.cli.record import RunFolder, read_run, run_output
 from zaozi.core.config import Guidance, to_dict
 from zaozi.core.errors import ZaoziError
-from zaozi.core.outputs import file_output
+from zaozi.core.outputs import file_output, first_free
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,8 +71,8 @@ class Drawing:
     """Draw the way from --seed to this seed, in --count pictures."""
     model: str = "base"
     """A shipped name, or the folder of a model or training run."""
-    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "out"
-    """The output folder."""
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """The output folder; by default out or, where that holds files that zaozi did not write, out-2 and so on."""
     grid: str = "uniform"
     """Which levels are visited: uniform, trailing, logsnr or karras."""
     eta: float = 0.0
@@ -183,12 +183,15 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
         "mask": mask_of(s.keep, size) if s.keep else None,
         "weak": load_model(find_model(s.weak)) if s.weak else None,
     }
-    settings, used, digests = settled(replace(s, prompt=tuple(wanted), prompts="", overwrite=False), recorded)
+    settings, used, digests = settled(replace(s, prompt=tuple(wanted), prompts="", out="", overwrite=False), recorded)
     labels = labels_of(s, wanted, given)
     made = {"settings": to_dict(settings), "sha256": digests}
     if s.prompts:
         used.append(Path(s.prompts))
-    output = run_output(Path(s.out), labels, s.count, outlines=s.svg, used=used, overwrite=s.overwrite)
+    folders = [Path(s.out)] if s.out else [Path("out"), *(Path(f"out-{n}") for n in range(2, 100))]
+    output = first_free(
+        run_output(folder, labels, s.count, outlines=s.svg, used=used, overwrite=s.overwrite) for folder in folders
+    )
     film = Frames(s, used)
     shown: list[list[Image.Image]] = [[] for _ in labels[:SHOWN]]
     stopped, drawn = False, 0

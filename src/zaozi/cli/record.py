@@ -23,9 +23,13 @@ RECORD, SHEET = "run.json", "sheet.png"
 
 
 def read_run(path: Path, kind: type[T]) -> tuple[T, dict[str, str]]:
-    """An earlier run's settings, and the SHA-256 of the files it used. Raises `ZaoziError` where the file is no such record."""
+    """An earlier run's settings but for where it wrote, and the SHA-256 of the files it used.
+
+    The file may be a stranger's, so that no output path is taken from it. Raises `ZaoziError` where it is no such record.
+    """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+        record["settings"].update(out="", video="", overwrite=False)
         settings, digests = from_dict(kind, record["settings"]), dict(record["sha256"])
         theirs, ours = record["versions"], versions()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -392,6 +392,20 @@ def file_output(path: Path, kind: str, *more: str, overwrite: bool = False, inpu
     return Output(path.parent, kind, names, whole=False, overwrite=overwrite, inputs=tuple(inputs), keep=True)
 
 
+def first_free(outputs: Iterable[Output]) -> Output:
+    """The first of some outputs that may be written. Raises the `ZaoziError` of the first where none may."""
+    refusal: ZaoziError | None = None
+    for output in outputs:
+        try:
+            output.check()
+        except ZaoziError as error:
+            refusal = refusal or error
+        else:
+            return output
+    assert refusal is not None
+    raise refusal
+
+
 def edit(path: Path, text: str) -> None:
     """Replace the text of a file that the user named to be edited: whole or as it was, and links are followed."""
     path = Path(os.path.realpath(path))

@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from zaozi.core.config import DiffusionConfig, SpaceConfig, TextConfig
-from zaozi.core.errors import unknown
+from zaozi.core.errors import printable, unknown
 from zaozi.core.sizes import SIZES
 from zaozi.core.types import Cond
 from zaozi.model.denoiser import Denoiser, ModelConfig, make_denoiser
@@ -40,7 +40,8 @@ def describe(model: Denoiser) -> str:
     _, side, _ = model.shape
     properties = ", ".join(f"{p.column} ({len(p.values) or p.kind})" for p in c.properties) or "none"
     return "\n".join(
-        [
+        printable(line)
+        for line in [
             f"name        {c.name}",
             f"pictures    {c.size}x{c.size}, {'grey' if c.channels == 1 else 'RGB'}; the network sees {side}x{side}",
             f"network     {c.network.kind}, width {c.network.width}, depth {c.network.depth}, patch {c.network.patch}",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 from zaozi.core.config import to_dict
+from zaozi.core.errors import printable
 from zaozi.core.machine import watt_hours
 from zaozi.model.checkpoint import (
     CONFIG,
@@ -93,10 +95,10 @@ def _card(name: str, description: str, runs: list[dict[str, Any]], log: list[dic
     where = ", then ".join(dict.fromkeys(r["machine"] for r in runs if r["machine"]))
     energy = f" on {where}, some {spent:.0f} Wh by estimate" if where else ""
     lines = "\n".join(
-        f"| {r['recipe']} | {_beginning(r, i)} | {r['seconds'] / 60:.0f} | {r['steps']} | {r['samples']} |"
+        f"| {in_markdown(r['recipe'])} | {_beginning(r, i)} | {r['seconds'] / 60:.0f} | {r['steps']} | {r['samples']} |"
         for i, r in enumerate(runs)
     )
-    return f"""# {name}
+    return f"""# {in_markdown(name)}
 
 ```
 {description}
@@ -114,6 +116,11 @@ The last run's recipe is in `recipe.json`, its log in `training.json`. Mean x0 e
 The weights are licensed under Apache-2.0. The flagship data they may have learned from are Noto Sans CJK TC (SIL Open
 Font License 1.1) and Unihan (Unicode License); the text encoder, all-MiniLM-L6-v2 (Apache-2.0), is not included.
 """
+
+
+def in_markdown(text: str) -> str:
+    """A text as it is within a line of Markdown: nothing in it is a link, a tag, a cell's end or a line's."""
+    return re.sub(r"([\\`*_{}\[\]<>|&~$])", r"\\\1", printable(text))
 
 
 def _beginning(run: dict[str, Any], place: int) -> str:
