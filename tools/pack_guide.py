@@ -24,6 +24,12 @@ and those that zaozi guide build adds (data/*.woff: some glyphs of Noto Sans CJK
 Systems Incorporated, http://www.adobe.com/) are licensed under the SIL Open Font License, Version 1.1:
 
 """
+DATA = """Data
+
+The definitions and properties of characters in data/*.json are taken from the Unihan database and the Unicode Character
+Database 14.0, Copyright 1991-2021 Unicode, Inc., in another form and with words of our own beside them:
+
+"""
 
 
 def pack() -> None:
@@ -43,7 +49,7 @@ def pack() -> None:
 
 
 def licences() -> str:
-    """The licence of every npm package that the page is built from, and of its fonts."""
+    """The licence of every npm package that the page is built from, of its fonts and of its data."""
     lock = json.loads((WEB / "package-lock.json").read_text(encoding="utf-8"))["packages"]
     used = {path: entry for path, entry in lock.items() if path and not entry.get("dev")}
     parts = [
@@ -51,7 +57,8 @@ def licences() -> str:
         for path, entry in sorted(used.items())
         if "@types/" not in path and "undici-types" not in path  # for the type checker alone
     ]
-    parts.append(FONTS + (WEB / "OFL-1.1.txt").read_text(encoding="utf-8"))
+    parts.append(FONTS + (WEB / "licenses" / "OFL-1.1.txt").read_text(encoding="utf-8"))
+    parts.append(DATA + (WEB / "licenses" / "Unicode.txt").read_text(encoding="utf-8"))
     rule = "\n\n" + "-" * 80 + "\n\n"
     return rule.join(part.strip() for part in parts) + "\n"
 
