@@ -5,6 +5,10 @@
 # make notebook   run docs/guide.ipynb and keep in it what it shows
 # make guide  build the page of the visual guide from web/ into the package (needs Node 20)
 # make test-browser   build the guide and try it in Chromium (needs Node 20 and chromium)
+# make wheel  build the wheel to out/wheel/
+# make test-wheel   install the wheel away from this repository and use it
+# make lock   write requirements.lock anew, after a change of pyproject.toml or constraints.txt
+# make sbom   list what the package is made of and what it needs to out/sbom.json, in CycloneDX's format
 # All make the environment in .venv first, or reuse it when it is current.
 
 PYTHON ?= python3
@@ -12,7 +16,7 @@ BIN := .venv/bin
 # npm before 11 does not install Vite's native parts
 NPM = $(shell npm --version 2>/dev/null | grep -q '^1[1-9]' && echo npm || echo npx --yes npm@11)
 
-.PHONY: run test env lint docs figures notebook guide web test-browser clean
+.PHONY: run test env lint docs figures notebook guide web test-browser wheel test-wheel lock sbom clean
 
 run: env
 	$(BIN)/zaozi generate "gold" --count 16 --out out
@@ -52,6 +56,20 @@ test-browser: guide
 	$(BIN)/zaozi guide build out/guide-test --no-figures
 	mkdir -p out/guide-test/figures && cp docs/figures/*.png docs/figures/*.mp4 out/guide-test/figures/
 	web/browser/run.sh $(CURDIR)/$(BIN) $(CURDIR)/out/guide-test $(CURDIR)/out/browser
+
+wheel: env
+	rm -rf out/wheel
+	$(BIN)/python -m hatchling build -t wheel -d out/wheel
+
+test-wheel: wheel
+	tools/try_wheel.sh $(CURDIR)/$(BIN) $(CURDIR)/out/wheel/*.whl
+
+lock: env
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	sh tools/lock.sh
+
+sbom: env
+	$(BIN)/python tools/sbom.py out/sbom.json
 
 env:
 	@PYTHON="$(PYTHON)" sh tools/environment.sh

@@ -1,16 +1,35 @@
 """Put the page that web/ builds into the package: src/zaozi/guide/site/, the large runtime files compressed.
 
 make guide
+
+The licences of all that the page is built from go with it: assets/licenses.txt, and ort/ThirdPartyNotices.txt for what
+ONNX Runtime itself is built from.
 """
 
 from __future__ import annotations
 
+import json
 import lzma
 import shutil
+from importlib.resources import files
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-DIST, SITE = ROOT / "web" / "dist", ROOT / "src" / "zaozi" / "guide" / "site"
+WEB, SITE = ROOT / "web", ROOT / "src" / "zaozi" / "guide" / "site"
+DIST = WEB / "dist"
+FONTS = """Fonts
+
+The page's fonts (KaTeX_*, Copyright (c) 2013-2020 Khan Academy and other contributors, and 2009-2010 Design Science, Inc.)
+and those that zaozi guide build adds (data/*.woff: some glyphs of Noto Sans CJK TC Regular, Copyright 2014, 2015 Adobe
+Systems Incorporated, http://www.adobe.com/) are licensed under the SIL Open Font License, Version 1.1:
+
+"""
+DATA = """Data
+
+The definitions and properties of characters in data/*.json are taken from the Unihan database and the Unicode Character
+Database 14.0, Copyright 1991-2021 Unicode, Inc., in another form and with words of our own beside them:
+
+"""
 
 
 def pack() -> None:
@@ -23,8 +42,41 @@ def pack() -> None:
             to.with_name(to.name + ".xz").write_bytes(lzma.compress(file.read_bytes(), preset=9))
         else:
             shutil.copyfile(file, to)
+    (SITE / "assets" / "licenses.txt").write_text(licences(), encoding="utf-8")
+    (SITE / "ort" / "ThirdPartyNotices.txt").write_bytes(_of_runtime("ThirdPartyNotices.txt").encode())
     size = sum(p.stat().st_size for p in SITE.rglob("*") if p.is_file())
     print(f"{SITE}: {size / 1e6:.1f} MB")
+
+
+def licences() -> str:
+    """The licence of every npm package that the page is built from, of its fonts and of its data."""
+    lock = json.loads((WEB / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    used = {path: entry for path, entry in lock.items() if path and not entry.get("dev")}
+    parts = [
+        f"{path.rpartition('node_modules/')[2]} {entry['version']} ({entry['license']})\n\n{_licence(WEB / path)}"
+        for path, entry in sorted(used.items())
+        if "@types/" not in path and "undici-types" not in path  # for the type checker alone
+    ]
+    parts.append(FONTS + (WEB / "licenses" / "OFL-1.1.txt").read_text(encoding="utf-8"))
+    parts.append(DATA + (WEB / "licenses" / "Unicode.txt").read_text(encoding="utf-8"))
+    rule = "\n\n" + "-" * 80 + "\n\n"
+    return rule.join(part.strip() for part in parts) + "\n"
+
+
+def _licence(folder: Path) -> str:
+    """The text that a package brings, or what its package.json says of its author."""
+    if folder.name.startswith("onnxruntime-"):
+        return _of_runtime("LICENSE")
+    found = sorted(p for p in folder.iterdir() if p.name.lower().startswith(("license", "licence")))
+    if found:
+        return found[0].read_text(encoding="utf-8")
+    author = json.loads((folder / "package.json").read_text(encoding="utf-8")).get("author", "its authors")
+    return f"Copyright {author if isinstance(author, str) else author['name']}"
+
+
+def _of_runtime(name: str) -> str:
+    """A text that ONNX Runtime's npm package leaves out and its Python package has."""
+    return files("onnxruntime").joinpath(name).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
 if __name__ == "__main__":

@@ -386,7 +386,7 @@ def speedrun(args: list[str]) -> None:
 
 
 def _speedrun(
-    recipe: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RECIPE")] = Path("recipes/speedrun.toml"),
+    recipe: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RECIPE")] = Path("speedrun"),
     /,
     minutes: float = 20.0,
     rounds: int = 4,
@@ -397,7 +397,7 @@ def _speedrun(
     The goal is an adherence of 0.70 at guidance 5 with 20 guided calls. Prints a line for the table of records.
 
     Args:
-        recipe: Which recipe.
+        recipe: A TOML file, or the name of a packaged recipe.
         minutes: All that it may take, the preparations included; reading the list comes after.
         rounds: Glyphs a prompt of the list.
         out: A new folder for everything it makes.

@@ -156,7 +156,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except ModuleNotFoundError as error:
-        print(f"zaozi: the package '{error.name}' is missing; run: pip install 'zaozi[guide]'", file=sys.stderr)
+        from zaozi.cli.extras import missing
+
+        words = sys.argv[1:] if argv is None else argv
+        print(f"zaozi: {missing(error.name or str(error), words[0] if words else '')}", file=sys.stderr)
         return 2
     except Exception as error:
         if os.environ.get("ZAOZI_DEBUG"):

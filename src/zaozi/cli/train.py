@@ -1,4 +1,4 @@
-"""`zaozi train RECIPE.toml [--section.key value]`."""
+"""`zaozi train RECIPE [--section.key value]`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ _SHORT = {
     "--steps": "--train.steps",
 }
 
-_HELP = """usage: zaozi train RECIPE.toml [--resume] [--max-minutes M] [--init-from MODEL] [--out DIR] [--section.key VALUE ...]
+PACKAGED = Path(__file__).parents[1] / "recipes"
+"""The recipes that an installed zaozi carries."""
 
-Train a recipe (a TOML file; recipes/ has some), or go on with it:
+_HELP = """usage: zaozi train RECIPE [--resume] [--max-minutes M] [--init-from MODEL] [--out DIR] [--section.key VALUE ...]
+
+Train a recipe (a TOML file, or the name of a packaged one such as glyphs-1h), or go on with it:
   --steps N            train for so many steps instead of to the recipe's clock
   --resume             go on from the last checkpoint in the recipe's folder
   --overwrite          replace files of a run's names that zaozi did not write
@@ -29,16 +32,39 @@ Train a recipe (a TOML file; recipes/ has some), or go on with it:
   --out DIR            where the run goes                                    (= --train.out)
   --section.key VALUE  change any key of the recipe; all of them are below
 
-Many devices: torchrun --nproc-per-node N -m zaozi train RECIPE.toml
+Many devices: torchrun --nproc-per-node N -m zaozi train RECIPE
 """
 
 
+def packaged_recipes() -> dict[str, Path]:
+    """The recipes that zaozi carries, by name: those of the installed package, or of the repository it runs from."""
+    folder = PACKAGED if PACKAGED.is_dir() else PACKAGED.parents[2] / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def find_recipe(path: Path) -> Path:
+    """The recipe's file: `path` itself, or the packaged recipe of that name. Raises `ZaoziError` where there is neither."""
+    known = packaged_recipes()
+    if path.is_file():
+        return path
+    if str(path) in known:
+        return known[str(path)]
+    if path.exists():
+        return path  # a folder or a pipe: reading it tells
+    if path.suffix or path.name != str(path):
+        near = f"did you mean the packaged recipe '{path.stem}'?" if path.stem in known else "give a TOML file"
+        raise ZaoziError(f"the recipe {path} is missing; {near} (packaged recipes: {', '.join(known)})")
+    raise unknown("recipe", str(path), known)
+
+
 def read_recipe(path: Path) -> Recipe:
-    """A recipe from its file. Raises `ZaoziError` for a missing or damaged file, or a key that is misspelt."""
+    """A recipe from its file, or a packaged one by its name.
+
+    Raises `ZaoziError` for a missing or damaged file, or a key that is misspelt.
+    """
+    path = find_recipe(path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ZaoziError(f"{path} is missing; give a recipe, for instance recipes/glyphs-1h.toml") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
         raise ZaoziError(f"{path} is not TOML ({error}); mend it") from None
     try:
@@ -60,7 +86,7 @@ def train(args: list[str]) -> None:
             parse(Recipe, ["--help"], "train")
         return
     if args[0].startswith("-"):
-        raise ZaoziError("the recipe comes first: zaozi train RECIPE.toml [--section.key value]")
+        raise ZaoziError("the recipe comes first: zaozi train RECIPE [--section.key value]")
     if "-h" in args or "--help" in args:
         print(_HELP)
     recipe = read_recipe(Path(args[0]))
