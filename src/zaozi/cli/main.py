@@ -15,6 +15,7 @@ from typing import Any
 
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.heap import keep_freed_memory
+from zaozi.core.machine import limit_threads, using_environment
 
 COMMANDS = {
     "generate": ("zaozi.cli.generate", "generate", "draw pictures for prompts"),
@@ -125,13 +126,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if issubclass(category, UserWarning) and not issubclass(category, DeprecationWarning):
             print(f"zaozi: warning: {message}".splitlines()[0], file=sys.stderr)
 
-    warnings.showwarning = warn
-    warnings.filterwarnings("ignore", module=r"torch(\.|$)")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if argv is None:  # the process is ours
         keep_freed_memory()
+        limit_threads()
     try:
-        run(sys.argv[1:] if argv is None else argv)
+        with (
+            warnings.catch_warnings(),
+            using_environment({"TOKENIZERS_PARALLELISM": os.environ.get("TOKENIZERS_PARALLELISM", "false")}),
+        ):
+            warnings.showwarning = warn
+            warnings.filterwarnings("ignore", module=r"torch(\.|$)")
+            run(sys.argv[1:] if argv is None else argv)
     except ZaoziError as error:
         print(f"zaozi: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
