@@ -24,6 +24,7 @@ from zaozi.core.files import sha256
 from zaozi.core.machine import using_threads
 from zaozi.core.noise import lent_generator, training_generator
 from zaozi.core.types import Cond, Level
+from zaozi.data import pairs
 from zaozi.model.checkpoint import STATE, WEIGHTS, load_model, newest, read_tensors
 from zaozi.model.denoiser import make_denoiser
 from zaozi.model.release import history, release_model
@@ -199,6 +200,19 @@ trainer.run()
     assert {p.name[:5] for p in (tmp_path / "killed").glob(".*")} <= {".step"}
     steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
+
+
+def test_a_resumed_run_says_where_the_order_of_its_pairs_is_new(
+    tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = stopping(Trainer(tiny_recipe, say=lambda _: None), 3).run()
+    state = json.loads((folder / STATE).read_text())
+    assert state.pop("order") == pairs.ORDER
+    monkeypatch.setattr(pairs, "SHUFFLED_WHOLE", 8)
+    Trainer(tiny_recipe, resume=True, say=lambda _: None)  # no warning
+    (folder / STATE).write_text(json.dumps(state))
+    with pytest.warns(UserWarning, match="step-00000003 saw its pairs in an older version's order"):
+        Trainer(tiny_recipe, resume=True, say=lambda _: None)
 
 
 @pytest.mark.parametrize("kind", ["dit", "unet"])

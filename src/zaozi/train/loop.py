@@ -31,7 +31,7 @@ from zaozi.core.files import home, sha256, writable, write_json
 from zaozi.core.limits import check
 from zaozi.core.machine import machine, processor, usable_cores, using_matmul_precision, using_threads
 from zaozi.core.noise import lent_generator
-from zaozi.data.pairs import find_dataset, load_pairs
+from zaozi.data.pairs import ORDER, find_dataset, load_pairs, same_order
 from zaozi.data.shards import data_hash, read_manifest
 from zaozi.data.sheet import contact_sheet
 from zaozi.model.checkpoint import WEIGHTS, find_model, load_model, newest
@@ -147,6 +147,8 @@ class Trainer:
             self.step, self.seconds = state["step"], state["seconds"]
             self.began_with, self.history = state.get("began_with", ""), state.get("history", [])
             self.say(f"resuming {last}")
+            if self.main and not same_order(state.get("order", 1), len(pairs)):
+                warnings.warn(f"{last} saw its pairs in an older version's order; from here on it is new", stacklevel=3)
         space.cpu()  # batches are encoded where they are made
         if train.compile and self._can_compile():
             self.model.network.compile()
@@ -420,6 +422,7 @@ class Trainer:
                 "machine": machine(self.device.type, self.world),
                 "threads": self.threads,
                 "processor": processor(),
+                "order": ORDER,
                 "began_with": self.began_with,
                 "history": self.history,
             }
