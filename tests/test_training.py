@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,15 +17,16 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import PROPERTIES, fill_randomly, random_cond, with_train
+from conftest import PROPERTIES, draw_folder, fill_randomly, random_cond, with_train
 from zaozi.core import machine
-from zaozi.core.config import DiffusionConfig, NetworkConfig, OptimConfig, Property, Recipe, to_dict
+from zaozi.core.config import DataConfig, DiffusionConfig, NetworkConfig, OptimConfig, Property, Recipe, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import sha256
 from zaozi.core.machine import using_threads
 from zaozi.core.noise import lent_generator, training_generator
 from zaozi.core.types import Cond, Level
 from zaozi.data import pairs
+from zaozi.data.folder import build_folder
 from zaozi.model.checkpoint import STATE, WEIGHTS, load_model, newest, read_tensors
 from zaozi.model.denoiser import make_denoiser
 from zaozi.model.release import history, release_model
@@ -262,6 +264,20 @@ def test_folders_are_guarded(tiny_recipe: Recipe) -> None:
             Trainer(changed, resume=True)
     with pytest.raises(ZaoziError, match="does not divide"):
         Trainer(with_train(tiny_recipe, accumulate=3))
+
+
+def test_the_same_data_may_lie_elsewhere(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """A run goes on with the same bytes at another path, and with no others."""
+    recipe = with_train(replace(tiny_recipe, data=DataConfig(path=str(tmp_path / "data"))), steps=8)
+    shutil.copytree(tiny_recipe.data.path, recipe.data.path)
+    whole = train(with_train(recipe, out=str(tmp_path / "whole")))
+    stopping(Trainer(recipe, say=lambda _: None), 3).run()
+    (tmp_path / "data").rename(tmp_path / "moved")
+    moved = replace(recipe, data=DataConfig(path=str(tmp_path / "moved"), size=64))
+    assert same(train(moved, resume=True), whole)
+    build_folder(draw_folder(tmp_path / "others", count=8), tmp_path / "data", size=32, processes=1)
+    with pytest.raises(ZaoziError, match="was trained on other data"):
+        Trainer(recipe, resume=True)
 
 
 def test_a_clock_ends_the_run_and_its_rates(tiny_recipe: Recipe) -> None:

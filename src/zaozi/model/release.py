@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from zaozi.core.config import to_dict
+from zaozi.core.errors import ZaoziError
 from zaozi.core.machine import watt_hours
 from zaozi.model.checkpoint import CONFIG, HISTORY, STATE, WEIGHTS, find_model, load_model, read_config, save_folder
 from zaozi.model.info import describe
@@ -61,9 +63,22 @@ def release_model(run: Path, out: Path, name: str) -> str:
     return f"{out}: {size:.1f} MB, step {state['step']}, {state['seconds'] / 60:.0f} min of training"
 
 
+def read_log(lines: Iterable[str], path: Path) -> list[dict[str, Any]]:
+    """The entries of a run's log. Raises `ZaoziError` where a line is not one: an object with the number of its `step`."""
+    entries = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            entry["step"] = int(entry["step"])
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            raise ZaoziError(f"{path} is not the log of a run (line {line[:40]!r}); move it elsewhere") from None
+        entries.append(entry)
+    return entries
+
+
 def _log(path: Path, last: int) -> list[dict[str, Any]]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [e for e in map(json.loads, lines) if e["step"] <= last]
+    return [entry for entry in read_log(lines, path) if entry["step"] <= last]
 
 
 def _thin(log: list[dict[str, Any]], keep: int = 200) -> list[dict[str, Any]]:

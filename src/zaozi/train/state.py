@@ -17,12 +17,14 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.machine import processor, usable_cores
 from zaozi.model.checkpoint import CONFIG, STATE, WEIGHTS, checkpoints, fill, read_tensors, save_folder
 from zaozi.model.denoiser import Denoiser
+from zaozi.model.release import read_log
 from zaozi.nn.layers import part_name
 from zaozi.train.optim import flat_state, load_flat_state
 
 RAW, OPTIMISER = "training.safetensors", "optimiser.safetensors"
 KEEP = 2
-_FREE = {  # what may differ between a run and its resumption
+_FREE = {  # what may differ between a run and its resumption; the data are compared by their hash
+    "data": ("path", "size"),
     "train": ("out", "steps", "max_minutes", "save_minutes", "save_steps", "validate_steps", "sample_steps", "prompts",
               "self_check", "init_from", "compile", "device"),
 }  # fmt: skip
@@ -128,10 +130,13 @@ def difference(before: Recipe, now: Recipe) -> str | None:
 
 
 def open_log(path: Path, step: int) -> TextIO:
-    """log.jsonl, opened to append; entries past the step we start from, and a line cut short, are dropped."""
+    """log.jsonl, opened to append; entries past the step we start from, and a line cut short, are dropped.
+
+    Raises `ZaoziError` where the file is no log of a run.
+    """
     if path.exists():
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        kept = [line for line, entry in zip(lines, read_log(lines, path), strict=True) if entry["step"] <= step]
         path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
     return path.open("a", encoding="utf-8", buffering=1)
 
