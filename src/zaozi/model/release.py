@@ -18,14 +18,25 @@ from zaozi.model.info import describe
 def history(folder: Path) -> list[dict[str, Any]]:
     """The runs that made the weights of a released model or a run's checkpoint, oldest first, each with its `recipe`'s name,
     `steps`, `samples`, `seconds`, `machine`, the SHA-256 of its `data`, and of the weights it `began_with` ('' for random
-    ones, or where that was not written down). Empty where nothing is known."""
-    if (folder / HISTORY).is_file():
-        runs: list[dict[str, Any]] = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
-        return runs
-    if not (folder / STATE).is_file():
-        return []
-    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    last = {
+    ones, or where that was not written down). Empty where nothing is known.
+
+    Raises `ZaoziError` where what is written there is damaged.
+    """
+    for name in (HISTORY, STATE):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return [_run(r) for r in (found if name == HISTORY else [*found.get("history", []), _summary(found)])]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ZaoziError(f"{path} cannot be read ({error}); copy or train the model again") from None
+    return []
+
+
+def _summary(state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's state as one of the runs of a history."""
+    return {
         "recipe": state["recipe"]["name"],
         "steps": state["step"],
         "samples": state["step"] * state["recipe"]["train"]["batch_size"],
@@ -34,17 +45,24 @@ def history(folder: Path) -> list[dict[str, Any]]:
         "data": state["data"],
         "began_with": state.get("began_with", ""),
     }
-    return [*state.get("history", []), last]
+
+
+def _run(entry: dict[str, Any]) -> dict[str, Any]:
+    """One run of a history with each value of its kind."""
+    numbers = {name: int(entry[name]) for name in ("steps", "samples", "seconds")}
+    return {**entry, **numbers, **{name: str(entry[name]) for name in ("recipe", "machine", "data", "began_with")}}
 
 
 def release_model(run: Path, out: Path, name: str) -> str:
     """Write `run`'s newest model to `out` as `name`; returns a line that says what was written.
 
-    Raises `ZaoziError` where there is no whole checkpoint.
+    Raises `ZaoziError` where there is no whole checkpoint, or a file beside it is damaged.
     """
     from dataclasses import replace
 
     folder = find_model(str(run))
+    if not (folder / STATE).is_file():
+        raise ZaoziError(f"{folder} is no checkpoint of a training run (no {STATE}); give a run's folder")
     model = load_model(folder)
     config = replace(read_config(folder), name=name)
     state, runs = json.loads((folder / STATE).read_text(encoding="utf-8")), history(folder)
