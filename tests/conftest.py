@@ -6,6 +6,9 @@ import os
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the promises tested are those of the CPU
 
+import signal
+import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +29,7 @@ from zaozi.core.config import (
     TextConfig,
     TrainConfig,
 )
+from zaozi.core.machine import using_environment
 from zaozi.core.types import Cond
 
 if TYPE_CHECKING:
@@ -37,9 +41,48 @@ SHAPES = {"disc": "ellipse", "box": "rectangle"}
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Caches go to a folder of the test run."""
-    os.environ["ZAOZI_HOME"] = str(tmp_path_factory.mktemp("home"))
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Caches go to a folder of the test run; every worker has one of its own."""
+    with using_environment({"ZAOZI_HOME": str(tmp_path_factory.mktemp("home"))}):
+        yield
+
+
+def switches() -> dict[str, object]:
+    """What the whole process shares, by name."""
+    return {
+        "threads": torch.get_num_threads(),
+        "float32 matmul precision": torch.get_float32_matmul_precision(),
+        "default dtype": torch.get_default_dtype(),
+        "default device": torch.get_default_device(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cudnn": (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+        "NumPy's errors": np.geterr(),
+        "Pillow's limit": Image.MAX_IMAGE_PIXELS,
+        "filters of warnings": [*warnings.filters],
+        "how warnings are shown": warnings.showwarning,
+        "signal handlers": {s: signal.getsignal(s) for s in signal.valid_signals()},
+        "folder": os.getcwd(),
+        "environment": {k: v for k, v in os.environ.items() if k not in FOREIGN},
+    }
+
+
+FOREIGN = {"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}
+"""Variables that pytest, PyTorch and Numba set for the process."""
+
+
+@pytest.fixture(autouse=True)
+def _switches_untouched(_home: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test leaves a switch of the process other than it was, so neither does the code."""
+    before, loaded = switches(), len(sys.modules)
+    yield
+    monkeypatch.undo()
+    after = switches()
+    if len(sys.modules) > loaded:  # some packages add filters when they are imported
+        del before["filters of warnings"]
+    changed = [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
+    assert not changed, "\n".join(changed)
 
 
 @pytest.fixture(autouse=True)

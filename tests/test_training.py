@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +17,17 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import PROPERTIES, fill_randomly, random_cond, with_train
-from zaozi.core.config import DiffusionConfig, NetworkConfig, OptimConfig, Property, Recipe, to_dict
+from conftest import PROPERTIES, draw_folder, fill_randomly, random_cond, with_train
+from zaozi.core import machine
+from zaozi.core.config import DataConfig, DiffusionConfig, NetworkConfig, OptimConfig, Property, Recipe, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import sha256
+from zaozi.core.machine import using_threads
 from zaozi.core.noise import lent_generator, training_generator
 from zaozi.core.types import Cond, Level
-from zaozi.model.checkpoint import WEIGHTS, load_model, newest, read_tensors
+from zaozi.data import pairs
+from zaozi.data.folder import build_folder
+from zaozi.model.checkpoint import STATE, WEIGHTS, load_model, newest, read_tensors
 from zaozi.model.denoiser import make_denoiser
 from zaozi.model.release import history, release_model
 from zaozi.train.batches import Batch, Batches, drop, shifted, unsure
@@ -34,8 +40,27 @@ from zaozi.train.validation import LOGSNRS, x0_error
 
 def train(recipe: Recipe, *, resume: bool = False) -> dict[str, torch.Tensor]:
     """The raw weights, averaged weights and optimiser state at the end of a run, by file."""
-    folder = Trainer(recipe, resume=resume, say=lambda _: None).run()
+    return tensors(Trainer(recipe, resume=resume, say=lambda _: None).run())
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Everything in a checkpoint's safetensors files, by file and name."""
     return {f"{p.name}/{k}": v for p in sorted(folder.glob("*.safetensors")) for k, v in read_tensors(p).items()}
+
+
+def stopping(trainer: Trainer, steps: int, seen: list[int] | None = None) -> Trainer:
+    """The trainer, to be asked to stop after so many steps; `seen` gets the number of threads at each."""
+    one_step, done = trainer._one_step, []
+
+    def then_stop() -> tuple[float, float]:
+        done.append(one_step())
+        if seen is not None:
+            seen.append(torch.get_num_threads())
+        trainer.asked = len(done) == steps
+        return done[-1]
+
+    trainer._one_step = then_stop  # type: ignore[method-assign]
+    return trainer
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -56,17 +81,57 @@ def test_resume_equals_the_uninterrupted_run_bit_for_bit(
     rich = with_train(replace(rich, optim=OptimConfig(kind=kind, warmup=2)), precision=precision)  # type: ignore[arg-type]
     whole = train(with_train(rich, out=str(tmp_path / "whole")))
     halves = with_train(rich, out=str(tmp_path / "halves"))
-    trainer = Trainer(halves, say=lambda _: None)
-    one_step, done = trainer._one_step, []
-
-    def then_stop() -> tuple[float, float]:
-        done.append(one_step())
-        trainer.asked = len(done) == 3
-        return done[-1]
-
-    trainer._one_step = then_stop  # type: ignore[method-assign]
-    assert trainer.run().name == "step-00000003"
+    assert stopping(Trainer(halves, say=lambda _: None), 3).run().name == "step-00000003"
     assert same(train(halves, resume=True), whole)
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A process that may use two cores, of which it uses one."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(machine, "_affinity", lambda: {0, 1})
+    monkeypatch.setattr(machine, "_quota", lambda: 2.0)
+    return monkeypatch
+
+
+def test_a_resumed_run_computes_with_as_many_threads_as_before(
+    rich: Recipe, tmp_path: Path, two_cores: pytest.MonkeyPatch
+) -> None:
+    halves = with_train(rich, out=str(tmp_path / "halves"))
+    with using_threads(2):
+        whole = train(with_train(rich, out=str(tmp_path / "whole")))
+        stopping(Trainer(halves, say=lambda _: None), 3).run()
+    seen: list[int] = []
+    assert torch.get_num_threads() == 1
+    assert same(tensors(stopping(Trainer(halves, resume=True, say=lambda _: None), 9, seen).run()), whole)
+    assert seen == [2, 2, 2]
+    assert torch.get_num_threads() == 1
+
+
+def test_a_resumed_run_warns_where_its_bits_may_differ(tiny_recipe: Recipe, two_cores: pytest.MonkeyPatch) -> None:
+    with using_threads(2):
+        folder = stopping(Trainer(tiny_recipe, say=lambda _: None), 3).run()
+    two_cores.setattr(machine, "_quota", lambda: 1.0)
+    with pytest.warns(UserWarning, match=r"step-00000003 was trained with threads 2, now 1; its last bits may"):
+        assert Trainer(tiny_recipe, resume=True, say=lambda _: None).threads == 1
+    two_cores.setattr(machine, "_quota", lambda: 2.0)
+    state = json.loads((folder / STATE).read_text())
+    for change in ({"processor": "an abacus"}, {"torch": "0.1", "threads": 64}):
+        (folder / STATE).write_text(json.dumps(state | change))
+        with pytest.warns(UserWarning, match=r"with (processor an abacus|torch 0\.1), now .*; its last bits may"):
+            assert Trainer(tiny_recipe, resume=True, say=lambda _: None).threads == 1, "as it would if it began now"
+
+
+def test_a_checkpoint_of_an_older_version_goes_on(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """What older versions did not write down is not missed."""
+    whole = train(with_train(tiny_recipe, out=str(tmp_path / "whole")))
+    folder = stopping(Trainer(tiny_recipe, say=lambda _: None), 3).run()
+    state = json.loads((folder / STATE).read_text())
+    kept = {key: state[key] for key in ("step", "seconds", "data", "recipe")}
+    (folder / STATE).write_text(json.dumps(kept))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert same(train(tiny_recipe, resume=True), whole)
 
 
 def test_watching_leaves_training_unchanged(rich: Recipe, tmp_path: Path) -> None:
@@ -133,11 +198,23 @@ trainer.run()
     folder = newest(tmp_path / "killed")
     assert folder is not None
     assert folder.name == "step-00000060"
-    found = {f"{p.name}/{k}": v for p in sorted(folder.glob("*.safetensors")) for k, v in read_tensors(p).items()}
-    assert same(found, whole)
+    assert same(tensors(folder), whole)
     assert [p.name for p in (tmp_path / "killed").glob(".*")] == [".zaozi.json"]
     steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
+
+
+def test_a_resumed_run_says_where_the_order_of_its_pairs_is_new(
+    tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = stopping(Trainer(tiny_recipe, say=lambda _: None), 3).run()
+    state = json.loads((folder / STATE).read_text())
+    assert state.pop("order") == pairs.ORDER
+    monkeypatch.setattr(pairs, "SHUFFLED_WHOLE", 8)
+    Trainer(tiny_recipe, resume=True, say=lambda _: None)  # no warning
+    (folder / STATE).write_text(json.dumps(state))
+    with pytest.warns(UserWarning, match="step-00000003 saw its pairs in an older version's order"):
+        Trainer(tiny_recipe, resume=True, say=lambda _: None)
 
 
 @pytest.mark.parametrize("kind", ["dit", "unet"])
@@ -187,6 +264,20 @@ def test_folders_are_guarded(tiny_recipe: Recipe) -> None:
             Trainer(changed, resume=True)
     with pytest.raises(ZaoziError, match="does not divide"):
         Trainer(with_train(tiny_recipe, accumulate=3))
+
+
+def test_the_same_data_may_lie_elsewhere(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """A run goes on with the same bytes at another path, and with no others."""
+    recipe = with_train(replace(tiny_recipe, data=DataConfig(path=str(tmp_path / "data"))), steps=8)
+    shutil.copytree(tiny_recipe.data.path, recipe.data.path)
+    whole = train(with_train(recipe, out=str(tmp_path / "whole")))
+    stopping(Trainer(recipe, say=lambda _: None), 3).run()
+    (tmp_path / "data").rename(tmp_path / "moved")
+    moved = replace(recipe, data=DataConfig(path=str(tmp_path / "moved"), size=64))
+    assert same(train(moved, resume=True), whole)
+    build_folder(draw_folder(tmp_path / "others", count=8), tmp_path / "data", size=32, processes=1)
+    with pytest.raises(ZaoziError, match="was trained on other data"):
+        Trainer(recipe, resume=True)
 
 
 def test_a_clock_ends_the_run_and_its_rates(tiny_recipe: Recipe) -> None:

@@ -250,7 +250,10 @@ class TextToImage:
             raise ZaoziError(
                 f"device '{device}' cannot be used ({reason}); use cpu, or cuda where there is a GPU"
             ) from None
-        return cls(model, load_encoder(text.encoder, text.max_tokens, base=folder, allow_download=allow_download))
+        encoder = load_encoder(text.encoder, text.max_tokens, base=folder, allow_download=allow_download)
+        if encoder.width != (wanted := model.config.network.text_width):
+            raise ZaoziError(f"{name} reads text states of {wanted} channels, {encoder.name} gives {encoder.width}")
+        return cls(model, encoder)
 
     def encode(self, prompts: Sequence[str], properties: Mapping[str, str | float] | None = None) -> Cond:
         """The condition of some prompts, one row each; the same properties for all. An empty prompt is no text.

@@ -224,12 +224,13 @@ def settled(s: Drawing, recorded: dict[str, str]) -> tuple[Drawing, list[Path], 
     """The settings with models and pictures named as they will still be known tomorrow and elsewhere, the files used, and
     their SHA-256 by those names. Raises `ZaoziError` where one is not what was `recorded`."""
     from zaozi.core.files import sha256
-    from zaozi.model.checkpoint import WEIGHTS, find_model, shipped
+    from zaozi.model.checkpoint import SHIPPED, WEIGHTS, find_model
 
     def known(name: str) -> str:
-        if not name or name in shipped() or len(name) == 1 or name in KEPT:
+        if not name or len(name) == 1 or name in KEPT:
             return name
-        return str((Path(name) if Path(name).is_file() else find_model(name)).absolute())
+        found = Path(name) if Path(name).is_file() else find_model(name)
+        return name if found.parent == SHIPPED else str(found.absolute())
 
     names: dict[str, Any] = {name: known(getattr(s, name)) for name in ("model", "weak", "init", "keep")}
     used = {name: find_model(name) / WEIGHTS for name in (names["model"], names["weak"]) if name}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib
 import io
@@ -15,6 +16,7 @@ from typing import Any
 
 from zaozi.core.errors import ZaoziError, printable, unknown
 from zaozi.core.heap import keep_freed_memory
+from zaozi.core.machine import limit_threads, using_environment
 
 COMMANDS = {
     "generate": ("zaozi.cli.generate", "generate", "draw pictures for prompts"),
@@ -138,13 +140,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if issubclass(category, UserWarning) and not issubclass(category, DeprecationWarning):
             print(printable(f"zaozi: warning: {message}".splitlines()[0]), file=sys.stderr)
 
-    warnings.showwarning = warn
-    warnings.filterwarnings("ignore", module=r"torch(\.|$)")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if argv is None:  # the process is ours
         keep_freed_memory()
+        limit_threads()
     try:
-        run(sys.argv[1:] if argv is None else argv)
+        with (
+            warnings.catch_warnings(),
+            using_environment({"TOKENIZERS_PARALLELISM": os.environ.get("TOKENIZERS_PARALLELISM", "false")}),
+        ):
+            warnings.showwarning = warn
+            warnings.filterwarnings("ignore", module=r"torch(\.|$)")
+            run(sys.argv[1:] if argv is None else argv)
     except ZaoziError as error:
         print(printable(f"zaozi: {' '.join(str(error).split())}"), file=sys.stderr)
         return 2
@@ -169,18 +175,56 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _in_one_line(error: Exception) -> str:
-    """An error that no part of ours named, with what to try."""
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file would be larger than allowed here (ulimit -f, or the file system's limit)",
+}
+"""What the system says when there is no room for what is being written."""
+
+
+def _in_one_line(error: BaseException) -> str:
+    """An error that no part of ours named, with what to do about it where it is the machine's or the user's doing.
+
+    Libraries are told apart by the names of what they raise, so that none is imported here.
+    """
     what = " ".join(str(error).split())[:200]
-    if isinstance(error, OSError):
-        where = f" {error.filename}" if error.filename else ""
-        return f"cannot use{where}: {error.strerror or what}; check the path, its rights and the disk's space"
-    if isinstance(error, (MemoryError, torch_out_of_memory())):
+    names = {kind.__name__ for kind in type(error).__mro__}
+    number = _system_error(error)
+    where = getattr(error, "filename", None)
+    if number in FULL:
+        return f"{FULL[number]}{f' ({where})' if where else ''}; make room, or write elsewhere with --out"
+    if number == errno.ENOMEM or _out_of_memory(error, names):
         return "out of memory; use a smaller batch (--batch-size, or train.batch_size with train.accumulate)"
+    if isinstance(error, OSError):
+        return f"cannot use{f' {where}' if where else ''}: {error.strerror or what}; check the path and its permissions"
+    if "SafetensorError" in names:
+        return f"a .safetensors file cannot be read or written ({what}); copy it again, or check the disk"
+    if "BrokenExecutor" in names:
+        return "a worker process was killed, usually for want of memory; use fewer processes with OMP_NUM_THREADS=1"
+    if isinstance(error, UnicodeEncodeError):
+        text = ascii(error.object[max(error.start - 20, 0) : error.end + 20])
+        if "surrogate" in error.reason:
+            return f"{text} is not UTF-8; write prompts, captions and file names in UTF-8"
+        return f"{text} cannot be shown or written in {error.encoding}; set PYTHONUTF8=1"
+    if isinstance(error, UnicodeDecodeError):
+        return f"a text file is not UTF-8 ({what}); convert it to UTF-8"
     return f"{type(error).__name__}: {what}; set ZAOZI_DEBUG=1 to see where, and please report it"
 
 
-def torch_out_of_memory() -> type[Exception]:
-    """What PyTorch raises when a GPU is full, without importing PyTorch for it."""
-    torch = sys.modules.get("torch")
-    return torch.OutOfMemoryError if torch else MemoryError
+def _system_error(error: BaseException | None) -> int | None:
+    """The system's number of what went wrong: of an OSError, or of what a library written in Rust says of one."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            return error.errno
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            return int(found[1])
+        error = error.__cause__
+    return None
+
+
+def _out_of_memory(error: BaseException, names: set[str]) -> bool:
+    """Whether Python, NumPy, Arrow or PyTorch (on the CPU, where it raises a plain RuntimeError, or on a GPU) lacks memory."""
+    if isinstance(error, MemoryError) or "OutOfMemoryError" in names:
+        return True
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "out of memory" in str(error))

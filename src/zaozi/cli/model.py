@@ -30,10 +30,11 @@ def _info(model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MOD
             unet-tiny, unet-small, unet-base.
     """
     from zaozi.core.sizes import SIZES
-    from zaozi.model.checkpoint import find_model, load_model
+    from zaozi.model.checkpoint import find_model, load_model, local_model
     from zaozi.model.info import describe, sized
 
-    print(describe(sized(model) if model in SIZES else load_model(find_model(model))))
+    fresh = model in SIZES and local_model(model) is None
+    print(describe(sized(model) if fresh else load_model(find_model(model))))
 
 
 def _error(

@@ -234,13 +234,21 @@ def from_dict(kind: type[C], values: Mapping[str, Any], where: str = "") -> C:
     for key, value in values.items():
         name = f"{where}{key}"
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)
-            raise ZaoziError(f"unknown key '{name}'; did you mean '{where}{near[0]}'? (known: {', '.join(fields)})")
+            near = difflib.get_close_matches(str(key)[:80], fields, n=1, cutoff=0.0)
+            raise ZaoziError(
+                f"unknown key '{name[:80]}'; did you mean '{where}{near[0]}'? (known: {', '.join(fields)})"
+            )
         made[key] = _value(hints[key], value, name)
     try:
         return kind(**made)
     except TypeError as error:
         raise ZaoziError(f"{where.rstrip('.') or kind.__name__}: {error}; add the missing key") from None
+
+
+def _short(value: Any) -> str:
+    """A value as it would be written, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _value(hint: Any, value: Any, name: str) -> Any:
@@ -251,19 +259,24 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         return from_dict(hint, value, name + ".")
     if origin is Literal:
         if value not in args:
-            near = difflib.get_close_matches(str(value), [str(a) for a in args], n=1, cutoff=0.0)
-            raise ZaoziError(f"'{name}' is '{value}'; did you mean '{near[0]}'? (known: {', '.join(map(str, args))})")
+            near = difflib.get_close_matches(str(value)[:80], [str(a) for a in args], n=1, cutoff=0.0)
+            raise ZaoziError(
+                f"'{name}' is {_short(value)}; did you mean '{near[0]}'? (known: {', '.join(map(str, args))})"
+            )
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ZaoziError(f"'{name}' is {value!r}; write a list")
+            raise ZaoziError(f"'{name}' is {_short(value)}; write a list")
         return tuple(_value(args[0], v, f"{name}[{i}]") for i, v in enumerate(value))
     if origin in (typing.Union, types.UnionType):
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ZaoziError(f"'{name}' is larger than any float; use a smaller number") from None
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ZaoziError(f"'{name}' is {value!r}; it must be {hint.__name__}")
+        raise ZaoziError(f"'{name}' is {_short(value)}; it must be {hint.__name__}")
     return value
 
 

@@ -1,32 +1,100 @@
-"""What the program runs on, in words and in watts."""
+"""What the program runs on: its cores and threads, and the machine in words and in watts."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-
-import torch
 
 WATTS_A_CORE, WATTS_A_GPU = 15.0, 700.0
 """Assumed where energy is estimated: a busy server core with its share of memory, and a datacentre GPU."""
+CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+CPUS = Path("/sys/devices/system/cpu")
 
 
 def usable_cores() -> int:
-    """The cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many threads or processes this process should compute with, 1 or more.
+
+    The least of: the cores that the scheduler lets it run on (affinity), the whole cores of its cgroup's quota of processor
+    time (`docker run --cpus`, a pod's `limits.cpu`), and OMP_NUM_THREADS where that is set.
+    """
+    cores = min(len(_affinity()), _quota())
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list gives a number for each nesting level
+    if first.isdecimal() and int(first) > 0:
+        cores = min(cores, int(first))
+    return max(1, int(cores))
+
+
+def limit_threads() -> None:
+    """Set OMP_NUM_THREADS in this process to its cgroup's quota of processor time, unless it is set; to be called before torch
+    is imported.
+
+    OpenMP and PyTorch count cores but know no quota, and threads that share a quota wait for each other. Nothing is set where
+    the quota leaves PyTorch's own number (one thread per physical core) as it is.
+    """
+    affinity = _affinity()
+    physical = min(len({_siblings(cpu) for cpu in affinity}), len(affinity))
+    if "OMP_NUM_THREADS" not in os.environ and _quota() < physical:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, int(_quota())))
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """PyTorch computes with `count` threads, but not more than `usable_cores`, and after that with as many as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(count, usable_cores())))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def using_matmul_precision(name: str) -> Iterator[None]:
+    """PyTorch multiplies float32 matrices in this precision (`torch.set_float32_matmul_precision`), and after that as before."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def using_environment(values: Mapping[str, str]) -> Iterator[None]:
+    """These environment variables are set, and after that are as before."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def machine(device: str, processes: int = 1) -> str:
     """'1 x NVIDIA H200' or '2 cores of Intel(R) Xeon(R) Processor': a run's processes on 'cuda', 'mps' or 'cpu'."""
     if device == "cuda":
+        import torch
+
         return f"{processes} x {torch.cuda.get_device_name()}"
     if device == "mps":
         return f"the GPU of {platform.processor() or platform.machine()}"
-    return f"{usable_cores()} cores of {_processor()}"
+    return f"{usable_cores()} cores of {processor()}"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's model name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -39,3 +107,51 @@ def watt_hours(words: str, seconds: float) -> float:
     count = int(first) if (first := words.split(" ", 1)[0]).isdigit() else 1
     watts = count * (WATTS_A_CORE if " cores of " in words else WATTS_A_GPU)
     return watts * seconds / 3600
+
+
+def _affinity() -> set[int]:
+    """The processors this process may run on."""
+    return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def _siblings(cpu: int) -> str:
+    """What the hardware threads of one physical core have in common."""
+    try:
+        return (CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text()
+    except OSError:
+        return str(cpu)
+
+
+def _quota() -> float:
+    """The processor time of this process's cgroup in cores, the least of its levels; infinite where there is no limit.
+
+    Version 2 (`cpu.max`: "QUOTA PERIOD" or "max PERIOD") and version 1 (`cpu.cfs_quota_us`, -1 for none, and
+    `cpu.cfs_period_us`), as described in the Linux kernel's documentation of cgroups.
+    """
+    try:
+        lines = OWN_CGROUP.read_text().splitlines()
+    except OSError:
+        return math.inf
+    least = math.inf
+    for line in lines:  # "0::/path" (version 2) or "4:cpu,cpuacct:/path" (version 1)
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for mount in (CGROUPS / controllers, CGROUPS / ("cpu" if controllers else "unified")):
+            level = mount / path.lstrip("/")
+            for folder in (level, *level.parents):
+                if mount in (folder, *folder.parents):
+                    least = min(least, _limit(folder))
+    return least
+
+
+def _limit(folder: Path) -> float:
+    """The cores that one level of cgroups allows."""
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((folder / name).read_text() for name in names).split()
+            if int(quota) > 0:
+                return int(quota) / int(period)
+        except (OSError, ValueError, ZeroDivisionError):  # none here, or "max"
+            continue
+    return math.inf

@@ -189,23 +189,94 @@ def balance_weights(values: Sequence[Any], power: float) -> NDArray[np.float64]:
     return weights / weights.mean()
 
 
+ORDER = 2
+"""The version of the order in which rows come; 1 shuffled splits of any size whole."""
+SHUFFLED_WHOLE = 2**15
+"""Up to so many rows an epoch's permutation is made as a whole, as version 1 did; of more, only what is asked for."""
+_ROUNDS = 8
+
+
+class Order:
+    """The endless shuffled stream of `count` rows: epoch after epoch, each its own permutation of them.
+
+    With `weights` `[count]` (1 on average) row i comes floor or ceil of weights[i] times an epoch, weights[i] on average
+    (systematic resampling, Kitagawa 1996). A function of its arguments alone, so that a resumed run needs to remember no more
+    than its step. Some rows take time in proportion to their number, not to `count`.
+    """
+
+    def __init__(self, count: int, seed: int, weights: NDArray[np.float64] | None = None) -> None:
+        self.count, self.seed, self.weights = count, seed, weights
+        self._ends = None if weights is None else np.cumsum(weights)
+        self._last: tuple[int, NDArray[np.int64], float] | None = None
+
+    def rows(self, start: int, number: int) -> NDArray[np.int64]:
+        """Rows start .. start + number of the stream."""
+        parts = [np.zeros(0, np.int64)]
+        while number > 0:
+            epoch, offset = divmod(start, self.count)
+            length = min(number, self.count - offset)
+            parts.append(self._some(epoch, offset, length))
+            start, number = start + length, number - length
+        return np.concatenate(parts)
+
+    def _some(self, epoch: int, offset: int, length: int) -> NDArray[np.int64]:
+        """`length` rows of one epoch."""
+        if self.count <= SHUFFLED_WHOLE:
+            if self._last is None or self._last[0] != epoch:
+                rng = self._generator(epoch)
+                self._last = epoch, rng.permutation(self.count), rng.random()
+            _, whole, shift = self._last
+            places = whole[offset : offset + length]
+        else:
+            rng = self._generator(epoch)
+            keys, shift = rng.integers(2**64, size=_ROUNDS, dtype=np.uint64), rng.random()
+            places = _permuted(np.arange(offset, offset + length, dtype=np.uint64), self.count, keys)
+        if self._ends is None:
+            return places
+        return np.minimum(np.searchsorted(self._ends, places + shift, side="right"), self.count - 1)
+
+    def _generator(self, epoch: int) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(key=np.array([self.seed, epoch], np.uint64)))
+
+
+def same_order(version: int, count: int) -> bool:
+    """Whether `count` rows come as they did in a version of the order."""
+    return version == ORDER or (version == 1 and count <= SHUFFLED_WHOLE)
+
+
+def _permuted(places: NDArray[np.uint64], count: int, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Where a keyed permutation of [0, count) takes some places; each by itself, with nothing of size `count` made.
+
+    A Feistel network on pairs (x, y) of numbers below the side s of the smallest square that holds `count`, number x s + y:
+    each round takes (x, y) to (y, (x + hash(y + key)) mod s), which can be undone. What lands beyond `count` is taken further
+    until it does not (Black & Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002); the hash is SplitMix64's (Steele,
+    Lea & Flood, OOPSLA 2014).
+    """
+    side = np.uint64(math.isqrt(count - 1) + 1)
+    made, todo = places.copy(), np.arange(len(places))
+    while len(todo):
+        x, y = np.divmod(made[todo], side)
+        for key in keys:
+            z = y + key
+            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            x, y = y, (x + (z ^ (z >> np.uint64(31))) % side) % side
+        made[todo] = x * side + y
+        todo = todo[made[todo] >= count]
+    return made.astype(np.int64)
+
+
+_recent: list[Order] = []
+
+
 def training_rows(
     count: int, start: int, number: int, seed: int, weights: NDArray[np.float64] | None = None
 ) -> NDArray[np.int64]:
-    """Rows start .. start + number of the endless shuffled stream: epoch after epoch, each its own permutation.
+    """`Order(count, seed, weights).rows(start, number)`; the last order is kept, so that asking again costs no more.
 
-    With `weights` `[count]` (1 on average) row i comes floor or ceil of weights[i] times an epoch, weights[i] on average
-    (systematic resampling). A function of its arguments alone, so that a resumed run needs to remember no more than its step.
+    (It is known again by its array of weights, which must not be changed in place.)
     """
-    ends = None if weights is None else np.cumsum(weights)
-    rows = []
-    while number > 0:
-        epoch, offset = divmod(start, count)
-        rng = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64)))
-        order = rng.permutation(count)
-        if ends is not None:
-            order = np.minimum(np.searchsorted(ends, np.arange(count) + rng.random(), side="right"), count - 1)[order]
-        take = order[offset : offset + number]
-        rows.append(take)
-        start, number = start + len(take), number - len(take)
-    return np.concatenate(rows)
+    kept = next((o for o in _recent if (o.count, o.seed) == (count, seed) and o.weights is weights), None)
+    order = kept or Order(count, seed, weights)
+    _recent[:] = [order]
+    return order.rows(start, number)

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from zaozi import __version__
 from zaozi.core.config import Guidance
 from zaozi.core.errors import ZaoziError
-from zaozi.core.machine import usable_cores
 from zaozi.data.shards import data_hash
 from zaozi.evaluate.drawing import How, Studio
 from zaozi.evaluate.intervals import Figure, share_figure
@@ -182,7 +180,6 @@ def evaluate(
     drawing = time.monotonic() - start
     if sets is None:
         return None
-    torch.set_num_threads(usable_cores())  # torchrun gives each process one
     figures = measure(judge, sets)
     model = studio.artists[0].model
     c = judge.network.config

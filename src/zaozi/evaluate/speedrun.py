@@ -16,7 +16,7 @@ from tqdm import tqdm
 from zaozi.core.config import Recipe
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json
-from zaozi.core.machine import machine
+from zaozi.core.machine import machine, using_environment
 from zaozi.core.outputs import Output
 from zaozi.evaluate.drawing import How, Studio
 from zaozi.evaluate.intervals import Figure
@@ -68,9 +68,7 @@ def speedrun(
         "TORCHINDUCTOR_CACHE_DIR": out / "home" / "compiled",
         "TRITON_CACHE_DIR": out / "home" / "compiled" / "triton",
     }
-    before = {name: os.environ.get(name) for name in own}
-    os.environ.update({name: str(folder.resolve()) for name, folder in own.items()})
-    try:
+    with using_environment({name: str(folder.resolve()) for name, folder in own.items()}):
         train = replace(recipe.train, out=str(out / "run"), max_minutes=minutes)
         trainer = Trainer(replace(recipe, train=train), say=say)
         trainer.seconds = time.monotonic() - start  # its clock starts where this command did
@@ -81,12 +79,6 @@ def speedrun(
         if trainer.stopping:
             raise ZaoziError("stopped; a speedrun counts only whole")
         found = adherence(Studio(folder), Reader(), HOW, rounds)
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value
     record = {
         "date": datetime.now(UTC).date().isoformat(),
         "recipe": recipe.name,

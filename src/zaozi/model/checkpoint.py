@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zaozi.core.config import from_dict, to_dict
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.files import write_json
+from zaozi.core.limits import check_model
 from zaozi.core.outputs import Damaged, Output, settle, verified
 from zaozi.model.denoiser import Denoiser, ModelConfig, make_denoiser
 from zaozi.text.encoders import located
@@ -59,10 +62,16 @@ def save_folder(output: Output, files: dict[str, dict[str, Tensor]], texts: dict
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """A safetensors file. Raises `ZaoziError` where it is missing, cut short or damaged."""
+    with _reading(path):
+        return load_file(path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     if not path.is_file():
         raise ZaoziError(f"{path} is missing; give the folder of a trained model")
     try:
-        return load_file(path)
+        yield
     except (SafetensorError, OSError) as error:
         raise ZaoziError(f"{path} is damaged or cut short ({error}); copy or train the model again") from None
 
@@ -112,19 +121,38 @@ def shipped() -> list[str]:
     return sorted(p.parent.name for p in SHIPPED.glob(f"*/{CONFIG}"))
 
 
-def find_model(name: str) -> Path:
-    """The folder of a model: a shipped name, a model's folder, or a training run's (its newest checkpoint).
+def local_model(name: str) -> Path | None:
+    """The model in a folder on this machine: its newest checkpoint where it is a training run's, else itself, else None."""
+    folder = Path(name)
+    if not os.path.isdir(folder):  # False also for names that are no path at all
+        return None
+    if (last := newest_sound(folder, (CONFIG, WEIGHTS))) is not None:
+        return last
+    return folder if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file() else None
 
-    Raises `ZaoziError` that lists the shipped names.
+
+def find_model(name: str) -> Path:
+    """The folder of a model, given a folder or the name of a model that ships.
+
+    In this order:
+
+    1. a training run's folder means its newest checkpoint, also where a model was released into that folder before;
+    2. a model's folder (`config.json` and `model.safetensors`) means itself;
+    3. what is neither, or not there, is the name of a model that ships.
+
+    So a folder named like a model that ships hides it, of which a warning tells. Raises `ZaoziError` that lists the shipped
+    names.
     """
+    folder, found = Path(name), local_model(name)
+    if found is not None:
+        if name in shipped():
+            warnings.warn(f"'{name}' is the folder {folder.absolute()} here, not the model that ships", stacklevel=1)
+        return found
     if name in shipped():
         return SHIPPED / name
-    folder = Path(name)
-    if (folder / CONFIG).is_file():
-        return folder
-    if folder.is_dir():
-        if (last := newest_sound(folder, (CONFIG, WEIGHTS))) is not None:
-            return last
+    if os.path.isdir(folder):
+        if (folder / CONFIG).is_file():
+            return folder  # reading its weights tells what is missing
         raise ZaoziError(
             f"{folder} holds no model (no {CONFIG}); give a model's folder, or one of: {', '.join(shipped())}"
         )
@@ -132,31 +160,69 @@ def find_model(name: str) -> Path:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """A model's configuration. Raises `ZaoziError` where it is damaged or from another version."""
+    """A model's configuration. Raises `ZaoziError` where it is damaged, from another version, or has a number out of range."""
     try:
-        return from_dict(ModelConfig, json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-    except (OSError, ValueError, AttributeError) as error:
+        config = from_dict(ModelConfig, json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        check_model(config)
+    except ZaoziError as error:
+        raise ZaoziError(f"{folder / CONFIG}: {error}") from None
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ZaoziError(f"{folder / CONFIG} cannot be read ({error}); copy or train the model again") from None
+    return config
 
 
 def load_model(folder: Path) -> Denoiser:
-    """A model ready to draw, in float32. Raises `ZaoziError` where a file is damaged or does not fit its configuration."""
+    """A model ready to draw, in float32.
+
+    Whether the weights fit the configuration is read off the head of their file, before memory is taken for either. Raises
+    `ZaoziError` where a file is damaged, does not fit its configuration, or holds a number that is not finite.
+    """
     verified(folder, (CONFIG, WEIGHTS))
-    config = read_config(folder)
-    text = replace(config.text, encoder=located(config.text.encoder, folder))
-    model = make_denoiser(replace(config, text=text))
-    fill(model, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    config, path = read_config(folder), folder / WEIGHTS
+    config = replace(config, text=replace(config.text, encoder=located(config.text.encoder, folder)))
+    found, network = _header(path), config.network
+    levels = len(network.multipliers) if network.kind == "unet" else 1
+    if network.depth * levels > len(found):  # a block has a weight at least; so many need not even be described
+        raise ZaoziError(
+            f"{path} has {len(found)} weights, too few for depth {network.depth}; it belongs to another network"
+        )
+    with torch.device("meta"):
+        planned = make_denoiser(config)
+    _check_fit(planned.state_dict(), found, path)
+    model = make_denoiser(config)
+    fill(model, read_tensors(path), path)
     return model.eval().requires_grad_(False)
 
 
 def fill(model: torch.nn.Module, weights: dict[str, Tensor], where: Path) -> None:
-    """Copy weights into a model. Raises `ZaoziError` naming the first that is missing, unknown or of another shape."""
+    """Copy weights into a model. Raises `ZaoziError` naming the first that is missing, unknown, of another shape or kind, or
+    not finite."""
     own = model.state_dict()
-    for name in own.keys() ^ weights.keys():
+    _check_fit(own, {name: (value.is_floating_point(), tuple(value.shape)) for name, value in weights.items()}, where)
+    weights = {name: value.to(own[name].dtype) for name, value in weights.items()}
+    for name, value in weights.items():
+        if not value.isfinite().all():
+            raise ZaoziError(f"{where}: weight '{name}' has values that are not finite; use another checkpoint or copy")
+    model.load_state_dict(weights)
+
+
+Header = dict[str, tuple[bool, tuple[int, ...]]]
+"""Of each tensor in a file whether it holds floating-point numbers, and its shape."""
+
+
+def _header(path: Path) -> Header:
+    """What a safetensors file says it holds. Raises `ZaoziError` where it is missing, cut short or damaged."""
+    with _reading(path), safe_open(path, "pt") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {name: (s.get_dtype().startswith(("F", "BF")), tuple(s.get_shape())) for name, s in slices.items()}
+
+
+def _check_fit(own: Mapping[str, Tensor], found: Header, where: Path) -> None:
+    for name in sorted(own.keys() ^ found.keys()):
         problem = "lacks" if name in own else "has an unknown"
-        raise ZaoziError(f"{where} {problem} weight '{name}'; it belongs to another network")
+        raise ZaoziError(f"{where} {problem} weight '{name[:80]}'; it belongs to another network")
     for name, value in own.items():
-        if weights[name].shape != value.shape:
-            have, want = tuple(weights[name].shape), tuple(value.shape)
+        floating, shape = found[name]
+        if shape != value.shape or floating != value.is_floating_point():
+            have, want = f"{shape}{'' if floating else ' of integers'}", tuple(value.shape)
             raise ZaoziError(f"{where}: weight '{name}' is {have}, not {want}; it belongs to another network")
-    model.load_state_dict({k: v.to(own[k].dtype) for k, v in weights.items()})

@@ -58,10 +58,23 @@ class Denoiser(nn.Module):
         return estimate(self.config.diffusion.prediction, f.to(x.dtype), x, level)
 
 
+PLACES = 128**2
+"""How many places of a picture attention may compare with each other at most; it takes memory by their square."""
+
+
+def attended(config: ModelConfig) -> int:
+    """How many places of a picture a model's network compares with each other where it attends at its finest."""
+    network, levels = config.network, 0
+    if network.kind == "unet":
+        last = len(network.multipliers) - 1  # the middle, at the last level's resolution, always attends
+        levels = min([level for level in network.attention_levels if level <= last], default=last)
+    return (config.size // (2 if config.space.kind == "halved" else 1) // network.patch // 2**levels) ** 2
+
+
 def make_denoiser(config: ModelConfig, *, seed: int = 0) -> Denoiser:
     """A model with fresh weights that are a function of the seed; the global generator is left as it was.
 
-    Raises `ZaoziError` where the picture's side does not suit the network.
+    Raises `ZaoziError` where the picture's side does not suit the network, or its attention would need too much memory.
     """
     side, network = config.size, config.network
     widths = [network.width] if network.kind == "dit" else [network.width * m for m in network.multipliers]
@@ -74,6 +87,10 @@ def make_denoiser(config: ModelConfig, *, seed: int = 0) -> Denoiser:
         stride *= 2 ** (len(network.multipliers) - 1)
     if side % stride:
         raise ZaoziError(f"pictures of {side} pixels do not fit this network; use a side divisible by {stride}")
+    if (places := attended(config)) > PLACES:
+        raise ZaoziError(
+            f"this network attends to {places} places of a picture, more than {PLACES}; use a larger network.patch"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
         return Denoiser(config)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from zaozi.core.config import to_dict
-from zaozi.core.errors import printable
+from zaozi.core.errors import ZaoziError, printable
 from zaozi.core.machine import watt_hours
 from zaozi.model.checkpoint import (
     CONFIG,
@@ -28,14 +29,25 @@ from zaozi.model.info import describe
 def history(folder: Path) -> list[dict[str, Any]]:
     """The runs that made the weights of a released model or a run's checkpoint, oldest first, each with its `recipe`'s name,
     `steps`, `samples`, `seconds`, `machine`, the SHA-256 of its `data`, and of the weights it `began_with` ('' for random
-    ones, or where that was not written down). Empty where nothing is known."""
-    if (folder / HISTORY).is_file():
-        runs: list[dict[str, Any]] = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
-        return runs
-    if not (folder / STATE).is_file():
-        return []
-    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    last = {
+    ones, or where that was not written down). Empty where nothing is known.
+
+    Raises `ZaoziError` where what is written there is damaged.
+    """
+    for name in (HISTORY, STATE):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return [_run(r) for r in (found if name == HISTORY else [*found.get("history", []), _summary(found)])]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ZaoziError(f"{path} cannot be read ({error}); copy or train the model again") from None
+    return []
+
+
+def _summary(state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's state as one of the runs of a history."""
+    return {
         "recipe": state["recipe"]["name"],
         "steps": state["step"],
         "samples": state["step"] * state["recipe"]["train"]["batch_size"],
@@ -44,18 +56,25 @@ def history(folder: Path) -> list[dict[str, Any]]:
         "data": state["data"],
         "began_with": state.get("began_with", ""),
     }
-    return [*state.get("history", []), last]
+
+
+def _run(entry: dict[str, Any]) -> dict[str, Any]:
+    """One run of a history with each value of its kind."""
+    numbers = {name: int(entry[name]) for name in ("steps", "samples", "seconds")}
+    return {**entry, **numbers, **{name: str(entry[name]) for name in ("recipe", "machine", "data", "began_with")}}
 
 
 def release_model(run: Path, out: Path, name: str, *, overwrite: bool = False) -> str:
     """Write `run`'s newest model to `out` as `name`; returns a line that says what was written.
 
-    Raises `ZaoziError` where there is no whole checkpoint, or where `out` holds files that are not an earlier release's (unless
-    `overwrite`).
+    Raises `ZaoziError` where there is no whole checkpoint, a file beside it is damaged, or `out` holds files that are not an
+    earlier release's (unless `overwrite`).
     """
     from dataclasses import replace
 
     folder, output = find_model(str(run)), model_output(out, overwrite=overwrite)
+    if not (folder / STATE).is_file():
+        raise ZaoziError(f"{folder} is no checkpoint of a training run (no {STATE}); give a run's folder")
     output.check()
     model = load_model(folder)
     config = replace(read_config(folder), name=name)
@@ -75,9 +94,22 @@ def release_model(run: Path, out: Path, name: str, *, overwrite: bool = False) -
     return f"{out}: {size:.1f} MB, step {state['step']}, {state['seconds'] / 60:.0f} min of training"
 
 
+def read_log(lines: Iterable[str], path: Path) -> list[dict[str, Any]]:
+    """The entries of a run's log. Raises `ZaoziError` where a line is not one: an object with the number of its `step`."""
+    entries = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            entry["step"] = int(entry["step"])
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            raise ZaoziError(f"{path} is not the log of a run (line {line[:40]!r}); move it elsewhere") from None
+        entries.append(entry)
+    return entries
+
+
 def _log(path: Path, last: int) -> list[dict[str, Any]]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [e for e in map(json.loads, lines) if e["step"] <= last]
+    return [entry for entry in read_log(lines, path) if entry["step"] <= last]
 
 
 def _thin(log: list[dict[str, Any]], keep: int = 200) -> list[dict[str, Any]]:

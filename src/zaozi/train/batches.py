@@ -16,7 +16,7 @@ from zaozi.core.config import Property, Recipe
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import training_generator
 from zaozi.core.types import Cond, Level
-from zaozi.data.pairs import Pairs, balance_weights, training_rows
+from zaozi.data.pairs import Order, Pairs, balance_weights
 from zaozi.diffusion.losses import training_times
 from zaozi.diffusion.schedules import Schedule
 from zaozi.model.space import Space
@@ -91,7 +91,8 @@ class Batches:
         self.multiple = recipe.text.max_tokens if recipe.train.compile else 16
         self.columns = pairs.property_columns(recipe.properties)
         column = recipe.train.balance
-        self.weights = balance_weights(pairs.column(column), recipe.train.balance_power) if column else None
+        weights = balance_weights(pairs.column(column), recipe.train.balance_power) if column else None
+        self.order = Order(len(pairs), recipe.train.seed, weights)
 
     @cached_property
     def hints(self) -> list[NDArray[np.int64]]:
@@ -118,7 +119,7 @@ class Batches:
         """This process's share of the step's batch, on the CPU."""
         train = self.recipe.train
         first = step * train.batch_size
-        share = training_rows(len(self.pairs), first, train.batch_size, train.seed, self.weights)[rank::world]
+        share = self.order.rows(first, train.batch_size)[rank::world]
         generator = training_generator(train.seed, step, rank)
         with torch.no_grad():
             x0 = self.space.encode(shifted(self.pairs.batch(share), train.shift, generator))

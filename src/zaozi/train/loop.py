@@ -1,4 +1,9 @@
-"""The training loop: batches in, checkpoints out, the same bits whether it was interrupted or not."""
+"""The training loop: batches in, checkpoints out, and the same bits whether it was interrupted or not.
+
+That holds for runs that count steps, on the CPU and not compiled, with the same number of threads on the same processor and
+version of PyTorch: sums are rounded in another order elsewhere. A checkpoint says which these were, and a resumed run computes
+with as many threads or warns.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
@@ -23,10 +29,10 @@ from zaozi.core.config import Recipe, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json, flush, home, sha256
 from zaozi.core.limits import check
-from zaozi.core.machine import machine
+from zaozi.core.machine import machine, processor, usable_cores, using_matmul_precision, using_threads
 from zaozi.core.noise import lent_generator
 from zaozi.core.outputs import Writer, read_record
-from zaozi.data.pairs import find_dataset, load_pairs
+from zaozi.data.pairs import ORDER, find_dataset, load_pairs, same_order
 from zaozi.data.shards import data_hash, read_manifest
 from zaozi.data.sheet import contact_sheet, png
 from zaozi.model.checkpoint import WEIGHTS, find_model, load_model, newest, newest_sound
@@ -39,7 +45,17 @@ from zaozi.text.encoders import caption_report, load_encoder
 from zaozi.train.batches import Batches, hints
 from zaozi.train.clock import Clock
 from zaozi.train.optim import ema_decay, ema_update, make_optimisers, rate
-from zaozi.train.state import LOG, filled, load_state, open_log, run_output, save_state, start_from
+from zaozi.train.state import (
+    LOG,
+    filled,
+    load_state,
+    open_log,
+    read_state,
+    run_output,
+    save_state,
+    start_from,
+    threads_of,
+)
 from zaozi.train.step import loss_of, precision, self_check, some_rows, to_device
 from zaozi.train.validation import x0_error
 
@@ -49,6 +65,10 @@ CPU = torch.device("cpu")
 
 class Trainer:
     """A run of one recipe in one folder. `run()` trains to the end; `resume=True` goes on from the last checkpoint.
+
+    On the CPU a resumed run computes with as many threads as before, as long as this process may use so many, and warns where
+    the number of threads, the processor or PyTorch is another: its weights then differ in their last bits from those of the
+    uninterrupted run. PyTorch's own number of threads is left as it was.
 
     Raises `ZaoziError` where the recipe, the data or the folder do not allow it.
     """
@@ -62,7 +82,11 @@ class Trainer:
         train = recipe.train
         self.out = Path(train.out)
         on_cpu = train.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
-        self.accelerator = Accelerator(cpu=on_cpu)  # said outright, or it takes several CPU processes for single ones
+        with using_threads(torch.get_num_threads()):
+            self.accelerator = Accelerator(
+                cpu=on_cpu
+            )  # said outright, or it takes several CPU processes for single ones
+            self.threads = min(torch.get_num_threads(), usable_cores())
         self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
         self.world = self.accelerator.num_processes
         self.say: Callable[[str], None] = say if self.main else (lambda _: None)
@@ -82,7 +106,17 @@ class Trainer:
         self.output = run_output(self.out, overwrite=overwrite or adopted)
         if self.main:
             self.output.check()
+        state = read_state(last) if resume and last is not None else None
+        if state is not None and on_cpu:
+            self.threads, differs = threads_of(state, self.threads)
+            if differs and self.main:
+                warnings.warn(f"{last} was trained {differs}; its last bits may come out differently", stacklevel=2)
+        with using_threads(self.threads):
+            self._prepare(recipe, last, state)
 
+    def _prepare(self, recipe: Recipe, last: Path | None, state: dict[str, Any] | None) -> None:
+        """Everything that training needs, from the data to the optimisers; as `state` of the checkpoint `last` has it."""
+        train = recipe.train
         data = self._first_alone(lambda: find_dataset(recipe.data))
         manifest, self.data = read_manifest(data), data_hash(data)
         pairs, held_out = self._first_alone(lambda: (load_pairs(data, "train"), load_pairs(data, "validation")))
@@ -102,7 +136,7 @@ class Trainer:
             properties=recipe.properties,
         )
         captions = [*pairs.texts, *held_out.texts]
-        if self.main and not resume:
+        if self.main and state is None:
             for line in caption_report(self.encoder, captions).lines():
                 self.say(line)
         if train.hint_rate > 0:
@@ -119,23 +153,24 @@ class Trainer:
         self.asked = False  # this process was asked to stop
         self.stopping = False  # all processes agreed to
         space.requires_grad_(False)
-        if train.init_from and not resume:
+        if train.init_from and state is None:
             where = find_model(train.init_from)
             start_from(self.model, load_model(where), where, self.say)
             self.began_with, self.history = sha256(where / WEIGHTS), history(where)
-        elif isinstance(space, Halved) and not resume:
+        elif isinstance(space, Halved) and state is None:
             self._fit_space(space)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False).to(self.device)
         self.model.to(self.device).train()
         if self.device.type == "cuda":
             self.model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            torch.set_float32_matmul_precision("high")
         self.optimisers = make_optimisers(self.model.network, recipe.optim)
-        if resume and last is not None:
-            state = load_state(last, self.model, self.average, self.optimisers, recipe, self.data)
+        if state is not None and last is not None:
+            load_state(last, state, self.model, self.average, self.optimisers, recipe, self.data)
             self.step, self.seconds = state["step"], state["seconds"]
             self.began_with, self.history = state.get("began_with", ""), state.get("history", [])
             self.say(f"resuming {last}")
+            if self.main and not same_order(state.get("order", 1), len(pairs)):
+                warnings.warn(f"{last} saw its pairs in an older version's order; from here on it is new", stacklevel=3)
         space.cpu()  # batches are encoded where they are made
         if train.compile and self._can_compile():
             self.model.network.compile()
@@ -209,9 +244,13 @@ class Trainer:
 
         Raises `ZaoziError` where another process is training in the folder.
         """
-        if not self.main:
-            return self._run(None)
-        with self.output.open() as writer:
+        with ExitStack() as stack:
+            stack.enter_context(using_threads(self.threads))
+            if self.device.type == "cuda":
+                stack.enter_context(using_matmul_precision("high"))
+            if not self.main:
+                return self._run(None)
+            writer = stack.enter_context(self.output.open())
             if newest(self.out) != self.seen:
                 raise ZaoziError(f"another process has trained in {self.out} meanwhile; pass --resume to go on")
             return self._run(writer)
@@ -259,10 +298,12 @@ class Trainer:
         saved = window_start = time.monotonic()
         window, window_step = 0.0, self.step
         watching = ExitStack()
-        self._listen(watching)
-        clock = watching.enter_context(Clock().listening())
-        self.seconds = self._sum_over_processes(self.seconds if self.main else 0.0)[0]  # all go by the main one's clock
         try:
+            self._listen(watching)
+            clock = watching.enter_context(Clock().listening())
+            self.seconds = self._sum_over_processes(self.seconds if self.main else 0.0)[
+                0
+            ]  # all go by the main one's clock
             while self._progress() < 1.0 and not self.stopping:
                 loss, share = self._one_step()
                 spent, now = clock.tick(), time.monotonic()
@@ -410,6 +451,9 @@ class Trainer:
                 "seconds": self.seconds,
                 "data": self.data,
                 "machine": machine(self.device.type, self.world),
+                "threads": self.threads,
+                "processor": processor(),
+                "order": ORDER,
                 "began_with": self.began_with,
                 "history": self.history,
             }

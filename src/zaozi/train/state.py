@@ -13,6 +13,7 @@ from torch import Tensor
 
 from zaozi.core.config import Property, Recipe, from_dict, to_dict
 from zaozi.core.errors import ZaoziError
+from zaozi.core.machine import processor, usable_cores
 from zaozi.core.outputs import Output, Writer, discard
 from zaozi.model.checkpoint import CHECKPOINT, CONFIG, STATE, WEIGHTS, checkpoints, fill, read_tensors, save_folder
 from zaozi.model.denoiser import Denoiser
@@ -22,7 +23,8 @@ from zaozi.train.optim import flat_state, load_flat_state
 RAW, OPTIMISER = "training.safetensors", "optimiser.safetensors"
 KEEP = 2
 LOG = "log.jsonl"
-_FREE = {  # what may differ between a run and its resumption
+_FREE = {  # what may differ between a run and its resumption; the data are compared by their hash
+    "data": ("path", "size"),
     "train": ("out", "steps", "max_minutes", "save_minutes", "save_steps", "validate_steps", "sample_steps", "prompts",
               "self_check", "init_from", "compile", "device"),
 }  # fmt: skip
@@ -50,23 +52,58 @@ def save_state(
         discard(old, CHECKPOINT)
 
 
-def load_state(
-    folder: Path, model: Denoiser, average: Denoiser, optimisers: Optimisers, recipe: Recipe, data: str
-) -> dict[str, Any]:
-    """Undo `save_state` in place and return its `state`.
+def read_state(folder: Path) -> dict[str, Any]:
+    """What `save_state` wrote about the run: its `step`, `seconds`, `recipe`, and the SHA-256 of its `data`; and, unless an
+    older version wrote it, `threads`, `processor` and `torch`, on which the weights' last bits depend.
 
-    Raises `ZaoziError` where the checkpoint is damaged, or was trained on other data or by another recipe (naming the key).
+    Raises `ZaoziError` where the checkpoint is damaged.
     """
     try:
         state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        before = from_dict(Recipe, state["recipe"])
-    except (OSError, ValueError, KeyError) as error:
+        state["step"], state["seconds"] = int(state["step"]), float(state["seconds"])
+        state["recipe"] = from_dict(Recipe, state["recipe"])
+        state["data"] = str(state["data"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZaoziError) as error:
         raise ZaoziError(
             f"{folder / STATE} cannot be read ({error}); remove {folder} to go on from the one before"
         ) from None
+    return state
+
+
+def threads_of(state: Mapping[str, Any], own: int) -> tuple[int, str]:
+    """How many threads a run on the CPU goes on with, where it would have its `own` number if it began now; and in what that
+    and the machine differ from those of the checkpoint, '' where the run goes on to the very same bits.
+
+    The checkpoint's number where this process may use so many; its own on another processor or version of PyTorch, where the
+    bits differ anyway.
+    """
+    now = {"processor": processor(), "torch": torch.__version__}
+    other = [
+        f"with {name} {state[name]}, now {value}" for name, value in now.items() if state.get(name, value) != value
+    ]
+    wanted = state.get("threads", own)
+    threads = own if other else min(wanted, usable_cores())
+    if threads != wanted:
+        other.append(f"with threads {wanted}, now {threads}")
+    return threads, " and ".join(other)
+
+
+def load_state(
+    folder: Path,
+    state: Mapping[str, Any],
+    model: Denoiser,
+    average: Denoiser,
+    optimisers: Optimisers,
+    recipe: Recipe,
+    data: str,
+) -> None:
+    """Undo `save_state` in place, given what `read_state` found in its folder.
+
+    Raises `ZaoziError` where the checkpoint is damaged, or was trained on other data or by another recipe (naming the key).
+    """
     if state["data"] != data:
         raise ZaoziError(f"{folder} was trained on other data; give the same, or start anew with --init-from {folder}")
-    if (key := difference(before, recipe)) is not None:
+    if (key := difference(state["recipe"], recipe)) is not None:
         raise ZaoziError(
             f"{folder} was trained with another {key}; resume with its own recipe, or use --init-from {folder}"
         )
@@ -74,7 +111,6 @@ def load_state(
     fill(model.network, read_tensors(folder / RAW), folder / RAW)
     model.space.load_state_dict(average.space.state_dict())
     load_flat_state(optimisers, read_tensors(folder / OPTIMISER))
-    return state
 
 
 def difference(before: Recipe, now: Recipe) -> str | None:
