@@ -48,6 +48,12 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
     return {f"{p.name}/{k}": v for p in sorted(folder.glob("*.safetensors")) for k, v in read_tensors(p).items()}
 
 
+def rewritten(path: Path, values: object) -> None:
+    """A JSON file of a checkpoint with other values, and without the record that older versions did not write."""
+    path.write_text(json.dumps(values))
+    (path.parent / ".zaozi.json").unlink(missing_ok=True)
+
+
 def stopping(trainer: Trainer, steps: int, seen: list[int] | None = None) -> Trainer:
     """The trainer, to be asked to stop after so many steps; `seen` gets the number of threads at each."""
     one_step, done = trainer._one_step, []
@@ -117,7 +123,7 @@ def test_a_resumed_run_warns_where_its_bits_may_differ(tiny_recipe: Recipe, two_
     two_cores.setattr(machine, "_quota", lambda: 2.0)
     state = json.loads((folder / STATE).read_text())
     for change in ({"processor": "an abacus"}, {"torch": "0.1", "threads": 64}):
-        (folder / STATE).write_text(json.dumps(state | change))
+        rewritten(folder / STATE, state | change)
         with pytest.warns(UserWarning, match=r"with (processor an abacus|torch 0\.1), now .*; its last bits may"):
             assert Trainer(tiny_recipe, resume=True, say=lambda _: None).threads == 1, "as it would if it began now"
 
@@ -128,7 +134,7 @@ def test_a_checkpoint_of_an_older_version_goes_on(tiny_recipe: Recipe, tmp_path:
     folder = stopping(Trainer(tiny_recipe, say=lambda _: None), 3).run()
     state = json.loads((folder / STATE).read_text())
     kept = {key: state[key] for key in ("step", "seconds", "data", "recipe")}
-    (folder / STATE).write_text(json.dumps(kept))
+    rewritten(folder / STATE, kept)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         assert same(train(tiny_recipe, resume=True), whole)
@@ -212,7 +218,7 @@ def test_a_resumed_run_says_where_the_order_of_its_pairs_is_new(
     assert state.pop("order") == pairs.ORDER
     monkeypatch.setattr(pairs, "SHUFFLED_WHOLE", 8)
     Trainer(tiny_recipe, resume=True, say=lambda _: None)  # no warning
-    (folder / STATE).write_text(json.dumps(state))
+    rewritten(folder / STATE, state)
     with pytest.warns(UserWarning, match="step-00000003 saw its pairs in an older version's order"):
         Trainer(tiny_recipe, resume=True, say=lambda _: None)
 
