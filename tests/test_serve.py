@@ -37,7 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def client(glyph_artist: TextToImage, site: Path) -> Iterator[TestClient]:
-    with TestClient(make_app(glyph_artist, site)) as client:
+    with TestClient(make_app(glyph_artist, site), "http://localhost") as client:
         yield client
 
 
@@ -139,7 +139,7 @@ def test_a_full_queue_says_when_to_come_back_and_a_left_one_is_not_drawn(address
 
 
 def test_a_drawing_that_takes_too_long_ends_with_a_word(glyph_artist: TextToImage) -> None:
-    with TestClient(make_app(glyph_artist, None, Limits(seconds=0.0001))) as client:
+    with TestClient(make_app(glyph_artist, None, Limits(seconds=0.0001)), "http://localhost") as client:
         answer = client.post("/api/generate", json={"prompt": "gold", "steps": 120})
         assert "longer than" in json.loads(answer.text.splitlines()[-1])["error"]
         for _ in range(500):
