@@ -122,7 +122,7 @@ def _api(app: FastAPI, desk: Desk) -> None:
     async def health() -> Health:
         return Health(version=__version__, model=name, busy=desk.busy, room=desk.limits.room)
 
-    @app.head("/api/metrics", include_in_schema=False)
+    @app.head("/api/metrics", response_class=PlainTextResponse, include_in_schema=False)
     @app.get("/api/metrics", response_class=PlainTextResponse, summary="Counters, as Prometheus reads them")
     async def metrics() -> str:
         lines = [f'zaozi_requests_total{{outcome="{k}"}} {v}' for k, v in desk.counts.items() if k != "steps"]

@@ -89,6 +89,9 @@ class Protocol(H11Protocol):
         super().pause_writing()
 
     def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:  # the application's answer has nowhere to go
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # no answer is under way
             self.transport.write(INVALID)
             self.conn.send_failed()
@@ -279,7 +282,7 @@ def access(
         )
     wanted = {name.lower() for name in names}
     for name in wanted:
-        if host_name(name) != name:
+        if not name or host_name(name) != name:
             raise ZaoziError(
                 f"'{name}' is not a host name; give --allowed-host a name as in guide.example, without a port"
             )
