@@ -202,6 +202,16 @@ def test_serving_where_it_cannot_be_served(capsys: pytest.CaptureFixture[str], t
         taken.listen()
         assert main(["guide", "serve", str(tmp_path), "--port", str(taken.getsockname()[1])]) == 2
     assert "choose another --port" in capsys.readouterr().err
+    for option, value in {
+        "--token": "",
+        "--allowed-host": "guide.example:80",
+        "--host": "no.such.host.invalid",
+    }.items():
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        assert main(["guide", "serve", str(tmp_path), "--port", str(port), option, value]) == 2
+        assert option in capsys.readouterr().err
     assert main(["guide", "serve", str(tmp_path), "--room", "0"]) == 2
     assert "room 0" in capsys.readouterr().err
     (tmp_path / "mine.txt").write_text("mine")
@@ -557,7 +567,7 @@ def test_stopping_ends_drawings_with_a_word_and_waits_for_no_client(
 ) -> None:
     monkeypatch.setattr("zaozi.guide.serve.desk.draw", endless())
     app = make_app(glyph_artist, site)
-    wanted = json.dumps({"prompt": "gold"})
+    wanted, before = json.dumps({"prompt": "gold"}), {*threading.enumerate()}
     with contextlib.ExitStack() as stack:
         with running(app, Deadlines(stopping=0.5), grace=5) as (server, port):
             for sent in STALLED.values():
@@ -567,7 +577,7 @@ def test_stopping_ends_drawings_with_a_word_and_waits_for_no_client(
             until(lambda: len(server.protocols) == len(STALLED) + 2)
         for drawing in drawings:
             assert STOPPING.encode() in rest(drawing)
-        until(lambda: not any(thread.name == "draw" for thread in threading.enumerate()))
+        until(lambda: not any(thread.name == "draw" for thread in {*threading.enumerate()} - before))
     assert capsys.readouterr().err == ""
 
 

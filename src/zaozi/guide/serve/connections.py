@@ -6,6 +6,7 @@ import asyncio
 import errno
 import ipaddress
 import math
+import os
 import re
 import secrets
 import socket
@@ -251,7 +252,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
 def _bound(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
     made = socket.socket(family, kind, protocol)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":  # elsewhere it lets two processes share a port
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.bind(address)
