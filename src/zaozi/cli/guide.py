@@ -127,44 +127,38 @@ def _serve(
     api: bool = True,
     room: int = 16,
     seconds: float = 60.0,
+    allowed_host: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    token: str | None = None,
 ) -> None:
     """Open the guide on this machine, with the headers that let pages use threads, and an API that draws with PyTorch.
 
     Args:
         site: A folder that zaozi guide build wrote; built when it is not there.
         model: What the API draws with.
-        host: Which address to listen on; the default is reached from this machine alone.
+        host: Which address to listen on; the default is reached from this machine alone. On any other, the API needs a token.
         port: Which port.
         api: Serve POST /api/generate, /api/health and /api/metrics too.
         room: Drawings under way at a time; more are told to come back.
         seconds: What one drawing may take, waiting included.
+        allowed_host: A further name under which the server is reached, without the port; may be repeated.
+        token: What the API asks for, 16 or more letters, digits, - and _; random by default, and none on the loopback address.
     """
-    import socket
-
     from zaozi.core.errors import ZaoziError
     from zaozi.guide.build import build
     from zaozi.guide.figures.source import Source
-    from zaozi.guide.serve import Limits, make_app, serve
+    from zaozi.guide.serve import Limits, access, bind, make_app, serve
     from zaozi.pipeline import TextToImage
 
-    if room < 1 or seconds <= 0 or not 0 < port < 65536:
+    if room < 1 or not 0 < seconds < float("inf") or not 0 < port < 65536:
         raise ZaoziError(
             f"room {room}, seconds {seconds:g} or port {port} is out of range; use 1 or more, up to port 65535"
         )
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except socket.gaierror as error:
-        raise ZaoziError(f"'{host}' is no address of this machine ({error.strerror}); choose another --host") from None
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            raise ZaoziError(
-                f"cannot listen on {host}:{port} ({error.strerror}); choose another --port or --host"
-            ) from None
+    listeners = bind(host, port)
+    allowed = access(host, listeners, api=api, names=allowed_host, token=token)
     if not (site / "index.html").is_file():
         print(f"{site} is not there yet; building it")
         build(Source(model), site)
     artist = TextToImage.from_pretrained(model) if api else None
-    serve(make_app(artist, site, Limits(room, seconds)), host, port)
+    where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    app = make_app(artist, site, Limits(room, seconds), allowed)
+    serve(app, listeners, f"{where}?token={allowed.token}" if allowed.token else where)

@@ -1,0 +1,26 @@
+"""The server of the visual guide: the built page, and an API that draws with PyTorch.
+
+`make_app` makes the ASGI application (`app`), whose every request passes `guard` first; `desk` draws, one request after
+the other; `connections` holds the deadlines and caps of the connections, and the way to stop.
+"""
+
+from zaozi.guide.serve.app import make_app
+from zaozi.guide.serve.connections import Deadlines, Server, access, bind, serve
+from zaozi.guide.serve.desk import MAX_PROMPT, MAX_STEPS, Ask, Limits
+from zaozi.guide.serve.guard import MAX_BODY, Access, Guard
+
+__all__ = [
+    "MAX_BODY",
+    "MAX_PROMPT",
+    "MAX_STEPS",
+    "Access",
+    "Ask",
+    "Deadlines",
+    "Guard",
+    "Limits",
+    "Server",
+    "access",
+    "bind",
+    "make_app",
+    "serve",
+]
