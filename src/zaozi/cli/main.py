@@ -9,6 +9,7 @@ import importlib
 import io
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -143,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:  # the process is ours
         keep_freed_memory()
         limit_threads()
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         with (
             warnings.catch_warnings(),
@@ -173,6 +175,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(printable(f"zaozi: {_in_one_line(error)}"), file=sys.stderr)
         return 2
     return 0
+
+
+def _terminated(number: int, _: Any) -> None:
+    """Asked to end (`kill`, a service manager): leave as on an error, so that no half-written file or worker stays behind."""
+    signal.signal(number, signal.SIG_IGN)  # one is enough
+    raise SystemExit(128 + number)
 
 
 FULL = {
