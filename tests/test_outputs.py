@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -362,6 +363,65 @@ def test_a_second_process_is_told_and_a_killed_one_holds_nothing(tmp_path: Path)
     other.join(60)
     fill(Output(tmp_path, "dataset"), {"x": "1"})
     assert tree(tmp_path) == {"x": b"1"}
+
+
+WORKING = """
+import sys, time
+from functools import partial
+from pathlib import Path
+from zaozi.core.outputs import Output
+from zaozi.core.workers import in_processes
+from zaozi.cli import main
+def work(item):
+    time.sleep(0.05)
+    return item
+def run(_):
+    with Output(Path(sys.argv[1]), "dataset").write() as folder:
+        for item in in_processes(work, range(10_000), 2, 1):
+            (folder / str(item)).write_text("x")
+            if item == 3:
+                print("working", flush=True)
+main.run = run
+raise SystemExit(main.main())
+"""
+
+
+def working(folder: Path) -> subprocess.Popen[str]:
+    """A command that writes a folder with two workers, in a process group of its own, once it is at work."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORKING, str(folder)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    return process
+
+
+def all_gone(group: int) -> bool:
+    for _ in range(200):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_workers_end_with_a_killed_command(tmp_path: Path) -> None:
+    process = working(tmp_path / "o")
+    process.kill()
+    process.communicate()
+    assert all_gone(process.pid)
+    fill(Output(tmp_path / "o", "dataset"), {"x": "1"})
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [RECORD, "x"]
+
+
+def test_asked_to_end_a_command_leaves_nothing_behind(tmp_path: Path) -> None:
+    process = working(tmp_path / "a" / "o")
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert all_gone(process.pid)
+    assert not list(tmp_path.iterdir())
 
 
 def test_discard_leaves_what_others_put_there(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from zaozi.core.noise import lent_generator, training_generator
 from zaozi.core.types import Cond, Level
 from zaozi.data import pairs
 from zaozi.data.folder import build_folder
-from zaozi.model.checkpoint import STATE, WEIGHTS, load_model, newest, read_tensors
+from zaozi.model.checkpoint import STATE, WEIGHTS, find_model, load_model, newest, read_tensors
 from zaozi.model.denoiser import make_denoiser
 from zaozi.model.release import history, release_model
 from zaozi.train.batches import Batch, Batches, drop, shifted, unsure
@@ -166,6 +166,31 @@ def test_a_checkpoint_draws_what_the_trainer_drew(tiny_recipe: Recipe) -> None:
     assert torch.equal(draw(model, cond, **arguments), draw(trainer.average, cond, **arguments))
     raw = read_tensors(folder / RAW)
     assert all(torch.equal(raw[k], v) for k, v in trainer.model.network.state_dict().items())
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tiny_recipe: Recipe) -> None:
+    recipe = with_train(tiny_recipe, save_steps=2)
+    whole = {name: value.clone() for name, value in train(recipe).items()}  # not the files, which are damaged below
+    run = Path(recipe.train.out)
+    for name in ("model.safetensors", "state.json"):
+        path = run / "step-00000006" / name
+        good = path.read_bytes()
+        path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        if name == "model.safetensors":
+            with pytest.warns(
+                UserWarning, match=r"step-00000006/model\.safetensors is damaged.*going back to step-00000004"
+            ):
+                assert find_model(str(run)) == run / "step-00000004"
+        with pytest.warns(UserWarning, match=rf"step-00000006/{name} is damaged.*going back to step-00000004"):
+            trainer = Trainer(recipe, resume=True, say=lambda _: None)
+        assert trainer.step == 4
+        folder = trainer.run()
+        assert folder.name == "step-00000006"
+        assert same(tensors(folder), whole)
+    for folder in (run / "step-00000004", run / "step-00000006"):
+        (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ZaoziError, match=r"step-00000006/model\.safetensors is damaged"):
+        Trainer(recipe, resume=True)
 
 
 def test_killed_at_any_moment_a_run_goes_on_to_the_same_weights(tiny_recipe: Recipe, tmp_path: Path) -> None:
