@@ -40,6 +40,11 @@ torch.set_num_threads(1)
 SHAPES = {"disc": "ellipse", "box": "rectangle"}
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests come in random order, where pytest-randomly is installed; the global generators stay as they are."""
+    config.option.randomly_reset_seed = False
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Caches go to a folder of the test run; every worker has one of its own."""

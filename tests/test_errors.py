@@ -86,6 +86,15 @@ def test_what_the_machine_or_the_user_did_is_no_bug(
     assert "report" not in said
 
 
+def test_arguments_that_are_not_utf8_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for args in (["generate", "caf\udce9"], ["\ud83d"], ["generate", "x", "--out", "caf\udce9"]):
+        assert main(args) == 2
+        assert "is not UTF-8" in (said := capsys.readouterr().err)
+        assert said.count("\n") == 1
+    assert main(["造字"]) == 2
+    assert "unknown command '造字'" in capsys.readouterr().err
+
+
 def test_a_bug_asks_for_a_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(cli, "run", lambda _: {}["nothing"])
     monkeypatch.delenv("ZAOZI_DEBUG", raising=False)

@@ -103,6 +103,11 @@ def one_line(boxed: str, name: str) -> str:
 
 def run(args: Sequence[str]) -> None:
     """Run one command. Raises `ZaoziError`."""
+    for arg in args:
+        try:
+            arg.encode()
+        except UnicodeEncodeError:
+            raise ZaoziError(f"the argument {ascii(arg)} is not UTF-8; write prompts and paths in UTF-8") from None
     if not args or args[0] in ("-h", "--help", "help"):
         print(usage())
         return
