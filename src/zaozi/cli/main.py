@@ -100,7 +100,7 @@ def run(args: Sequence[str]) -> None:
         try:
             arg.encode()
         except UnicodeEncodeError:
-            raise ZaoziError(f"the argument {ascii(arg)} is not UTF-8; write prompts and paths in UTF-8") from None
+            raise ZaoziError(f"the argument {arg!a} is not UTF-8; write prompts and paths in UTF-8") from None
     if not args or args[0] in ("-h", "--help", "help"):
         print(usage())
         return
