@@ -14,15 +14,25 @@ from torch import Tensor
 from zaozi.core.config import Property, Recipe, from_dict, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.machine import processor, usable_cores
-from zaozi.core.outputs import Output, Writer, discard
-from zaozi.model.checkpoint import CHECKPOINT, CONFIG, STATE, WEIGHTS, checkpoints, fill, read_tensors, save_folder
+from zaozi.core.outputs import Output, Writer, discard, read_record
+from zaozi.model.checkpoint import (
+    CHECKPOINT,
+    CONFIG,
+    MODEL,
+    STATE,
+    WEIGHTS,
+    checkpoints,
+    fill,
+    read_tensors,
+    save_folder,
+)
 from zaozi.model.denoiser import Denoiser
 from zaozi.nn.layers import part_name
 from zaozi.train.optim import flat_state, load_flat_state
 
 RAW, OPTIMISER = "training.safetensors", "optimiser.safetensors"
 KEEP = 2
-LOG = "log.jsonl"
+RECIPE, LOG = "recipe.json", "log.jsonl"
 _FREE = {  # what may differ between a run and its resumption; the data are compared by their hash
     "data": ("path", "size"),
     "train": ("out", "steps", "max_minutes", "save_minutes", "save_steps", "validate_steps", "sample_steps", "prompts",
@@ -132,7 +142,11 @@ def run_output(folder: Path, *, overwrite: bool = False) -> Output:
     for other in sorted(folder.glob("step-*")):
         if other.name[5:].isdigit() and not (other / CONFIG).is_file():
             Output(other, CHECKPOINT, overwrite=overwrite).check()
-    return Output(folder, "run", ("recipe.json", LOG, "samples-*.png"), whole=False, overwrite=overwrite, keep=True)
+    names = (LOG, "samples-*.png")
+    released = read_record(folder).get(RECIPE)
+    if released is None or released.kind != MODEL:  # a model that was released into this folder keeps its own
+        names = (RECIPE, *names)
+    return Output(folder, "run", names, whole=False, overwrite=overwrite, keep=True)
 
 
 def open_log(writer: Writer, step: int) -> TextIO:
