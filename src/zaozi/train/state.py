@@ -142,7 +142,7 @@ def run_output(folder: Path, *, overwrite: bool = False) -> Output:
     for other in sorted(folder.glob("step-*")):
         if other.name[5:].isdigit() and not (other / CONFIG).is_file():
             Output(other, CHECKPOINT, overwrite=overwrite).check()
-    names = (LOG, "samples-*.png")
+    names: tuple[str, ...] = (LOG, "samples-*.png")
     released = read_record(folder).get(RECIPE)
     if released is None or released.kind != MODEL:  # a model that was released into this folder keeps its own
         names = (RECIPE, *names)
