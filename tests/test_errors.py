@@ -138,6 +138,6 @@ def test_a_foreign_log_is_named_and_left_alone(
     log.write_text(f"{line}\n{line + '}'}\n")
     kept = log.read_text()
     assert main(["train", str(recipe_file(tmp_path, tiny_recipe))]) == 2
-    assert "log.jsonl is not the log of a run" in (said := capsys.readouterr().err)
+    assert "holds log.jsonl, which zaozi did not write" in (said := capsys.readouterr().err)
     assert "report" not in said
     assert log.read_text() == kept

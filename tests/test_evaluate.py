@@ -569,7 +569,7 @@ def test_mistakes_are_named(
     plain_file.touch()
     for args in (["evaluate", str(scribbler)], ["evaluate", "control", str(scribbler)]):
         assert main([*args, "--data", str(small_glyphs), "--out", str(plain_file)]) == 2
-        assert "is no folder" in capsys.readouterr().err, "said before anything is drawn"
+        assert "is a file; give a folder" in capsys.readouterr().err, "said before anything is drawn"
     with pytest.raises(ZaoziError, match="needs one line"):
         between_marks("no marks", "quality", "")
 
