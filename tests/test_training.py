@@ -12,6 +12,7 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -571,3 +572,19 @@ with Clock().listening() as clock:
         time.sleep(1.5)
         twin.send_signal(signal.SIGCONT)
         assert 0.9 < float(twin.stdout.readline()) < 2.0
+
+
+def test_room_for_checkpoints_is_asked_for_before_the_run(tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100_000))
+    with pytest.raises(ZaoziError, match=r"keeping checkpoints needs \d+ MB and .* has 0 MB left; free some space"):
+        Trainer(tiny_recipe, say=lambda _: None)
+    assert not list(Path(tiny_recipe.train.out).glob("*"))
+
+
+def test_a_run_leaves_a_released_models_recipe_as_it_is(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    train(tiny_recipe)
+    release_model(Path(tiny_recipe.train.out), tmp_path / "mine", "mine")
+    kept = (tmp_path / "mine" / "recipe.json").read_bytes()
+    folder = Trainer(with_train(tiny_recipe, out=str(tmp_path / "mine"), seed=3), say=lambda _: None).run()
+    assert (tmp_path / "mine" / "recipe.json").read_bytes() == kept
+    assert find_model(str(tmp_path / "mine")) == folder

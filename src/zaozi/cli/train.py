@@ -66,7 +66,7 @@ def read_recipe(path: Path) -> Recipe:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise ZaoziError(f"{path} is not TOML ({error}); mend it") from None
+        raise ZaoziError(f"{path} is not TOML ({error}); fix it") from None
     try:
         network = values.get("network")
         if isinstance(network, dict) and "size" in network:

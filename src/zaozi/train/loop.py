@@ -31,7 +31,7 @@ from zaozi.core.files import as_json, flush, home, sha256
 from zaozi.core.limits import check
 from zaozi.core.machine import machine, processor, usable_cores, using_matmul_precision, using_threads
 from zaozi.core.noise import lent_generator
-from zaozi.core.outputs import Writer, read_record
+from zaozi.core.outputs import Writer, need_space, read_record
 from zaozi.data.pairs import ORDER, find_dataset, load_pairs, same_order
 from zaozi.data.shards import data_hash, read_manifest
 from zaozi.data.sheet import contact_sheet, png
@@ -46,7 +46,9 @@ from zaozi.train.batches import Batches, hints
 from zaozi.train.clock import Clock
 from zaozi.train.optim import ema_decay, ema_update, make_optimisers, rate
 from zaozi.train.state import (
+    KEEP,
     LOG,
+    RECIPE,
     filled,
     load_state,
     open_log,
@@ -164,6 +166,9 @@ class Trainer:
         if self.device.type == "cuda":
             self.model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimisers = make_optimisers(self.model.network, recipe.optim)
+        if self.main:  # weights, their average and two moments, in single precision
+            weights = sum(p.numel() for p in self.model.network.parameters())
+            need_space(self.out, (KEEP + 1) * 16 * weights, "keeping checkpoints")
         if state is not None and last is not None:
             load_state(last, state, self.model, self.average, self.optimisers, recipe, self.data)
             self.step, self.seconds = state["step"], state["seconds"]
@@ -261,8 +266,8 @@ class Trainer:
         from tqdm import tqdm
 
         train = self.recipe.train
-        if writer:
-            writer.put("recipe.json", as_json(to_dict(self.recipe)))
+        if writer and RECIPE in writer.output.names:
+            writer.put(RECIPE, as_json(to_dict(self.recipe)))
         self._describe()
         if train.self_check and self.step == 0 and self.main:
             with Clock().listening() as clock:
