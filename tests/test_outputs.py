@@ -129,6 +129,19 @@ def test_no_foreign_byte_is_ever_touched(
     assert not (out / PARTIAL).exists()
 
 
+def test_only_what_was_checked_is_written(tmp_path: Path) -> None:
+    output = Output(tmp_path, "pictures", ("0.png", "*.json"), whole=False)
+    with pytest.raises(RuntimeError, match=r"1\.png is not one of the files that were checked"):
+        fill(output, {"0.png": "", "1.png": ""})
+    with output.open() as writer:
+        with pytest.raises(RuntimeError, match="not one of the files"):
+            writer.put("1.png", "")
+        with pytest.raises(RuntimeError, match="not one of the files"):
+            writer.grow("1.png")
+        writer.put("a.json", "{}")
+    assert tree(tmp_path) == {"a.json": b"{}"}
+
+
 def test_only_the_users_word_replaces_a_foreign_file_and_only_of_the_same_name(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("mine")
     (tmp_path / "notes").write_text("mine")
@@ -184,7 +197,7 @@ def test_a_folder_or_file_in_the_way_is_named(tmp_path: Path) -> None:
 
 
 def test_files_put_one_by_one_stay_when_the_command_fails(tmp_path: Path) -> None:
-    output = Output(tmp_path / "o", "pictures", ("0.png", "1.png"), whole=False)
+    output = Output(tmp_path / "o", "pictures", ("0.png", "1.png", "*.jsonl"), whole=False)
 
     def stopped() -> None:
         with output.open() as writer:
@@ -225,6 +238,8 @@ if sys.argv[3] == "whole":
     with outputs.Output(folder, "dataset").write() as work:
         for i in range(3):
             (work / f"{i}").write_text(f"new {i}")
+elif sys.argv[3] == "discard":
+    outputs.discard(folder, "dataset")
 else:
     with outputs.Output(folder, "dataset", tuple("0123"), whole=False).open() as writer:
         for i in range(4):
@@ -260,6 +275,24 @@ def test_killed_at_any_call_a_folder_is_old_or_new(tmp_path: Path, first: int) -
     assert ended
     assert old in seen
     assert seen[-1] == new
+
+
+def test_killed_at_any_call_a_removal_is_whole_or_not_begun(tmp_path: Path) -> None:
+    files = {f"{i}": f"old {i}".encode() for i in range(4)}
+    seen = []
+    for at in range(1, 40):
+        folder = tmp_path / f"{at}"
+        fill(Output(folder, "dataset"), {k: v.decode() for k, v in files.items()})
+        ended = killed(folder, at, "discard")
+        settle(folder)
+        seen.append(tree(folder) if folder.exists() else {})
+        assert seen[-1] in (files, {})
+        assert len(verified(folder)) == len(seen[-1])
+        if ended:
+            break
+    assert ended
+    assert files in seen
+    assert seen[-1] == {}
 
 
 def test_killed_at_any_call_pictures_are_whole_or_absent_and_remain_ours(tmp_path: Path) -> None:

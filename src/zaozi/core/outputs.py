@@ -132,6 +132,8 @@ def settle(folder: Path) -> None:
             with locked(folder):
                 _roll_forward(folder, links=False)
                 _drop_partial(folder)
+            with suppress(OSError):  # where all of it was being removed
+                folder.rmdir()
             return
         except InUse:
             if not (partial / JOURNAL).exists() or time.monotonic() > end:
@@ -191,6 +193,8 @@ class Output:
         if not folder.exists():
             return
         settle(folder)
+        if not folder.exists():
+            return
         if (folder / PARTIAL).exists() and not holds(folder):
             raise InUse(f"another zaozi process is writing {folder}; wait until it ends, or give another folder")
         try:
@@ -216,6 +220,11 @@ class Output:
                 raise ZaoziError(f"{folder} holds {name}, which {_whose(entry, self.kind)}; {_ADVICE}")
             if planned and not entry.matches(path):
                 raise ZaoziError(f"{path} was changed since zaozi wrote it; {_ADVICE}")
+
+    def expect(self, name: str) -> None:
+        """Raises `RuntimeError` for a file that is not of `names`: what was not checked is not written."""
+        if not self._planned(name):
+            raise RuntimeError(f"{name} is not one of the files that were checked: {', '.join(self.names)}")
 
     def _planned(self, name: str) -> bool:
         return any(name == pattern or fnmatchcase(name, pattern) for pattern in self.names)
@@ -295,7 +304,9 @@ class Output:
                 flush_folder(path)
             else:
                 flush(path)
-                new[path.relative_to(work).as_posix()] = entry_of(path, self.kind)
+                name = path.relative_to(work).as_posix()
+                self.expect(name)
+                new[name] = entry_of(path, self.kind)
         flush_folder(work)
         self.check()  # a long time may have passed
         record = _record_or_none(self.folder)
@@ -329,6 +340,7 @@ class Writer:
         """Write one file, which is whole or absent at any moment. Returns its path."""
         folder = self.output.folder
         work = folder / PARTIAL / "files" / name
+        self.output.expect(name)
         self._begin()
         work.parent.mkdir(parents=True, exist_ok=True)
         work.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
@@ -347,6 +359,7 @@ class Writer:
 
     def grow(self, name: str) -> TextIO:
         """A text file to append to, line by line."""
+        self.output.expect(name)
         self._begin()
         self._note(name, Entry(self.output.kind, 0, "", grows=True))
         return (self.output.folder / name).open("a", encoding="utf-8", buffering=1)
@@ -419,15 +432,19 @@ def edit(path: Path, text: str) -> None:
 
 def discard(folder: Path, kind: str, *, damaged: bool = False) -> None:
     """Remove the files of one kind that zaozi wrote into a folder and nobody changed (or, of a cache, `damaged` ones too), and
-    the folder where it is then empty."""
+    the folder where it is then empty. What is cut off is finished by `settle`."""
     with suppress(Damaged), locked(folder):
         _drop_partial(folder)
-        record = read_record(folder)
-        for name, entry in list(record.items()):
-            if entry.kind == kind:
-                _remove(folder, name, entry, damaged=damaged)
-                del record[name]
-        write_record(folder, record)
+        names = [name for name, entry in read_record(folder).items() if entry.kind == kind]
+        partial = folder / PARTIAL
+        partial.mkdir()
+        draft = partial / (JOURNAL + ".new")
+        draft.write_text("".join(_line({"remove": name, "damaged": damaged}) for name in names), encoding="utf-8")
+        flush(draft)
+        os.replace(draft, partial / JOURNAL)
+        flush_folder(partial)
+        _roll_forward(folder, links=False)
+        _drop_partial(folder)
     with suppress(OSError):
         folder.rmdir()
 
@@ -552,7 +569,7 @@ def _roll_forward(folder: Path, *, links: bool) -> None:
     for line in lines:
         name = line.get("remove")
         if name in record and name not in put:
-            _remove(folder, name, record.pop(name))
+            _remove(folder, name, record.pop(name), damaged=line.get("damaged") is True)
     for name, entry in put.items():
         work, path = folder / PARTIAL / "files" / name, folder / name
         if work.is_file() and entry.matches(work) and (links or _leads_inside(folder, path)):
