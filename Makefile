@@ -53,7 +53,7 @@ guide: env web
 
 test-browser: guide
 	git diff --exit-code --stat -- src/zaozi/guide/site ':!*.xz'
-	$(BIN)/zaozi guide build out/guide-test --no-figures
+	$(BIN)/zaozi guide build out/guide-test --no-figures --overwrite
 	mkdir -p out/guide-test/figures && cp docs/figures/*.png docs/figures/*.mp4 out/guide-test/figures/
 	web/browser/run.sh $(CURDIR)/$(BIN) $(CURDIR)/out/guide-test $(CURDIR)/out/browser
 
