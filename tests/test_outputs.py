@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -396,6 +397,39 @@ def test_a_second_process_is_told_and_a_killed_one_holds_nothing(tmp_path: Path)
     other.join(60)
     fill(Output(tmp_path, "dataset"), {"x": "1"})
     assert tree(tmp_path) == {"x": b"1"}
+
+
+def _write_slowly(folder: Path, ready: object, end: object) -> None:
+    def make(work: Path) -> None:
+        ready.set()  # type: ignore[attr-defined]
+        end.wait(60)  # type: ignore[attr-defined]
+        (work / "x").write_text("theirs")
+
+    cached(folder, "cache", make)
+
+
+def test_a_second_process_waits_for_the_same_part_of_the_cache(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, end = context.Event(), context.Event()
+    other = context.Process(target=_write_slowly, args=(tmp_path / "c", ready, end))
+    other.start()
+    assert ready.wait(60)
+    threading.Timer(0.3, end.set).start()
+    with pytest.warns(UserWarning, match="waiting for another zaozi process"):
+        cached(tmp_path / "c", "cache", lambda _: pytest.fail("made twice"))
+    assert (tmp_path / "c" / "x").read_text() == "theirs"
+    other.join(60)
+
+
+@pytest.mark.parametrize("name", ["a[1].png", "a*.png", "a?.png"])
+def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ZaoziError, match="which zaozi did not write"):
+        file_output(tmp_path / name, "film").check()
+    (tmp_path / name).unlink()
+    for text in ("1", "2"):
+        fill(file_output(tmp_path / name, "film"), {name: text})
+    assert tree(tmp_path) == {name: b"2"}
 
 
 WORKING = """

@@ -241,9 +241,8 @@ class Output:
                         yield (here / name).relative_to(self.folder).as_posix()
             return
         for pattern in self.names:
-            if set(pattern) & set("*?["):
+            if set(pattern) & set("*?["):  # it may also be the very name of a file, and then means that too
                 yield from sorted(p.relative_to(self.folder).as_posix() for p in self.folder.glob(pattern))
-                continue
             for parent in list(PurePosixPath(pattern).parents)[:-1]:
                 if (self.folder / parent).exists() and not (self.folder / parent).is_dir():
                     raise ZaoziError(f"{self.folder / parent} is a file where a folder is to be; give another output")
@@ -273,15 +272,15 @@ class Output:
 
     @contextmanager
     def _locked(self, *, wait: bool = False) -> Iterator[None]:
-        self.check()
+        if not wait:
+            self.check()
         made = _make(self.folder)
         with ExitStack() as stack:
             stack.callback(_remove_empty, made)
             stack.enter_context(locked(self.folder, wait=wait, say=_warn))
-            if not wait:
-                self.check()  # again, now that nobody else writes
             _roll_forward(self.folder, links=False)
             _drop_partial(self.folder)
+            self.check()  # again, now that nobody else writes
             yield
 
     @contextmanager
