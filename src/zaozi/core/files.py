@@ -8,8 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from zaozi.core.errors import ZaoziError
-
 
 def home() -> Path:
     """Where built datasets and caches lie: $ZAOZI_HOME, or ~/.cache/zaozi."""
@@ -45,16 +43,3 @@ def flush_folder(path: Path) -> None:
     """Have a folder's names on the disk: those of files just made, renamed or removed. Nothing on Windows."""
     if hasattr(os, "O_DIRECTORY"):
         flush(path)
-
-
-def writable(folder: Path) -> Path:
-    """The folder, made where it is not there. Raises `ZaoziError` where it can't be: before hours go into it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ZaoziError(
-            f"{folder} is no folder and can't be made one ({error.strerror}); give another --out"
-        ) from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ZaoziError(f"{folder} can't be written to; give another --out")
-    return folder

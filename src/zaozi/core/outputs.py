@@ -310,16 +310,10 @@ class Output:
         self.check()  # a long time may have passed
         record = _record_or_none(self.folder)
         old = () if self.keep else (name for name, e in record.items() if e.kind == self.kind and name not in new)
-        journal = work.parent / JOURNAL
-        draft = journal.with_name(JOURNAL + ".new")
-        with draft.open("w", encoding="utf-8") as file:
-            for name in old:
-                file.write(_line({"remove": name}))
-            for name, entry in new.items():
-                file.write(_line({"put": name, **_plain(entry)}))
-        flush(draft)
-        os.replace(draft, journal)
-        flush_folder(work.parent)
+        _decide(
+            self.folder,
+            [*({"remove": name} for name in old), *({"put": name, **_plain(entry)} for name, entry in new.items())],
+        )
         _roll_forward(self.folder, links=True)
 
 
@@ -331,7 +325,7 @@ class Writer:
     """Puts the files of an `Output` into place one by one; `Output.open` makes one."""
 
     output: Output
-    put_names: list[str] = field(default_factory=list)
+    put_names: set[str] = field(default_factory=set)
     _journal: TextIO | None = None
     _record: Record = field(default_factory=dict)
 
@@ -382,8 +376,7 @@ class Writer:
         assert self._journal is not None
         self._journal.write(_line({"put": _inside(name), **_plain(entry)}))
         self._record[name] = entry
-        if name not in self.put_names:
-            self.put_names.append(name)
+        self.put_names.add(name)
 
     def close(self) -> None:
         """Write the record of what was put, and flush it all to the disk."""
@@ -435,13 +428,7 @@ def discard(folder: Path, kind: str, *, damaged: bool = False) -> None:
     with suppress(Damaged), locked(folder):
         _drop_partial(folder)
         names = [name for name, entry in read_record(folder).items() if entry.kind == kind]
-        partial = folder / PARTIAL
-        partial.mkdir()
-        draft = partial / (JOURNAL + ".new")
-        draft.write_text("".join(_line({"remove": name, "damaged": damaged}) for name in names), encoding="utf-8")
-        flush(draft)
-        os.replace(draft, partial / JOURNAL)
-        flush_folder(partial)
+        _decide(folder, [{"remove": name, "damaged": damaged} for name in names])
         _roll_forward(folder, links=False)
         _drop_partial(folder)
     with suppress(OSError):
@@ -546,6 +533,17 @@ def _record_or_none(folder: Path) -> Record:
 
 def _line(values: Mapping[str, Any]) -> str:
     return json.dumps(values, ensure_ascii=False) + "\n"
+
+
+def _decide(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write the journal, flushed and all at once: from now on its lines will be done, by this process or by the next."""
+    partial = folder / PARTIAL
+    partial.mkdir(exist_ok=True)
+    draft = partial / (JOURNAL + ".new")
+    draft.write_text("".join(map(_line, lines)), encoding="utf-8")
+    flush(draft)
+    os.replace(draft, partial / JOURNAL)
+    flush_folder(partial)
 
 
 def _journal_lines(folder: Path) -> list[dict[str, Any]]:
