@@ -20,6 +20,7 @@ NPM = $(shell npm --version 2>/dev/null | grep -q '^1[1-9]' && echo npm || echo 
 
 run: env
 	$(BIN)/zaozi generate "gold" --count 16 --out out
+	@$(BIN)/python -c 'from zaozi.cli.main import first_commands; print(first_commands("$(BIN)/zaozi"))'
 
 test: env lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2

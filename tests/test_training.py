@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -90,6 +91,18 @@ def test_resume_equals_the_uninterrupted_run_bit_for_bit(
     halves = with_train(rich, out=str(tmp_path / "halves"))
     assert stopping(Trainer(halves, say=lambda _: None), 3).run().name == "step-00000003"
     assert same(train(halves, resume=True), whole)
+
+
+def test_where_there_is_no_terminal_a_run_says_now_and_then_how_far_it_is(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("zaozi.train.loop.SAY_SECONDS", 0.0)
+    said: list[str] = []
+    steps = 40
+    Trainer(with_train(tiny_recipe, out=str(tmp_path / "run"), steps=steps), say=said.append).run()
+    lines = [line for line in said if re.fullmatch(r"step \d+, loss [\d.]+, \d+ samples/s, \d+ min left", line)]
+    assert [int(line.split()[1].rstrip(",")) for line in lines] == [20, 40]
+    assert capsys.readouterr().err == ""
 
 
 @pytest.fixture

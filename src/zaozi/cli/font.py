@@ -11,6 +11,7 @@ from zaozi.cli.asked import read_prompts
 from zaozi.cli.main import parse
 from zaozi.core.errors import ZaoziError
 from zaozi.core.outputs import file_output
+from zaozi.core.progress import progress
 
 
 def font(args: list[str]) -> None:
@@ -49,8 +50,6 @@ def _font(
         model: A shipped name, or the folder of a model or training run.
         overwrite: Replace files of these names that zaozi did not write; without it they are refused.
     """
-    from tqdm import tqdm
-
     from zaozi.guide.outlines import FIRST, LAST, proof_sheet, write_font
     from zaozi.pipeline import TextToImage
 
@@ -66,7 +65,7 @@ def _font(
     output.check()
     artist = TextToImage.from_pretrained(model)
     drawn = artist.pictures(wanted, count=count, num_steps=steps, sampler=sampler, guidance_scale=guidance, seed=seed)
-    bar = tqdm(drawn, total=len(wanted) * count, desc="drawing", unit="glyph", delay=2, leave=False)
+    bar = progress(drawn, total=len(wanted) * count, desc="drawing", unit="glyph")
     texts, pictures = zip(*((wanted[p], picture) for p, _, picture in bar), strict=True)
     rows = [f"U+{FIRST + i:04X}\t{chr(FIRST + i)}\t{text}" for i, text in enumerate(texts)]
     with output.write() as work:

@@ -25,6 +25,7 @@ from zaozi.cli.record import RunFolder, read_run, run_output
 from zaozi.core.config import Guidance, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.outputs import file_output, first_free
+from zaozi.core.progress import progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -261,15 +262,13 @@ def stream(
     drawings: int,
 ) -> Iterator[tuple[int, int, Image.Image]]:
     """(row, column, picture) of everything the settings ask for, with a progress bar."""
-    from tqdm import tqdm
-
     from zaozi.pipeline import halfway
 
     prompts: list[Prompt] = [composition(s.compose)] if s.compose else list(wanted or [""])
     shares = [k / max(s.count - 1, 1) for k in range(s.count)]
     batches = -(-drawings // max(s.batch_size, 1))
     walked = max(1, round(s.steps * s.strength))
-    with tqdm(total=batches * walked, desc="drawing", unit="step", delay=2, leave=False) as bar:
+    with progress(total=batches * walked, desc="drawing", unit="step") as bar:
 
         def watch(t: float, x: Tensor, x0: Tensor, eps: Tensor) -> None:
             bar.update()

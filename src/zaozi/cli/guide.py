@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from zaozi.cli.main import parse
+from zaozi.core.progress import progress
 
 
 def figures(args: list[str]) -> None:
@@ -33,7 +34,6 @@ def _figures(
         seed: Of everything random.
         overwrite: Replace files of these names that zaozi did not write; without it they are refused.
     """
-    from tqdm import tqdm
 
     from zaozi.guide.figures import chosen, draw_all, figures_output
     from zaozi.guide.figures.source import Source
@@ -43,7 +43,7 @@ def _figures(
     output.check()
     with (
         output.write() as work,
-        tqdm(total=len(names), desc="figures", unit="figure", delay=2, leave=False) as bar,
+        progress(total=len(names), desc="figures", unit="figure") as bar,
     ):
         for name, _ in draw_all(Source(model, data, seed), names, work):
             bar.update()

@@ -53,14 +53,32 @@ COMMANDS = {
 ALLOW_DOWNLOAD = "--allow-download"
 
 
+FIRST = (
+    ('generate "a small song bird" --count 16 --video bird.mp4', "watch characters form"),
+    ("guide serve", "see how it works, in your browser"),
+    ("train glyphs-1h", "train a model of your own, from nothing"),
+)
+"""What to try first, and why."""
+
+
+def first_commands(program: str = "zaozi") -> str:
+    """Three commands worth trying, one per line."""
+    lines = [(f"{program} {command}", about) for command, about in FIRST]
+    width = max(len(line) for line, _ in lines)
+    return "\n".join(["worth trying:", *(f"  {line:<{width}}  {about}" for line, about in lines)])
+
+
 def usage() -> str:
-    """The list of commands."""
+    """The commands to try first, and the list of all."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {about}" for name, (_, _, about) in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: zaozi COMMAND ...   (zaozi COMMAND --help tells more)",
+            "usage: zaozi COMMAND ...   (zaozi COMMAND --help says more)",
             "",
+            first_commands(),
+            "",
+            "commands:",
             *lines,
             "",
             f"  {ALLOW_DOWNLOAD}  with any command that loads a model: fetch a text encoder that it names on the hub",

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from zaozi.core.errors import ZaoziError, printable
+from zaozi.core.progress import progress
 from zaozi.data.pictures import GREY, fitted, formats, mode_of, open_picture
 from zaozi.data.shards import Record, build, dataset_output, normalised
 from zaozi.data.splits import folder_splits
@@ -64,8 +65,6 @@ def _files(folder: Path, bad: Bad | None = None) -> list[Path]:
 
 def _beside(folder: Path, bad: Bad, left_out: list[str]) -> list[Row]:
     """Rows from pictures and the text files beside them; texts without any other file of their name go to `left_out`."""
-    from tqdm import tqdm
-
     captions: dict[Path, Path] = {}  # by path without suffix
     pictures: dict[Path, list[Path]] = {}
     others: dict[Path, Path] = {}
@@ -78,9 +77,7 @@ def _beside(folder: Path, bad: Bad, left_out: list[str]) -> list[Row]:
         else:
             others.setdefault(stem, path)
     rows: list[Row] = []
-    for stem, (path, *more) in tqdm(
-        pictures.items(), desc="reading", unit="caption", leave=False, delay=2, disable=None
-    ):
+    for stem, (path, *more) in progress(pictures.items(), desc="reading", unit="caption"):
         caption = captions.pop(stem, None)
         if not _utf8(str(path.relative_to(folder))):
             bad.row(f"{path} has a name that is not UTF-8; rename it")
@@ -186,10 +183,8 @@ def build_folder(
 
 def _good(folder: Path, rows: Sequence[Row], bad: Bad) -> list[tuple[str, Row]]:
     """The rows that name a caption and a picture inside the folder, each with the picture's name; the others go to `bad`."""
-    from tqdm import tqdm
-
     good: dict[str, Row] = {}
-    for row in tqdm(rows, desc="checking", unit="row", leave=False, delay=2, disable=None):
+    for row in progress(rows, desc="checking", unit="row"):
         name, text, where = row.cells.get("file_name"), row.cells.get("text"), row.place
         if not isinstance(name, str) or not name or "\0" in name:
             bad.row(f"{where} has no file_name; add it")
@@ -222,9 +217,7 @@ def _without_row(folder: Path, table: Table) -> list[str]:
 
 def _common_mode(folder: Path, records: list[Record]) -> str:
     """'L' where every picture that opens is grey, else 'RGB'."""
-    from tqdm import tqdm
-
-    for record in tqdm(records, desc="opening", unit="picture", leave=False, delay=2, disable=None):
+    for record in progress(records, desc="opening", unit="picture"):
         try:
             if mode_of(folder / record.key) not in GREY:
                 return "RGB"

@@ -26,6 +26,7 @@ from zaozi.core.errors import ZaoziError, printable
 from zaozi.core.files import sha256
 from zaozi.core.machine import usable_cores
 from zaozi.core.outputs import Output, verified
+from zaozi.core.progress import progress
 from zaozi.core.workers import in_processes
 
 SPLITS = {"train": 0.85, "validation": 0.05, "test": 0.10}
@@ -192,7 +193,6 @@ def build(
     the first bad picture unless `skip_bad`, which counts them.
     """
     import pyarrow.parquet as pq
-    from tqdm import tqdm
 
     if not records:
         raise ZaoziError("there is nothing to build; the source has no pair")
@@ -211,7 +211,7 @@ def build(
             return spool.read(drawn.length)
 
         chunk = max(1, min(256, len(records) // processes))
-        bar = tqdm(records, desc="drawing", unit="pair", leave=False, disable=None)
+        bar = progress(records, desc="drawing", unit="pair")
         try:
             with closing(in_processes(partial(_png, draw), records, processes, chunk)) as results:
                 for record, png in zip(bar, results, strict=False):
@@ -304,11 +304,9 @@ def check_shards(folder: Path, split: str = "") -> dict[str, str]:
     Warns of a shard that is not the one that was built: caches and runs know it by what it holds, never by the manifest's word.
     Raises `ZaoziError` where the folder is not a dataset.
     """
-    from tqdm import tqdm
-
     files = {n: digest for n, digest in read_manifest(folder)["sha256"].items() if n.startswith(split)}
     total = sum((folder / name).stat().st_size for name in files)
-    with tqdm(total=total, desc="checking", unit="B", unit_scale=True, leave=False, delay=2, disable=None) as bar:
+    with progress(total=total, desc="checking", unit="B", unit_scale=True) as bar:
         for name, digest in files.items():
             path = folder / name
             stat = path.stat()

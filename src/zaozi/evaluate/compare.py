@@ -8,11 +8,11 @@ from contextlib import nullcontext
 from typing import Any
 
 from PIL import Image
-from tqdm import tqdm
 
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json
 from zaozi.core.outputs import Output
+from zaozi.core.progress import progress
 from zaozi.data.sheet import contact_sheet, png
 from zaozi.evaluate.drawing import How, Studio, calls
 from zaozi.evaluate.measure import Judge
@@ -50,7 +50,7 @@ def compare(
     rows: list[dict[str, Any]] = []
     pictures: list[list[Image.Image]] = []
     with output.open() if studio.main else nullcontext() as writer:
-        for one, cost in zip(tqdm(todo, desc="compare", unit="setting", disable=not studio.main), spent, strict=True):
+        for one, cost in zip(progress(todo, desc="compare", unit="setting", shown=studio.main), spent, strict=True):
             found, shown = measure_one(studio, judge, one, samples), studio.draw([prompt], one)
             if found is None or shown is None or writer is None:
                 continue

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from zaozi.core.config import Property
 from zaozi.core.errors import ZaoziError
+from zaozi.core.progress import progress
 from zaozi.data.pairs import load_pairs
 from zaozi.evaluate.drawing import How, Studio
 from zaozi.evaluate.intervals import Figure, Groups, mean_figure, share_figure
@@ -168,13 +168,11 @@ def measure_properties(
     )
     dealt = np.random.Generator(np.random.Philox(0)).permutation(samples)
     found: dict[str, dict[str, Figure]] = {}
-    with tqdm(
+    with progress(
         total=2 * len(asked) * studio.share(samples),
         desc="drawing",
         unit="glyph",
-        delay=2,
-        leave=False,
-        disable=not studio.main,
+        shown=studio.main,
     ) as bar:
         for q in asked:
             turn = np.arange(samples) % len(q.values)
@@ -222,7 +220,7 @@ def measure_composed(studio: Studio, judge: Judge, how: How, each: int) -> dict[
     pair = np.repeat(np.arange(len(PAIRS)), each)
     found = {}
     total = 2 * studio.share(len(pair))
-    with tqdm(total=total, desc="drawing", unit="glyph", delay=2, leave=False, disable=not studio.main) as bar:
+    with progress(total=total, desc="drawing", unit="glyph", shown=studio.main) as bar:
         for name, prompts in ways.items():
             drawn = studio.draw([prompts[p] for p in pair], how, bar=bar)
             if drawn is not None:

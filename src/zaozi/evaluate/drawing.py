@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from zaozi.core.config import Guidance
 from zaozi.core.errors import ZaoziError
@@ -116,7 +115,7 @@ class Studio:
         *,
         properties: Mapping[str, Sequence[str | float]] | None = None,
         first: int = 0,
-        bar: tqdm[Any] | None = None,
+        bar: Any = None,
     ) -> NDArray[np.uint8] | None:
         """One glyph a prompt, `[N, C, S, S]` uint8, in the main process (None in others); glyph n starts from the noise of
         picture `first + n`. `properties` holds one value a glyph of each that is asked for.

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import lent_generator, training_generator
+from zaozi.core.progress import progress
 from zaozi.data.pairs import Pairs, training_rows
 from zaozi.evaluate.reference import Reference, in_words, labels, look, reserved, resized, targets
 from zaozi.evaluate.towers import Towers, encode_all, retrieval
@@ -69,7 +69,7 @@ def train_reference(
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
     dtype = precision("auto", torch.device("cpu"))
-    for step in tqdm(range(steps), desc="reference network", unit="step", delay=2, leave=False):
+    for step in progress(range(steps), desc="reference network", unit="step"):
         some = rows[training_rows(len(rows), step * batch, batch, seed)]
         generator = training_generator(seed, step)
         network.train()
@@ -136,7 +136,7 @@ def train_towers(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=epochs * steps_an_epoch)
     best, kept = -1.0, {k: v.clone() for k, v in towers.state_dict().items()}
     started = time.monotonic()
-    for step in tqdm(range(epochs * steps_an_epoch), desc="two towers", unit="step", delay=2, leave=False):
+    for step in progress(range(epochs * steps_an_epoch), desc="two towers", unit="step"):
         rows = torch.from_numpy(training_rows(len(caption), step * batch, batch, seed))
         towers.train()
         with lent_generator(seed, step, 2):

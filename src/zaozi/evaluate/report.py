@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from zaozi import __version__
 from zaozi.core.config import Guidance
 from zaozi.core.errors import ZaoziError
+from zaozi.core.progress import progress
 from zaozi.data.shards import data_hash
 from zaozi.evaluate.drawing import How, Studio
 from zaozi.evaluate.intervals import Figure, share_figure
@@ -86,7 +86,7 @@ def draw_sets(studio: Studio, judge: Judge, how: How, samples: int, say: Callabl
     )
     drawn: dict[str, Glyphs] = {}
     first = 0
-    with tqdm(total=studio.share(total), desc="drawing", unit="glyph", leave=False, disable=not studio.main) as bar:
+    with progress(total=studio.share(total), desc="drawing", unit="glyph", shown=studio.main) as bar:
         for name, (wanted, numbers) in texts.items():
             pictures = studio.draw(wanted, how, first=first, bar=bar)
             if pictures is not None:
@@ -147,7 +147,7 @@ def measure(judge: Judge, sets: Drawn) -> dict[str, Any]:
         ),
     ]
     made = {}
-    for name, stage in tqdm(stages, desc="measuring", unit="measure", delay=2, leave=False):
+    for name, stage in progress(stages, desc="measuring", unit="measure"):
         made[name] = stage()
     return made
 

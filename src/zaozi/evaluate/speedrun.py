@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from zaozi.core.config import Recipe
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json
 from zaozi.core.machine import machine, using_environment
 from zaozi.core.outputs import Output
+from zaozi.core.progress import progress
 from zaozi.evaluate.drawing import How, Studio
 from zaozi.evaluate.intervals import Figure
 from zaozi.evaluate.measure import Reader
@@ -32,7 +32,7 @@ HOW = How(steps=20, guidance=5.0)
 def adherence(studio: Studio, reader: Reader, how: How, rounds: int = 1) -> Figure:
     """The share of glyphs for the list whose primary radical is the one asked for; `rounds` glyphs a prompt."""
     prompts, radicals = flat()
-    with tqdm(total=len(prompts) * rounds, desc="reading", unit="glyph", delay=2, leave=False) as bar:
+    with progress(total=len(prompts) * rounds, desc="reading", unit="glyph") as bar:
         pictures = studio.draw(prompts * rounds, how, bar=bar)
     assert pictures is not None, "one process"
     return reader.adherence(reader.look(pictures, prompts * rounds, np.array(radicals * rounds)))["primary"]

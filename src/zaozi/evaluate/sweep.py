@@ -9,11 +9,11 @@ from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json
 from zaozi.core.outputs import Output
+from zaozi.core.progress import progress
 from zaozi.evaluate.distances import frechet
 from zaozi.evaluate.drawing import How, Studio
 from zaozi.evaluate.intervals import Figure, statistic_figure
@@ -78,7 +78,7 @@ def sweep(
         print(f"{len(todo)} settings of {samples} glyphs: about {seconds / 60:.0f} min to draw")
     rows: list[dict[str, Any]] = []
     with output.open() if studio.main else nullcontext() as writer:
-        for how in tqdm(todo, desc="sweep", unit="setting", disable=not studio.main):
+        for how in progress(todo, desc="sweep", unit="setting", shown=studio.main):
             found = measure_one(studio, judge, how, samples)
             if found is not None and writer:
                 rows.append({**dataclasses.asdict(how), **plain(found)})

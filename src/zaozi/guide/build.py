@@ -17,6 +17,7 @@ from zaozi import __version__
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, sha256
 from zaozi.core.outputs import Output, cached
+from zaozi.core.progress import progress
 from zaozi.data.shards import data_hash
 from zaozi.data.unihan import radical
 from zaozi.guide import export
@@ -47,7 +48,6 @@ def build(source: Source, out: Path, *, figures: bool = True, overwrite: bool = 
     The exported model and the figures are kept in the cache, by what they depend on, and copied from there.
     Raises `ZaoziError` where the package holds no page, or `out` is something else.
     """
-    from tqdm import tqdm
 
     if not (SITE / "index.html").is_file():
         raise ZaoziError("this copy of zaozi holds no page; run: make guide")
@@ -62,7 +62,7 @@ def build(source: Source, out: Path, *, figures: bool = True, overwrite: bool = 
     if figures:
         parts.append(("figures", lambda work: _figures(source, key, work / "figures")))
     with output.write() as work:
-        for name, make in (bar := tqdm(parts, desc="guide", unit="part", leave=False)):
+        for name, make in (bar := progress(parts, desc="guide", unit="part")):
             bar.set_postfix_str(name)
             make(work)
 
@@ -85,14 +85,13 @@ def _model(source: Source, key: str, out: Path) -> None:
 
 
 def _figures(source: Source, key: str, out: Path) -> None:
-    from tqdm import tqdm
 
     from zaozi.guide.figures import FIGURES, draw_all
 
     kept = home() / "figures" / f"{key}-{data_hash(source.folder)[:8]}-{source.seed}-{__version__}-{EDITION}"
 
     def draw(work: Path) -> None:
-        for _ in tqdm(draw_all(source, list(FIGURES), work), total=len(FIGURES), desc="figures", leave=False):
+        for _ in progress(draw_all(source, list(FIGURES), work), total=len(FIGURES), desc="figures"):
             pass
 
     cached(kept, "figures", draw)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import sha256, write_json
 from zaozi.core.outputs import Output
+from zaozi.core.progress import progress
 from zaozi.core.types import Cond, Level
 from zaozi.diffusion.schedules import T
 from zaozi.model.denoiser import Denoiser
@@ -97,7 +98,6 @@ def export_onnx(artist: TextToImage, out: Path, *, overwrite: bool = False) -> N
 @torch.no_grad()
 def write_onnx(artist: TextToImage, work: Path) -> None:
     """The same into an empty folder that is being filled."""
-    from tqdm import tqdm
 
     model, encoder = artist.model.cpu().eval(), artist.encoder
     known = model.config.properties
@@ -113,7 +113,7 @@ def write_onnx(artist: TextToImage, work: Path) -> None:
         ("decoder", _Decode(model), (x.clamp(-1, 1),), ["x0"], ["picture"]),
         ("encoder", _Encode(encoder), encoder.ids(prompts), ["ids", "mask"], ["tokens", "pooled"]),
     ]
-    for name, module, arguments, inputs, outputs in tqdm(parts, desc="exporting", unit="part", leave=False):
+    for name, module, arguments, inputs, outputs in progress(parts, desc="exporting", unit="part"):
         _write(module, arguments, inputs, outputs, work / f"{name}.onnx")
     encoder.tokenizer.no_truncation()
     encoder.tokenizer.save(str(work / "tokenizer.json"), pretty=False)

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from zaozi.core import outputs
+from zaozi.core.progress import progress
 from zaozi.core.types import Cond
 from zaozi.text.encoders import TextEncoder
 
@@ -105,7 +105,7 @@ def cached(encoder: TextEncoder, texts: Sequence[str], folder: Path, *, batch: i
         add(part)
     missing = sorted(wanted - place_of.keys())
     rows = max(PART, -(-len(missing) // MOST_PARTS))
-    with tqdm(total=len(missing), desc="encoding captions", unit="caption", leave=False, delay=2, disable=None) as bar:
+    with progress(total=len(missing), desc="encoding captions", unit="caption") as bar:
         for start in range(0, len(missing), rows):
             add(_encode(encoder, missing[start : start + rows], home, batch, bar))
     return TextCache(parts, place_of, encoder.width)
@@ -152,7 +152,7 @@ def _discard(part: Path) -> None:
         part.rmdir()
 
 
-def _encode(encoder: TextEncoder, texts: Sequence[str], home: Path, batch: int, bar: tqdm[Any]) -> Path:
+def _encode(encoder: TextEncoder, texts: Sequence[str], home: Path, batch: int, bar: Any) -> Path:
     """Write one part, and return its folder. Rows are sorted by length, so that little of a batch is padding."""
     counts = np.minimum(encoder.token_counts(texts), encoder.max_tokens)
     order = np.argsort(counts, kind="stable")

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import sha256
+from zaozi.core.progress import progress
 from zaozi.core.types import Cond
 
 MINILM_SHA256 = {
@@ -344,13 +345,11 @@ class CaptionReport:
 
 def caption_report(encoder: TextEncoder, captions: Sequence[str]) -> CaptionReport:
     """How many captions the encoder cuts, and how many are mostly words unknown to it (with a progress bar)."""
-    from tqdm import tqdm
-
     times = Counter(captions)
     distinct = list(times)
     cut = unknown = 0
     example_cut = example_unknown = ""
-    with tqdm(total=len(distinct), desc="checking captions", unit="caption", leave=False, delay=2, disable=None) as bar:
+    with progress(total=len(distinct), desc="checking captions", unit="caption") as bar:
         for start in range(0, len(distinct), _CHUNK):
             some = distinct[start : start + _CHUNK]
             for text, reading in zip(some, encoder.readings(some), strict=True):

@@ -32,6 +32,7 @@ from zaozi.core.limits import check
 from zaozi.core.machine import machine, processor, usable_cores, using_matmul_precision, using_threads
 from zaozi.core.noise import lent_generator
 from zaozi.core.outputs import Writer, need_space, read_record
+from zaozi.core.progress import progress
 from zaozi.data.pairs import ORDER, find_dataset, load_pairs, same_order
 from zaozi.data.shards import data_hash, read_manifest
 from zaozi.data.sheet import contact_sheet, png
@@ -60,6 +61,9 @@ from zaozi.train.state import (
 )
 from zaozi.train.step import loss_of, precision, self_check, some_rows, to_device
 from zaozi.train.validation import x0_error
+
+SAY_SECONDS = 60.0
+"""How often a run whose output is no terminal writes a line of its progress."""
 
 VALIDATION_PAIRS = 128
 CPU = torch.device("cpu")
@@ -263,7 +267,6 @@ class Trainer:
     def _run(self, writer: Writer | None) -> Path:
         """The run; the main process has a writer of the run's folder."""
         from torch.utils.tensorboard import SummaryWriter
-        from tqdm import tqdm
 
         train = self.recipe.train
         if writer and RECIPE in writer.output.names:
@@ -291,16 +294,17 @@ class Trainer:
 
         by_clock = train.max_minutes > 0
         total = round(60 * train.max_minutes) if by_clock else train.steps
-        bar = tqdm(
+        bar = progress(
             total=total,
             initial=round(self.seconds) if by_clock else self.step,
-            disable=not self.main,
+            shown=self.main,
             desc=self.recipe.name,
             unit="s" if by_clock else "step",
             mininterval=1.0,
             file=sys.stderr,
         )
-        saved = window_start = time.monotonic()
+        saved = said = window_start = time.monotonic()
+        began = window_start, self._progress()
         window, window_step = 0.0, self.step
         watching = ExitStack()
         try:
@@ -332,6 +336,12 @@ class Trainer:
                     }
                     bar.set_postfix(loss=f"{entry['loss']:.4f}", samples_s=f"{speed:.0f}")
                     record(entry)
+                    if bar.disable and now - said > SAY_SECONDS:
+                        said, gone = now, self._progress() - began[1]
+                        left = (now - began[0]) * (1.0 - self._progress()) / max(gone, 1e-9)
+                        self.say(
+                            f"step {self.step}, loss {entry['loss']:.4f}, {speed:.0f} samples/s, {left / 60:.0f} min left"
+                        )
                     window, window_start, window_step = 0.0, now, self.step
                 if train.validate_steps and (self.step % train.validate_steps == 0 or done):
                     record(self.validate())
@@ -392,8 +402,6 @@ class Trainer:
         return True
 
     def _fit_space(self, space: Halved) -> None:
-        from tqdm import tqdm
-
         steps, pairs = self.recipe.space.steps, self.batches.pairs
         whole = pairs.pictures.shape[-1]
         side = min(whole, 64)
@@ -403,7 +411,7 @@ class Trainer:
             y, x = (2 * int(v) for v in torch.randint(0, (whole - side) // 2 + 1, (2,), generator=generator))
             return pairs.batch(chosen)[:, :, y : y + side, x : x + side]
 
-        bar = tqdm(total=steps, desc="2x stage", unit="step", disable=not self.main, leave=False, delay=1)
+        bar = progress(total=steps, desc="2x stage", unit="step", shown=self.main)
 
         def watch(*_: Any) -> None:  # preparations are time of the run
             self.seconds += clock.tick()
