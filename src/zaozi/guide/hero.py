@@ -143,19 +143,19 @@ def share_picture(source: Source) -> Image.Image:
     pen = ImageDraw.Draw(board)
     font = str(default_font())
     for text, size, y, ink in (
-        ("zaozi 造字", 84, 100, 0),
-        ("Type a meaning,", 44, 232, 70),
-        ("watch a character form.", 44, 292, 70),
+        ("zaozi 造字", 84, 60, 0),
+        ("Type a meaning,", 44, 184, 70),
+        ("watch a character form.", 44, 242, 70),
     ):
         pen.text((600, y), text, fill=ink, font=ImageFont.truetype(font, size))
-    side = 120
+    side = 116
     for i, one in enumerate(others):
-        _paste(board, one.finished, (600 + i % 4 * (side + 12), 390 + i // 4 * (side + 12)), side)
+        _paste(board, one.finished, (600 + i % 4 * (side + 14), 336 + i // 4 * (side + 10)), side)
     return board.quantize(32)
 
 
 def _paste(board: Image.Image, picture: Tensor, at: tuple[int, int], side: int) -> None:
-    board.paste(to_pictures(picture)[0].resize((side, side), Image.Resampling.LANCZOS), at)
+    board.paste(to_pictures(picture)[0].resize((side, side), Image.Resampling.BICUBIC), at)
 
 
 def moving_picture(source: Source, path: Path, side: int = 144) -> None:
