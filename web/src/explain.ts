@@ -41,6 +41,7 @@ export function explain(place: HTMLElement, found: Explanation | null): void {
   if (!found) return;
   at('headline').textContent = headline(found);
   at('radical').replaceChildren(row(found.radical.character, found.radical.meaning, sure(found.radical.probability)));
+  at('radical-title').hidden = false;
   at('parts').replaceChildren(...found.parts.slice(0, 3).map((part) => row(part.character, part.meaning, sure(part.probability))));
   at('parts-title').hidden = !found.parts.length;
   at('nearest').replaceChildren(...found.nearest.slice(0, 3).map((one) => row(one.character, one.definition, '')));

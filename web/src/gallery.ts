@@ -30,10 +30,10 @@ export class Gallery {
     });
   }
 
-  put(seed: number, pixels: ArrayLike<number>): void {
+  put(seed: number, pixels: ArrayLike<number>, low = -1, high = 1): void {
     const cell = this.cells.find((one) => one.seed === seed);
     if (!cell) return;
-    paint(cell.canvas, pixels);
+    paint(cell.canvas, pixels, low, high);
     cell.button.classList.remove('stale');
   }
 }

@@ -19,33 +19,32 @@ export interface Packed {
   size: number;
   seeds: number[];
   tones: number;
-  examples: string[];
-  explanations?: (Explanation | null)[];
+  explanations: Explanation[] | null;
   pictures: string;
 }
 
 const FINE = 63; // grey values, less one, of the finished pictures
 
 export class Recording {
-  /** By seed: the guess of each step [s * s], and the finished picture [S * S], all in [-1, 1]. */
-  readonly guesses = new Map<number, Float32Array[]>();
+  /** By seed: the guess of each step as grey values from 0 to `about.tones`. */
+  readonly guesses = new Map<number, Uint8Array[]>();
+  /** By seed: the finished picture in [-1, 1]. */
   readonly finished = new Map<number, Float32Array>();
 
   constructor(
     readonly about: Packed,
     bytes: Uint8Array,
   ) {
-    const { seeds, steps, shape, size, tones } = about;
+    const { seeds, steps, shape, size } = about;
     const [small, large] = [shape.reduce((a, b) => a * b), shape[0] * size * size];
     if (bytes.length !== seeds.length * (steps * small + large)) throw new Error('the recording is damaged; build the guide again');
-    const unit = (values: Uint8Array, top: number) => Float32Array.from(values, (v) => (2 * v) / top - 1);
     seeds.forEach((seed, k) => {
-      const now = new Uint8Array(small);
-      const guesses = Array.from({ length: steps }, (_, step) => {
-        const change = bytes.subarray((k * steps + step) * small);
-        for (let i = 0; i < small; i++) now[i] += change[i];
-        return unit(now, tones);
-      });
+      const guesses: Uint8Array[] = [];
+      for (let step = 0; step < steps; step++) {
+        const guess = bytes.slice((k * steps + step) * small, (k * steps + step + 1) * small); // the change from the one before
+        if (step) for (let i = 0; i < small; i++) guess[i] += guesses[step - 1][i];
+        guesses.push(guess);
+      }
       this.guesses.set(seed, guesses);
       const at = seeds.length * steps * small + k * large;
       this.finished.set(seed, unit(bytes.subarray(at, at + large), FINE));
@@ -68,14 +67,14 @@ export class Recording {
 
   /** The steps of a drawing, noise included, as an engine sends them. */
   async steps(seed: number): Promise<Step[]> {
-    const { schedule: name, steps, sampler, shape } = this.about;
-    const guesses = this.guesses.get(seed) as Float32Array[];
+    const { schedule: name, steps, sampler, shape, tones } = this.about;
+    const guesses = this.guesses.get(seed) as Uint8Array[];
     const path = levels(schedule(name), steps);
     const noise = pictureNoise(seed, 0, shape.reduce((a, b) => a * b));
     const made: Step[] = [];
     await SAMPLERS[sampler](
       async (x, level) => {
-        const x0 = guesses[made.length];
+        const x0 = unit(guesses[made.length], tones);
         return { x0, eps: mix([1 / level.sigma, x], [-level.alpha / level.sigma, x0]) };
       },
       noise(0).map((v) => path[0].sigma * v),
@@ -87,6 +86,12 @@ export class Recording {
     );
     return made;
   }
+}
+
+function unit(values: Uint8Array, top: number): Float32Array {
+  const made = new Float32Array(values.length);
+  for (let i = 0; i < made.length; i++) made[i] = (2 * values[i]) / top - 1;
+  return made;
 }
 
 export async function loadRecording(url: string): Promise<Recording> {

@@ -34,12 +34,26 @@ export function outline(values: ArrayLike<number>): string {
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${side} ${side}"><path fill-rule="evenodd" d="${outlinePath(values)}"/></svg>\n`;
 }
 
-/** A line of text, ended by … where it is wider than there is room. */
-export function fitted(text: string, room: number, width: (text: string) => number): string {
-  if (width(text) <= room) return text;
-  const letters = [...text];
-  while (letters.length && width(`${letters.join('')}…`) > room) letters.pop();
-  return `${letters.join('').trimEnd()}…`;
+/** Text in lines that fit, at most so many; the last ends in … where there is more. */
+export function wrapped(text: string, room: number, most: number, width: (text: string) => number): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.trim().split(/\s+/)) {
+    const longer = line ? `${line} ${word}` : word;
+    if (line && width(longer) > room) {
+      lines.push(line);
+      line = word;
+    } else line = longer;
+  }
+  lines.push(line);
+  const kept = lines.slice(0, most);
+  return kept.map((one, i) => {
+    const more = i === most - 1 && lines.length > most;
+    if (!more && width(one) <= room) return one;
+    const letters = [...one];
+    while (letters.length && width(`${letters.join('')}…`) > room) letters.pop();
+    return `${letters.join('')}…`;
+  });
 }
 
 /** A picture to share, 1200x630: the glyph large, what was asked for, and what its radical means. */
@@ -64,15 +78,22 @@ export function shareCard(values: Float32Array, prompt: string, radical: string 
   }
   pen.restore();
   const fonts = "'Iowan Old Style', 'Palatino Linotype', Palatino, 'Noto Serif', 'zaozi text', serif";
-  const line = (text: string, size: number, y: number, ink: string) => {
+  let y = 130;
+  const write = (text: string, size: number, ink: string, most = 1) => {
     pen.font = `${size}px ${fonts}`;
     pen.fillStyle = ink;
-    pen.fillText(fitted(text, 510, (t) => pen.measureText(t).width), 635, y);
+    for (const line of wrapped(text, 520, most, (t) => pen.measureText(t).width)) {
+      pen.fillText(line, 630, y);
+      y += size * 1.25;
+    }
   };
-  line(`“${prompt.trim()}”`, 60, 210, '#1d1b18');
-  if (radical) line(radical, 36, 280, '#5d584f');
-  line('A character that a small model drew', 28, 480, '#5d584f');
-  line('zaozi 造字', 44, 548, '#a8321f');
+  write(`“${prompt.trim()}”`, 60, '#1d1b18', 3);
+  y += 10;
+  if (radical) write(radical, 36, '#5d584f', 2);
+  y = 505;
+  write('a character drawn by a small model', 28, '#5d584f');
+  y = 560;
+  write('zaozi 造字', 44, '#a8321f');
   return canvas;
 }
 

@@ -57,7 +57,7 @@ export class Player {
     this.begin(prompt);
     paint(this.large, noise);
     this.large.classList.add('coarse');
-    this.caption('noise, before the first step');
+    this.caption('only noise yet');
   }
 
   async replay(): Promise<void> {

@@ -28,6 +28,8 @@ export class Playground implements Watcher {
   private loaded = new Set<Engine>();
   private cached = false; // all that the engine needs is here already
   private asked = 0;
+  private note = ''; // on how the prompt is read
+  private said = '';
 
   constructor(
     private readonly root: HTMLElement,
@@ -63,8 +65,10 @@ export class Playground implements Watcher {
       const wanted = fromLink(location.hash);
       if (wanted && toLink(wanted) !== toLink(this.options.wanted)) this.restore(wanted);
     });
+    (document.querySelector('[data-api-link]') as HTMLElement | null)?.toggleAttribute('hidden', !document.documentElement.dataset.api);
     this.options.show(fromLink(location.hash) ?? START);
     void this.open();
+    void this.price();
   }
 
   private get engine(): Engine {
@@ -82,14 +86,12 @@ export class Playground implements Watcher {
     for (const [seed, pixels] of this.recording?.finished ?? []) {
       this.studio.keep(withSeed((this.recording as Recording).wanted, seed), pixels);
     }
-    this.offer(this.recording?.about.examples ?? []);
     const wanted = fromLink(location.hash);
     if (wanted) this.restore(wanted);
     else if (this.recording) {
       this.options.show(this.recording.wanted);
       await this.present(this.recording.wanted, !calm.matches);
     }
-    void this.price();
   }
 
   /** Arrive at the drawing that a link describes. */
@@ -136,13 +138,14 @@ export class Playground implements Watcher {
     const bytes = await engine.size().catch(() => null);
     if (engine !== this.engine) return;
     this.options.fill(engine.card);
+    this.offer(engine.card?.examples ?? []);
     this.cached = bytes === 0;
     const free = !bytes || this.loaded.has(engine);
-    this.label(free ? 'Draw' : `Draw (loads ${megabytes(bytes)} MB once)`);
+    this.cost(free ? '' : ` (loads ${megabytes(bytes)} MB once)`);
   }
 
-  private label(text: string): void {
-    (this.root.querySelector('button[type="submit"]') as HTMLElement).textContent = text;
+  private cost(text: string): void {
+    (this.root.querySelector('[data-cost]') as HTMLElement).textContent = text;
   }
 
   // -- asking ----------------------------------------------------------------------------------------------------
@@ -154,7 +157,7 @@ export class Playground implements Watcher {
       this.studio.stop();
       this.busy(false);
     } else if (this.loaded.has(this.engine)) this.studio.typed(wanted);
-    else if (this.cached) void this.load();
+    else if (this.cached) void this.load().then((ready) => ready && this.studio.typed(this.options.wanted));
   }
 
   async draw(): Promise<void> {
@@ -190,10 +193,10 @@ export class Playground implements Watcher {
       this.loaded.add(engine);
       (this.root.querySelector('[data-engine]') as HTMLElement).textContent = by;
       this.options.fill(engine.card);
-      this.label('Draw');
+      this.cost('');
       if (asked !== this.asked) return false;
       this.busy(false);
-      this.say('The model is here. From now on it draws while you type.');
+      this.say('Ready: it draws while you type.');
       return true;
     } catch (error) {
       if (asked === this.asked) this.failed(error);
@@ -279,7 +282,8 @@ export class Playground implements Watcher {
     const unknown = reading?.unknown ?? [];
     const words = unknown.map((word) => `“${word}”`).join(', ');
     const lost = unknown.length ? `The model does not know ${words}.` : '';
-    (this.root.querySelector('[data-reading]') as HTMLElement).textContent = [reading?.note, lost].filter(Boolean).join(' ');
+    this.note = [reading?.note, lost].filter(Boolean).join(' ');
+    this.say(this.said);
   }
 
   explained(_: Wanted, explanation: Explanation | null): void {
@@ -305,9 +309,10 @@ export class Playground implements Watcher {
   /** The recorded seeds form together. */
   private looked(n: number, last: number): void {
     if (!this.recording?.holds(this.shown)) return;
-    for (const seed of around(this.shown.seed)) {
-      const pixels = n < last ? this.recording.guesses.get(seed)?.[n] : this.recording.finished.get(seed);
-      if (pixels) this.gallery.put(seed, pixels);
+    const { guesses, finished, about } = this.recording;
+    for (const seed of about.seeds) {
+      if (n < last) this.gallery.put(seed, (guesses.get(seed) as Uint8Array[])[n], 0, about.tones);
+      else this.gallery.put(seed, finished.get(seed) as Float32Array);
     }
   }
 
@@ -350,12 +355,14 @@ export class Playground implements Watcher {
 
   private say(text: string, wrong = false): void {
     const status = this.root.querySelector('[role="status"]') as HTMLElement;
-    status.textContent = text;
+    this.said = text;
+    status.textContent = [this.note, text].filter(Boolean).join(' ');
     status.classList.toggle('wrong', wrong);
   }
 
   private busy(yes: boolean): void {
     this.root.classList.toggle('busy', yes);
+    this.root.classList.toggle('colour', (this.engine.card?.channels ?? 1) > 1);
     if (!yes) this.progress(0, 0, '');
   }
 

@@ -9,7 +9,7 @@ import base64
 import gzip
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,22 +32,12 @@ from zaozi.pipeline import draw, to_pictures
 PROMPT, SEEDS, LARGE = "gold", range(9), 7
 """What is drawn, from which seeds, and which of them is shown large."""
 STEPS, SAMPLER, GUIDANCE = 20, "dpmpp-2m", 5.0
-EXAMPLES = (
-    "gold",
-    "a small song bird",
-    "dragon",
-    "clear water",
-    "robot",
-    "moonlight",
-    "coffee",
-    "angry",
-    "狗",
-)
-"""Prompts that the page offers."""
 TONES = 31
 """Grey values, less one, of the recorded guesses: enough for a picture in motion, and a third of the size."""
 LARGEST = 300_000
 """Bytes that the recording may take."""
+Explain = Callable[[NDArray[np.float32]], Mapping[str, Any]]
+"""What a picture `[C, S, S]` in [-1, 1] shows, as `Explanation` of web/src/engine/messages.ts."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +92,8 @@ def tones(x: Tensor, top: int) -> NDArray[np.uint8]:
     return ((x.float().clamp(-1, 1) + 1) * (top / 2)).round().to(torch.uint8).numpy()
 
 
-def recording(source: Source) -> dict[str, Any]:
-    """The recording as the page reads it."""
+def recording(source: Source, explain: Explain | None = None) -> dict[str, Any]:
+    """The recording as the page reads it, with what each finished picture shows."""
     made = recorded(source)
     return {
         "prompt": PROMPT,
@@ -116,14 +106,14 @@ def recording(source: Source) -> dict[str, Any]:
         "size": source.artist.model.config.size,
         "seeds": list(SEEDS),
         "tones": TONES,
-        "examples": list(EXAMPLES),
+        "explanations": [explain(r.finished[0].numpy()) for r in made] if explain else None,
         "pictures": base64.b64encode(packed(made)).decode(),
     }
 
 
-def write_hero(source: Source, out: Path) -> None:
+def write_hero(source: Source, out: Path, explain: Explain | None = None) -> None:
     """Write the page's first screen into a site that is being filled: data/hero.json and share.png."""
-    content = json.dumps(recording(source), ensure_ascii=False, separators=(",", ":"))
+    content = json.dumps(recording(source, explain), ensure_ascii=False, separators=(",", ":"))
     if len(content.encode()) > LARGEST:
         raise ZaoziError(
             f"the recording takes {len(content) / 1000:.0f} kB; choose fewer seeds or steps in guide/hero.py"

@@ -72,4 +72,6 @@ export interface Card {
   text: { max_tokens: number; width: number };
   properties: PropertyCard[];
   files: Record<string, { bytes: number; sha256: string }>;
+  /** Prompts that are drawn without a text encoder. */
+  examples?: string[];
 }
