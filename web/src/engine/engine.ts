@@ -1,6 +1,6 @@
 /** Engines as the page sees them: something that draws a request, step by step, and can be stopped. */
 
-import type { FromWorker, Request, Step, ToWorker } from './messages';
+import type { Card, Explanation, FromWorker, Reading, Request, Step, ToWorker } from './messages';
 
 export interface Drawn {
   pixels: Float32Array;
@@ -8,9 +8,15 @@ export interface Drawn {
 }
 
 export interface Engine {
+  /** Bytes to fetch before the first drawing; 0 when all is there. */
+  size(): Promise<number>;
   /** Make ready; `progress` is called with bytes. Returns a few words on what draws. */
   load(progress: (loaded: number, total: number) => void): Promise<string>;
+  card: Card | null;
+  read(prompt: string): Promise<Reading>;
+  /** Null where it was stopped or overtaken: the last request wins. */
   draw(request: Request, watch: (step: Step) => void): Promise<Drawn | null>;
+  explain(pixels: Float32Array): Promise<Explanation>;
   stop(): void;
 }
 
@@ -23,7 +29,24 @@ export class BrowserEngine implements Engine {
   private cancel: (() => void) | null = null;
   private progress: (loaded: number, total: number) => void = () => undefined;
 
+  card: Card | null = null;
+
   constructor(private readonly base: string) {}
+
+  async size(): Promise<number> {
+    const answer = await fetch(`${this.base}model.json`);
+    if (!answer.ok) throw new Error('the model is not beside the page; run: zaozi guide build');
+    this.card = (await answer.json()) as Card;
+    return Object.values(this.card.files).reduce((sum, file) => sum + file.bytes, 0);
+  }
+
+  async read(prompt: string): Promise<Reading> {
+    return { text: prompt, unknown: [], note: null };
+  }
+
+  explain(): Promise<Explanation> {
+    return Promise.reject(new Error('this engine explains nothing'));
+  }
 
   load(progress: (loaded: number, total: number) => void): Promise<string> {
     this.progress = progress; // of whoever waits now
@@ -75,7 +98,21 @@ export class BrowserEngine implements Engine {
 export class ServerEngine implements Engine {
   private aborter: AbortController | null = null;
 
+  card: Card | null = null;
+
   constructor(private readonly url: string) {}
+
+  async size(): Promise<number> {
+    return 0;
+  }
+
+  async read(prompt: string): Promise<Reading> {
+    return { text: prompt, unknown: [], note: null };
+  }
+
+  explain(): Promise<Explanation> {
+    return Promise.reject(new Error('this engine explains nothing'));
+  }
 
   async load(): Promise<string> {
     const answer = await fetch(`${this.url}/health`);
@@ -90,7 +127,7 @@ export class ServerEngine implements Engine {
       const answer = await fetch(`${this.url}/generate`, {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
-        body: JSON.stringify(request),
+        body: JSON.stringify({ ...request, quiet: undefined }),
         signal: this.aborter.signal,
       });
       if (!answer.ok || !answer.body) {

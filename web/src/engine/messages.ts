@@ -7,6 +7,32 @@ export interface Request {
   guidance: number;
   seed: number;
   picture: number;
+  /** Column -> value, of those that the card lists. */
+  properties?: Record<string, string | number>;
+  /** A second prompt, and the share of the way to it, from 0 to 1. */
+  to?: string;
+  share?: number;
+  /** A picture [C, S, S] in [-1, 1] to start from: half of it is kept, or a variation of it is drawn at a strength. */
+  init?: { pixels: Float32Array; keep: Half | null; strength: number };
+  /** Send no steps, only the picture. */
+  quiet?: boolean;
+}
+
+export type Half = 'left' | 'right' | 'top' | 'bottom';
+
+/** What the text encoder reads: "狗" is read as "dog". */
+export interface Reading {
+  text: string;
+  unknown: string[];
+  note: string | null;
+}
+
+/** What is to be seen in a picture, and the real characters nearest to it. */
+export interface Explanation {
+  radical: { character: string; meaning: string; probability: number };
+  parts: { character: string; meaning: string; probability: number }[];
+  structure: { name: string; probability: number };
+  nearest: { character: string; definition: string; distance: number; copy: boolean }[];
 }
 
 export type ToWorker =
@@ -46,4 +72,6 @@ export interface Card {
   text: { max_tokens: number; width: number };
   properties: PropertyCard[];
   files: Record<string, { bytes: number; sha256: string }>;
+  /** Prompts that are drawn without a text encoder. */
+  examples?: string[];
 }
