@@ -164,7 +164,7 @@ def _serve(
     from zaozi.core.errors import ZaoziError
     from zaozi.guide.build import browser_model, check_page
     from zaozi.guide.serve import Later, Limits, Redraw, access, bind, make_app, serve
-    from zaozi.guide.shipped import BASE, SITE, shows
+    from zaozi.guide.shipped import SITE, shows
 
     if room < 1 or not 0 < seconds < float("inf") or not 0 < port < 65536:
         raise ZaoziError(
@@ -187,7 +187,7 @@ def _serve(
     artist = Later(load, "loading the model") if api else None
     page_model = Later(lambda: browser_model(model), "making the page's model")
     with using_environment(PATIENT):
-        drawing = Redraw(model) if site is None and (redraw or not shows(weights)) else None
+        drawing = Redraw(model) if site is None and (redraw or not shows(_weights(model))) else None
     app = make_app(artist, site or SITE, Limits(room, seconds), allowed, model=page_model, redraw=drawing)
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     url = f"{where}?token={allowed.token}" if allowed.token else where
@@ -201,6 +201,17 @@ def _serve(
 
     with using_environment(PATIENT):
         serve(app, listeners, url, then=begin)
+
+
+def _weights(model: str) -> Path:
+    """The file with a model's weights; of base found without loading PyTorch."""
+    from zaozi.guide.shipped import BASE
+
+    if model == "base" and not Path(model).exists():
+        return BASE
+    from zaozi.model.checkpoint import WEIGHTS, find_model
+
+    return find_model(model) / WEIGHTS
 
 
 def _open(url: str) -> None:

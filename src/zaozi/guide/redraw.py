@@ -87,7 +87,14 @@ def _figure(source: Source, out: Path, name: str) -> dict[str, dict[str, Any]]:
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
     assert box
     about = {"title": made.title, "caption": made.says}
-    index = {name: {"file": f"{name}.svg", "width": round(float(box[1]) * 4 / 3), "height": round(float(box[2]) * 4 / 3), **about}}
+    index = {
+        name: {
+            "file": f"{name}.svg",
+            "width": round(float(box[1]) * 4 / 3),
+            "height": round(float(box[2]) * 4 / 3),
+            **about,
+        }
+    }
     for kind, film in made.films.items():
         if (key := f"{name}-{kind}") in FILMED:
             film.write(out / f"{key}.mp4")
@@ -134,7 +141,7 @@ def _data(source: Source, out: Path) -> None:
         for i, glyph in enumerate(((small * (GREYS - 1)).round() * (255 / (GREYS - 1))).round().numpy()):
             y, x = SIDE * (i // COLUMNS), SIDE * (i % COLUMNS)
             board[y : y + SIDE, x : x + SIDE] = glyph
-        Image.fromarray(board).convert("RGB").save(out / f"atlas-{sheet}.webp", lossless=True, quality=100, method=6)
+        Image.fromarray(board).convert("RGB").save(out / f"atlas-{sheet}.webp", lossless=True, quality=80, method=4)
     _write(
         out / "atlas.json",
         {

@@ -13,7 +13,7 @@ BASE = SITE.parents[1] / "weights" / "base" / "model.safetensors"
 EDITION = 3
 """Of the figures; those kept on disk from an older one are drawn again."""
 INDEX, DRAWN = "figures/index.json", "figures/drawn.json"
-"""What the page is to know of each figure; and by which edition and with which model (the SHA-256 of its weights) they were drawn."""
+"""What the page is to know of each figure; and the edition and the model (the SHA-256 of its weights) that they show."""
 COMPRESSED = frozenset((".css", ".html", ".js", ".json", ".mjs", ".onnx", ".svg", ".txt", ".wasm", ".xml"))
 """Kinds of files that gzip makes smaller."""
 LEAST, SMALL_ENOUGH = 1024, 2**23

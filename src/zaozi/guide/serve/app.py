@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from zaozi.guide.serve.desk import Desk
     from zaozi.pipeline import TextToImage
 
+
 class Health(BaseModel):
     """Whether the server draws, and how busy it is."""
 

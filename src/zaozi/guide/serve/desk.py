@@ -26,6 +26,8 @@ from zaozi.pipeline import TextToImage, draw, halfway, property_values
 
 FARTHEST = 10.0
 """Standard deviations that a number asked for may lie from the mean of what the model learned from."""
+
+
 class _Stopped(Exception):
     pass
 

@@ -21,7 +21,9 @@ def described(document: dict[str, Any]) -> str:
     parts = []
     for path, methods in document["paths"].items():
         for method, what in methods.items():
-            parts.append(f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(what.get('summary', ''))}</p>")
+            parts.append(
+                f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(what.get('summary', ''))}</p>"
+            )
             body = what.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
             if body:
                 parts.append(_schema(body, schemas))
