@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,11 @@ class Glyphs:
         for part in self.parts:
             made.append(part.pictures[max(start - first, 0) : max(stop - first, 0)])
             first += len(part)
-        return np.concatenate(made)
+        taken = np.concatenate(made)
+        for part in self.parts:
+            if isinstance(mapped := part.pictures.base, mmap.mmap) and hasattr(mapped, "madvise"):
+                mapped.madvise(mmap.MADV_DONTNEED)  # what was read does not count as this process's memory any longer
+        return taken
 
 
 def everything(source: Source) -> Glyphs:

@@ -64,6 +64,11 @@ class Later(Generic[T]):
         return await asyncio.shield(asyncio.wrap_future(self._made))
 
 
+def command(model: str) -> list[str]:
+    """What draws the figures with a model, in a process of its own."""
+    return [sys.executable, "-m", "zaozi.guide.redraw", model]
+
+
 class Redraw:
     """Figures that a process of its own draws with another model: how far it is, and their folder in the end."""
 
@@ -94,14 +99,18 @@ class Redraw:
             self._process.terminate()
 
     def _run(self) -> None:
-        command = [sys.executable, "-m", "zaozi.guide.redraw", self.model]
         # PyTorch's threads otherwise spin while they wait for each other, which costs several times the work on a busy machine
         environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+                command(self.model),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
                 env=environment,
-            )  # fmt: skip
+            )
         except OSError as error:
             self.error = f"the figures could not be drawn ({error.strerror})"
             return
