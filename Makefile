@@ -54,7 +54,7 @@ guide: env web
 	$(BIN)/python tools/pack_guide.py
 
 test-browser: guide
-	git diff --exit-code --stat -- src/zaozi/guide/site ':!*.gz'
+	git diff --exit-code --stat -- src/zaozi/guide/site ':!*.xz'
 	$(BIN)/zaozi guide build out/guide-test --overwrite
 	web/browser/run.sh $(CURDIR)/$(BIN) $(CURDIR)/out/guide-test $(CURDIR)/out/browser
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import os
 import re
 import socket
@@ -170,6 +171,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (made / name).parent.mkdir(exist_ok=True)
         (made / name).write_bytes(content)
     (made / "ort" / "a.wasm.gz").write_bytes(gzip.compress(b"\0asm" * 1000, mtime=0))
+    (made / "ort" / "b.wasm.xz").write_bytes(lzma.compress(b"\0asm" * 1000))
     (made / "ort" / "a.mjs.gz").write_bytes(gzip.compress(b"1;" * 1000, 1, mtime=0))
     return made
 
@@ -190,6 +192,7 @@ TYPES = {
     "/data/a.avif": "image/avif",
     "/ort/a.mjs": "text/javascript; charset=utf-8",
     "/ort/a.wasm": "application/wasm",
+    "/ort/b.wasm": "application/wasm",
     "/assets/a-12345678.woff2": "font/woff2",
     "/films.mp4": "video/mp4",
 }
@@ -239,6 +242,11 @@ def test_packed_files_are_sent_as_they_are_and_parts_of_files_plain(client: Test
     assert packed.headers["content-type"] == "application/gzip"
     assert "content-encoding" not in packed.headers
     assert packed.content == (folder / "ort" / "a.wasm.gz").read_bytes()
+    packed = client.get("/ort/b.wasm.gz")
+    assert packed.headers["content-type"] == "application/gzip"
+    assert "content-encoding" not in packed.headers
+    assert gzip.decompress(packed.content) == client.get("/ort/b.wasm").content == b"\0asm" * 1000
+    assert client.head("/ort/b.wasm.gz").headers["content-length"] == packed.headers["content-length"]
     part = client.get("/assets/index-BwXJ7joz.js", headers={"accept-encoding": "gzip", "range": "bytes=4-4"})
     assert (part.status_code, part.content) == (206, b"a")
     assert "content-encoding" not in client.get("/data/tiny.json").headers
@@ -365,7 +373,13 @@ def test_a_built_site_is_the_shipped_page_with_its_model_and_compressed_twins(
     assert main(["guide", "build", str(out)]) == 0
     assert "zaozi guide serve" in capsys.readouterr().out
     for file in (p for p in SITE.rglob("*") if p.is_file()):
-        assert (out / file.relative_to(SITE)).read_bytes() == file.read_bytes()
+        to = out / file.relative_to(SITE)
+        if file.suffix == ".xz":
+            assert not to.exists()
+            assert not to.with_suffix("").exists()
+            assert gzip.decompress(to.with_suffix(".gz").read_bytes()) == lzma.decompress(file.read_bytes())
+        else:
+            assert to.read_bytes() == file.read_bytes()
     twins = [p for p in out.rglob("*.gz") if p.with_suffix("").exists()]
     names = {p.relative_to(out).as_posix() for p in twins}
     assert {"index.html.gz", "data/atlas.json.gz", "figures/07-fields.svg.gz", "model/model.json.gz"} <= names

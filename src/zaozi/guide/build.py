@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -76,11 +77,19 @@ def browser_model(model: str) -> Path:
 
 
 def compress(folder: Path) -> None:
-    """Beside each text file of a site NAME.gz, for servers that send that to browsers."""
-    for file in [p for p in folder.rglob("*") if p.is_file() and p.suffix in COMPRESSED]:
+    """Of the text files of a site NAME.gz, beside NAME for servers that send that to browsers, and in place of NAME.xz."""
+    for file in [p for p in folder.rglob("*") if p.is_file()]:
+        if file.suffix == ".xz":
+            content = lzma.decompress(file.read_bytes())
+            file.unlink()
+            file = file.with_suffix("")
+        elif file.suffix in COMPRESSED and file.suffix != ".onnx" and file.stat().st_size >= LEAST:
+            content = file.read_bytes()
+        else:
+            continue
         twin = file.with_name(file.name + ".gz")
-        if file.suffix != ".onnx" and file.stat().st_size >= LEAST and not twin.exists():
-            twin.write_bytes(gzip.compress(file.read_bytes(), 9, mtime=0))
+        if not twin.exists():
+            twin.write_bytes(gzip.compress(content, 9, mtime=0))
 
 
 def _drawn(model: str, data: Path | None, seed: int) -> Path:

@@ -31,7 +31,7 @@ from zaozi.model.checkpoint import WEIGHTS, find_model
 
 FILMED = ("10-films-ddpm-120", "10-films-ddim-120", "10-films-dpmpp-sde-120")
 """The films that the page shows."""
-COSTS = {"10-films": 300, "data": 30, "15-guidance-and-steps": 25, "02-real-and-drawn": 16, "14-first-guess": 14,
+COSTS = {"10-films": 300, "data": 45, "15-guidance-and-steps": 25, "02-real-and-drawn": 16, "14-first-guess": 14,
          "19-origins": 14, "04-atlas": 10, "07-fields": 7, "15-radicals": 25}  # fmt: skip
 """Rough seconds of one core that the parts take; all others take about one."""
 SHOWN = "明草水火金木鳥魚锂龍"
@@ -70,7 +70,7 @@ def draw_site(source: Source, out: Path, tell: Tell = lambda done, total, left: 
                 index |= _figure(source, out / "figures", name)
         cost = COSTS.get(name, 1)
         left, spent = left - cost, spent + cost
-        rate = (time.monotonic() - start) / spent
+        rate = (time.monotonic() - start + 60) / (spent + 60)  # one at first, until enough of it was seen
     write_json(out / INDEX, dict(sorted(index.items())))
     write_json(out / DRAWN, {"edition": EDITION, "model": sha256(find_model(source.model_name) / WEIGHTS)})
     tell(len(parts), len(parts), 0.0)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import lzma
 import os
 import stat
 from functools import lru_cache
 from pathlib import Path
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Scope
@@ -85,14 +88,33 @@ def answer(scope: Scope, body: bytes, media_type: str) -> Response:
 class Files(StaticFiles):
     """Readable regular files inside the folder. What leads out of it, or is hidden (.NAME), is not there.
 
-    NAME is sent from NAME.gz where that lies beside it or alone. Text without it is compressed here, once.
+    NAME and NAME.gz may lie there as NAME.gz or NAME.xz alone. Text that has no NAME.gz beside it is compressed here, once.
     """
 
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        if scope["method"] not in ("GET", "HEAD"):
+            raise HTTPException(405)
+        return await run_in_threadpool(self._response, path, scope)
+
+    def _response(self, path: str, scope: Scope) -> Response:
+        file, status = self.lookup_path(path)
+        if status is None:
+            raise HTTPException(404)
+        return self.file_response(file, status, scope)
+
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
-        found, status = self._inside(path)
-        if status is None and Path(path).suffix in COMPRESSED:
-            return self._inside(path + ".gz")
-        return found, status
+        suffixes = Path(path).suffixes
+        names = [path]
+        if suffixes[-1:] == [".gz"]:
+            names.append(path.removesuffix(".gz") + ".xz")
+        elif suffixes and suffixes[-1] in COMPRESSED:
+            names += [path + ".gz", path + ".xz"]
+        found: tuple[str, os.stat_result | None] = "", None
+        for name in names:
+            found = self._inside(name)
+            if found[1]:
+                break
+        return found
 
     def _inside(self, path: str) -> tuple[str, os.stat_result | None]:
         try:
@@ -110,26 +132,26 @@ class Files(StaticFiles):
     ) -> Response:
         path, headers = self.get_path(scope), Headers(scope=scope)
         file, suffix = os.fspath(full_path), Path(path).suffix
-        media_type = TYPES.get(suffix, "application/octet-stream")
+        kind = Path(file).suffix if Path(file).suffix in (".gz", ".xz") else ""
+        key = f"{stat_result.st_mtime_ns:x}-{stat_result.st_size:x}"
         sent = {"cache-control": cache_control(path)}
+        body: bytes | None = None
         if suffix in COMPRESSED:
-            key = f"{stat_result.st_mtime_ns:x}-{stat_result.st_size:x}"
             packed = accepts_gzip(headers) and "range" not in headers
             sent |= {"vary": "Accept-Encoding", "etag": f'"{key}{"-gzip" if packed else ""}"'}
-            alone = file.endswith(".gz")
-            twin, status = (file, stat_result) if alone else self._inside(path + ".gz")
-            is_fresh = status is not None and status.st_mtime_ns >= stat_result.st_mtime_ns
-            body: bytes | None = None
-            if packed and is_fresh:
-                file, stat_result = twin, status or stat_result
+            twin, status = (file, stat_result) if kind == ".gz" else self._inside(path + ".gz")
+            if packed and status and (kind or status.st_mtime_ns >= stat_result.st_mtime_ns):
+                file, stat_result = twin, status
                 sent["content-encoding"] = "gzip"
-            elif packed and LEAST <= stat_result.st_size <= SMALL_ENOUGH:
-                body = _packed(file, key)
+            elif packed and (kind == ".xz" or LEAST <= stat_result.st_size <= SMALL_ENOUGH):
+                body = _packed(file, kind, key)
                 sent["content-encoding"] = "gzip"
-            elif alone:
-                body = _unpacked(file, key)
-        else:
-            body = None
+            elif kind:
+                body = _plain(file, kind, key)
+        elif suffix == ".gz" and kind == ".xz":
+            body = _packed(file, kind, key)
+            sent["etag"] = f'"{key}"'
+        media_type = TYPES.get(suffix, "application/octet-stream")
         response: Response = (
             FileResponse(file, status_code, sent, media_type, stat_result=stat_result)
             if body is None
@@ -139,11 +161,13 @@ class Files(StaticFiles):
 
 
 @lru_cache(maxsize=64)
-def _packed(path: str, key: str) -> bytes:
-    """A text file, compressed; `key` changes with its content."""
-    return gzip.compress(Path(path).read_bytes(), 6, mtime=0)
+def _packed(path: str, kind: str, key: str) -> bytes:
+    """A file's content as gzip; `key` changes with the content."""
+    return gzip.compress(_plain(path, kind, key), 6, mtime=0)
 
 
 @lru_cache(maxsize=2)
-def _unpacked(path: str, key: str) -> bytes:
-    return gzip.decompress(Path(path).read_bytes())
+def _plain(path: str, kind: str, key: str) -> bytes:
+    """A file's content, unpacked from its kind: .gz, .xz or neither."""
+    content = Path(path).read_bytes()
+    return {".gz": gzip.decompress, ".xz": lzma.decompress}[kind](content) if kind else content
