@@ -140,6 +140,21 @@ def test_the_server_starts_without_pytorch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
+@pytest.mark.parametrize(("terminal", "words", "wanted"), [(True, [], 1), (True, ["--no-browser"], 0), (False, [], 0)])
+def test_the_browser_opens_the_page_from_a_terminal(
+    terminal: bool, words: list[str], wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("zaozi.guide.serve.serve", lambda app, listeners, url, then: then() or listeners[0].close())
+    monkeypatch.setattr("zaozi.cli.guide._open", opened.append)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert main(["guide", "serve", "--no-api", "--port", str(port), *words]) == 0
+    assert opened == [f"http://127.0.0.1:{port}/"] * wanted
+
+
 def test_a_folder_without_a_page_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -296,7 +311,7 @@ def test_figures_that_are_drawn_anew_take_the_place_of_the_shipped_ones(
     """The progress is told while they are drawn; what was not drawn comes from the site as before."""
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "a.svg").write_text("<svg>anew</svg>")
-    lines = [{"done": 3, "total": 20, "seconds_left": 100}, {"folder": str(tmp_path)}]
+    lines = [{"done": 20, "total": 20, "seconds_left": 100}, {"folder": str(tmp_path)}]
     go_on = tmp_path / "go"
     code = (
         f"import os, time; print('''{json.dumps(lines[0])}''', flush=True)\n"
@@ -311,12 +326,14 @@ def test_figures_that_are_drawn_anew_take_the_place_of_the_shipped_ones(
     redraw.start()
     while not (told := client.get("/api/redraw").json())["total"]:
         time.sleep(0.01)
-    assert (told["done"], told["total"]) == (3, 20)
+    assert (told["done"], told["total"]) == (19, 20), "not done before they are there"
     assert 90 <= told["seconds_left"] <= 100
     assert client.get("/figures/a.svg").text.startswith("<svg/>")
     go_on.touch()
     while client.get("/api/redraw").json()["seconds_left"]:
         time.sleep(0.01)
+    assert client.get("/api/redraw").json()["done"] == 20
+    assert "data-redraw" not in client.get("/").text
     assert client.get("/figures/a.svg").text == "<svg>anew</svg>"
     assert client.get("/figures/a.webp").content.startswith(b"RIFF")
     assert client.get("/data/a.json").status_code == 200

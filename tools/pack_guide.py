@@ -20,8 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 WEB, SITE = ROOT / "web", ROOT / "src" / "zaozi" / "guide" / "site"
 DIST = WEB / "dist"
-DRAWN = ("figures", "data")
-"""Folders of the site that are drawn, not built."""
+DRAWN = ("figures", "data", "share.png")
+"""What of the site is drawn, not built."""
 FONTS = """Fonts
 
 The page's fonts (KaTeX_*, Copyright (c) 2013-2020 Khan Academy and other contributors, and 2009-2010 Design Science, Inc.)
@@ -63,8 +63,12 @@ def pack_figures() -> None:
 
     drawn = drawn_folder(Source(), lambda done, total, left: print(f"{done} of {total}, {left:.0f} s left", flush=True))
     for name in DRAWN:
-        shutil.rmtree(SITE / name, ignore_errors=True)
-        shutil.copytree(drawn / name, SITE / name)
+        new, old = drawn / name, SITE / name
+        if new.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+            shutil.copytree(new, old)
+        elif new.is_file():
+            shutil.copyfile(new, old)
     tell()
 
 

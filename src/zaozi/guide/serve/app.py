@@ -229,12 +229,13 @@ def _docs(app: FastAPI) -> None:
 
 def _pages(app: FastAPI, site: Path, *, api: bool, model: Later[Path] | None, redraw: Redraw | None) -> None:
     index = (site / "index.html").read_text(encoding="utf-8")
-    told = [*(['data-api="api"'] if api else []), *(['data-redraw="api/redraw"'] if redraw else [])]
-    if told:
-        index = index.replace('data-api=""', " ".join(told), 1)
+    if api:
+        index = index.replace('data-api=""', 'data-api="api"', 1)
 
     async def page(request: Request) -> Response:
-        return answer(request.scope, index.encode(), "text/html; charset=utf-8")
+        under_way = redraw is not None and not redraw.folder
+        html = index.replace("data-api=", 'data-redraw="api/redraw" data-api=', 1) if under_way else index
+        return answer(request.scope, html.encode(), "text/html; charset=utf-8")
 
     app.router.routes += [Route("/", page), Route("/index.html", page)]  # GET and HEAD
     app.mount("/", _Site(site, model, redraw))

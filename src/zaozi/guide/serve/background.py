@@ -137,5 +137,6 @@ class Redraw:
                 self.folder = Path(event["folder"])
                 self.done = self.total = self.total or 1
             else:
-                self.done, self.total, self._left = event["done"], event["total"], event["seconds_left"]
+                self.total, self._left = event["total"], event["seconds_left"]
+                self.done = min(event["done"], self.total - 1)  # all is done once its folder is there
                 self._at = time.monotonic()
