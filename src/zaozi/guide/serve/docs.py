@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from html import escape
 from typing import Any
 
@@ -10,7 +11,7 @@ STYLE = """
 body { max-width: 48rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: 0.3rem 0.6rem 0.3rem 0; border-bottom: 1px solid #8886; }
-code { overflow-wrap: anywhere; }
+td:first-child { white-space: nowrap; }
 """
 
 
@@ -34,7 +35,7 @@ def described(document: dict[str, Any]) -> str:
             parts.append(f"<h3><code>{escape(name)}</code></h3>{_schema(schema, schemas)}")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{escape(about['title'])}: the API</title><style>{STYLE}</style></head><body>"
+        f'<link rel="icon" href="data:,"><title>{escape(about["title"])}: the API</title><style>{STYLE}</style></head><body>'
         f"<h1>{escape(about['title'])} {escape(about['version'])}: the API</h1>"
         "<p>A drawing is answered with lines of JSON: one for each step, with its time <code>t</code>, the noisy picture "
         "<code>x</code>, the guess at the clean one <code>x0</code> and at the noise <code>eps</code>; then the "
@@ -50,7 +51,9 @@ def _schema(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
     required = schema.get("required", [])
     rows = []
     for name, field in schema.get("properties", {}).items():
-        default = "required" if name in required else f"default {field['default']!r}" if "default" in field else ""
+        default = (
+            "required" if name in required else f"default {json.dumps(field['default'])}" if "default" in field else ""
+        )
         rows.append(
             f"<tr><td><code>{escape(name)}</code></td><td>{escape(_type(field))}</td><td>{escape(default)}</td>"
             f"<td>{escape(field.get('description', ''))}</td></tr>"
@@ -70,7 +73,7 @@ def _type(field: dict[str, Any]) -> str:
     if "const" in field:
         return str(field["const"])
     limits = [
-        f"{word} {field[key]}"
+        f"{word} {field[key]:.16g}"
         for key, word in {
             "minimum": "from",
             "exclusiveMinimum": "above",
