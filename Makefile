@@ -1,7 +1,7 @@
 # make run    draw sixteen glyphs for "gold" with the model that ships, to out/
 # make test   every test, linter and type check
 # make docs   build the documentation site, its reference from the docstrings, to out/docs/
-# make figures   draw the figures of the guide to docs/figures/
+# make figures   draw the figures of the guide to docs/figures/ and into the package
 # make notebook   run docs/guide.ipynb and keep in it what it shows
 # make guide  build the page of the visual guide from web/ into the package (needs Node 20)
 # make test-browser   build the guide and try it in Chromium (needs Node 20 and chromium)
@@ -37,6 +37,7 @@ docs: env
 figures: env
 	$(BIN)/zaozi guide figures out/figures
 	mkdir -p docs/figures && cp out/figures/*.png out/figures/*.mp4 docs/figures/
+	$(BIN)/python tools/pack_guide.py --figures
 
 notebook: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt nbclient ipykernel
@@ -54,8 +55,7 @@ guide: env web
 
 test-browser: guide
 	git diff --exit-code --stat -- src/zaozi/guide/site ':!*.xz'
-	$(BIN)/zaozi guide build out/guide-test --no-figures --overwrite
-	mkdir -p out/guide-test/figures && cp docs/figures/*.png docs/figures/*.mp4 out/guide-test/figures/
+	$(BIN)/zaozi guide build out/guide-test --overwrite
 	web/browser/run.sh $(CURDIR)/$(BIN) $(CURDIR)/out/guide-test $(CURDIR)/out/browser
 
 wheel: env
