@@ -37,6 +37,7 @@ docs: env
 figures: env
 	$(BIN)/zaozi guide figures out/figures
 	mkdir -p docs/figures && cp out/figures/*.png out/figures/*.mp4 docs/figures/
+	$(BIN)/python tools/film_stills.py docs/figures
 
 notebook: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt nbclient ipykernel
@@ -46,7 +47,8 @@ web/node_modules: web/package.json web/package-lock.json
 	cd web && $(NPM) ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-web: web/node_modules
+web: env web/node_modules
+	$(BIN)/python tools/page_counts.py > web/counts.json
 	cd web && npm test && npm run build
 
 guide: env web

@@ -6,6 +6,7 @@ import { forward } from './chapters/forward';
 import { field } from './chapters/field';
 import { atlas } from './chapters/atlas';
 import { schedules } from './chapters/schedules';
+import { offline } from './offline';
 
 // characters for machines without any: the few of the text, and those of the map's pop-ups, each fetched when first shown
 document.fonts.add(new FontFace('zaozi text', 'url(data/text.woff)', { unicodeRange: 'U+2E80-9FFF', display: 'swap' }));
@@ -37,7 +38,25 @@ near('[data-live="schedules"]', schedules);
 near('[data-live="field"]', field);
 near('[data-live="atlas"]', atlas);
 
-// films play only while they are seen, and never where less motion is wanted
+// what is wider than the window scrolls in a box of its own, which the keyboard reaches
+const boxes = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const box = target.closest('.wide, .formula') as HTMLElement;
+    const scrolls = box.scrollWidth > box.clientWidth + 1;
+    box.classList.toggle('scrolls', scrolls);
+    const name = box.matches('.wide') ? 'Figure, scrolls sideways' : 'Formula, scrolls sideways';
+    for (const [key, value] of Object.entries({ tabindex: '0', role: 'group', 'aria-label': name })) {
+      if (scrolls) box.setAttribute(key, value);
+      else box.removeAttribute(key);
+    }
+  }
+});
+for (const box of document.querySelectorAll('.wide, .formula')) {
+  boxes.observe(box);
+  if (box.firstElementChild) boxes.observe(box.firstElementChild);
+}
+
+// films play only while they are seen, and never where less motion is wanted: there the poster stands
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 const films = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
@@ -47,3 +66,5 @@ const films = new IntersectionObserver((entries) => {
   }
 });
 for (const film of document.querySelectorAll('video')) films.observe(film);
+
+offline();
