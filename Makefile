@@ -37,7 +37,6 @@ docs: env
 figures: env
 	$(BIN)/zaozi guide figures out/figures
 	mkdir -p docs/figures && cp out/figures/*.png out/figures/*.mp4 docs/figures/
-	$(BIN)/python tools/film_stills.py docs/figures
 
 notebook: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt nbclient ipykernel

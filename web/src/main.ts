@@ -7,6 +7,7 @@ import { field } from './chapters/field';
 import { atlas } from './chapters/atlas';
 import { schedules } from './chapters/schedules';
 import { offline } from './offline';
+import { redrawing } from './redrawing';
 
 // characters for machines without any: the few of the text, and those of the map's pop-ups, each fetched when first shown
 document.fonts.add(new FontFace('zaozi text', 'url(data/text.woff)', { unicodeRange: 'U+2E80-9FFF', display: 'swap' }));
@@ -41,17 +42,16 @@ near('[data-live="atlas"]', atlas);
 // what is wider than the window scrolls in a box of its own, which the keyboard reaches
 const boxes = new ResizeObserver((entries) => {
   for (const { target } of entries) {
-    const box = target.closest('.wide, .formula') as HTMLElement;
+    const box = target.closest('.sideways, .formula') as HTMLElement;
     const scrolls = box.scrollWidth > box.clientWidth + 1;
-    box.classList.toggle('scrolls', scrolls);
-    const name = box.matches('.wide') ? 'Figure, scrolls sideways' : 'Formula, scrolls sideways';
+    const name = box.matches('.sideways') ? 'Figure, scrolls sideways' : 'Formula, scrolls sideways';
     for (const [key, value] of Object.entries({ tabindex: '0', role: 'group', 'aria-label': name })) {
       if (scrolls) box.setAttribute(key, value);
       else box.removeAttribute(key);
     }
   }
 });
-for (const box of document.querySelectorAll('.wide, .formula')) {
+for (const box of document.querySelectorAll('.sideways, .formula')) {
   boxes.observe(box);
   if (box.firstElementChild) boxes.observe(box.firstElementChild);
 }
@@ -66,5 +66,7 @@ const films = new IntersectionObserver((entries) => {
   }
 });
 for (const film of document.querySelectorAll('video')) films.observe(film);
+near('video[data-poster]', (film) => film.setAttribute('poster', film.dataset.poster as string));
 
 offline();
+if (document.documentElement.dataset.redraw) void redrawing(document.documentElement.dataset.redraw);

@@ -1,5 +1,7 @@
 /** The service worker, and what to say where drawing has one thread. */
 
+import { Notice } from './notice';
+
 export function offline(): void {
   if (!import.meta.env.PROD || !('serviceWorker' in navigator)) return threads(false);
   const { serviceWorker } = navigator;
@@ -21,14 +23,6 @@ export function offline(): void {
 /** A page that its server did not isolate draws on one thread; once the service worker is there, the next visit has all. */
 function threads(next: boolean): void {
   if (globalThis.crossOriginIsolated) return;
-  const notice = document.createElement('p');
-  notice.className = 'notice';
-  notice.setAttribute('role', 'status');
-  notice.textContent = next ? 'Drawing uses one CPU thread on this visit. ' : 'Drawing uses one CPU thread here, so it takes longer.';
-  if (next) {
-    const again = Object.assign(document.createElement('button'), { type: 'button', textContent: 'Reload to use all' });
-    again.addEventListener('click', () => location.reload());
-    notice.append(again);
-  }
-  document.querySelector('.playground')?.append(notice);
+  const notice = new Notice(next ? 'Drawing uses one CPU thread on this first visit.' : 'Drawing uses one CPU thread here, so it takes longer.');
+  if (next) notice.offer('Reload to use all', () => location.reload());
 }

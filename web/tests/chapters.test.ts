@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { smallestText } from '../build/figures';
 import { densityOnGrid } from '../src/chapters/density';
 import { meaning, search, senses } from '../src/chapters/search';
 import { logDensity } from '../src/diffusion/mixture';
@@ -56,4 +57,11 @@ test('the fast density is the mixture’s', () => {
     const top = Math.max(...slow);
     slow.forEach((v, i) => expect(fast[i]).toBeCloseTo(v / top, 10));
   }
+});
+
+test('the smallest letters of a figure, subscripts too', () => {
+  const svg = `<path transform="scale(0.015625)"/><g style="fill: #222222" transform="translate(1 2) scale(0.09 -0.09)"><use xlink:href="#x"/>
+    <use xlink:href="#t" transform="translate(59 -16) scale(0.7)"/></g><g transform="rotate(-90) scale(0.08 -0.08)"/>`;
+  expect(smallestText(svg)).toBeCloseTo(6.3, 10);
+  expect(smallestText('<svg/>')).toBe(Infinity);
 });

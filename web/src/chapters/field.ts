@@ -140,7 +140,10 @@ export function field(root: HTMLElement): void {
     const at = still.matches ? last : Math.floor(((now - began) / (1000 * SECONDS * (grid[0].t / T))) * last);
     show(Math.min(Math.max(at, 0), last));
     if (step < last) requestAnimationFrame(fall);
-    else began = null;
+    else {
+      began = null;
+      root.dispatchEvent(new CustomEvent('landed', { detail: drops.map(({ trail }) => trail[trail.length - 1]), bubbles: true }));
+    }
   }
 
   /** Drop points, at the level where the fall that goes on has come to, or at the start of a new one. */
