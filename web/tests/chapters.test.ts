@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { smallestText } from '../build/figures';
+import { smallestText } from '../plugins/figures';
 import { densityOnGrid } from '../src/chapters/density';
 import { meaning, search, senses } from '../src/chapters/search';
 import { logDensity } from '../src/diffusion/mixture';
