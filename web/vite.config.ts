@@ -2,8 +2,8 @@ import { copyFileSync, mkdirSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import katex from 'katex';
 import { type Plugin, defineConfig } from 'vite';
-import { illustrated } from './plugins/figures';
-import { offline } from './plugins/offline';
+import { illustrated } from './plugins/figures.ts';
+import { offline } from './plugins/offline.ts';
 
 /** Formulas between dollar signs become HTML while the page is built, so that readers load no typesetter. */
 function formulas(): Plugin {
