@@ -60,10 +60,16 @@ export function onlyOnPurpose(plot: ReturnType<typeof createScatterplot>, box: H
       const by = now.apart / Math.max(before.apart, 1);
       camera.pan([now.middle[0] - before.middle[0], now.middle[1] - before.middle[1]]);
       camera.scale([by, by], now.middle);
+      plot.redraw();
       before = now;
     },
     { passive: false },
   );
 
-  return { zoom: (by: number) => camera.scale([by, by], [0, 0]) };
+  return {
+    zoom(by: number) {
+      camera.scale([by, by], [0, 0]);
+      plot.redraw();
+    },
+  };
 }
