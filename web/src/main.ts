@@ -39,6 +39,16 @@ near('[data-live="schedules"]', schedules);
 near('[data-live="field"]', field);
 near('[data-live="atlas"]', atlas);
 
+// a link to a chapter stays on it while what stands above it loads
+const chapter = location.hash ? document.getElementById(location.hash.slice(1)) : null;
+if (chapter) {
+  const hold = new ResizeObserver(() => chapter.scrollIntoView({ behavior: 'instant' }));
+  const free = () => hold.disconnect();
+  hold.observe(document.querySelector('main') as HTMLElement);
+  for (const kind of ['wheel', 'touchstart', 'pointerdown', 'keydown']) addEventListener(kind, free, { once: true, passive: true });
+  setTimeout(free, 3000);
+}
+
 // what is wider than the window scrolls in a box of its own, which the keyboard reaches
 const boxes = new ResizeObserver((entries) => {
   for (const { target } of entries) {

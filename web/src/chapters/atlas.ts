@@ -19,6 +19,17 @@ type Plot = ReturnType<typeof createScatterplot>;
 const LISTED = 60; // results; the rest is counted
 const PALETTE = ['#3a6ea5', '#c8452f', '#6a8f3c', '#8e5ba6', '#c58a1f', '#2f8f8a', '#a5486f', '#7a6a58', '#5f6b7a'];
 
+/** Whether this machine can write Chinese characters: where it cannot, all look the same. */
+function hasCharacters(): boolean {
+  const drawn = ['鋰', '鵬', '\uffff'].map((character) => {
+    const pen = new OffscreenCanvas(20, 20).getContext('2d', { willReadFrequently: true }) as OffscreenCanvasRenderingContext2D;
+    pen.font = '16px sans-serif';
+    pen.fillText(character, 2, 16);
+    return pen.getImageData(0, 0, 20, 20).data.join();
+  });
+  return new Set(drawn).size === 3;
+}
+
 export async function atlas(root: HTMLElement): Promise<void> {
   const find = <E extends HTMLElement>(selector: string) => root.querySelector(selector) as E;
   const note = find('[data-note]');
@@ -38,11 +49,13 @@ export async function atlas(root: HTMLElement): Promise<void> {
   const scale = (1.9 / Math.max(...span.map(([low, high]) => high - low))) * Math.min(1, box.clientWidth / box.clientHeight);
   const place = (p: number[]) => p.map((v, k) => (v - (span[k][0] + span[k][1]) / 2) * scale);
   const css = (name: string) => getComputedStyle(root).getPropertyValue(name).trim();
+  const fonts = hasCharacters();
   const transition = () => !matchMedia('(prefers-reduced-motion: reduce)').matches;
 
   let plot: Plot | null = null;
   try {
     plot = scatter({ canvas, width: box.clientWidth, height: box.clientHeight, pointSize: 2.5, opacity: 0.8, lassoOnLongPress: false });
+    plot.set({ opacityInactiveMax: 0.2, pointSizeSelected: 3 });
   } catch {
     note.textContent = 'This browser has no WebGL for the map; the search works all the same.';
   }
@@ -72,28 +85,35 @@ export async function atlas(root: HTMLElement): Promise<void> {
     await plot.draw(everyone.map((p, i) => [...place(p), i < kinds.length ? kinds[i] : 9] as [number, number, number]));
   }
 
+  /** A glyph's picture, `size` of its own size. */
+  function glyph(i: number, size = 1): HTMLElement {
+    const { side, columns, rows, format = 'webp' } = data.sheet;
+    const [sheet, cell] = [Math.floor(i / (columns * rows)), i % (columns * rows)];
+    const picture = Object.assign(document.createElement('span'), { className: 'glyph' });
+    const { style } = picture;
+    style.backgroundImage = `url(data/atlas-${sheet}.${format})`;
+    style.backgroundPosition = `-${(cell % columns) * side * size}px -${Math.floor(cell / columns) * side * size}px`;
+    style.backgroundSize = `${columns * side * size}px auto`;
+    style.width = style.height = `${side * size}px`;
+    return picture;
+  }
+
   function tell(i: number | null) {
     popup.hidden = i === null;
     if (i === null) return;
     popup.replaceChildren();
-    const picture = document.createElement(i < characters.length ? 'span' : 'img');
-    picture.className = 'glyph';
     const words = document.createElement('p');
+    let picture: HTMLElement;
     if (i < characters.length) {
-      const { side, columns, rows, format = 'png' } = data.sheet;
-      const [sheet, cell] = [Math.floor(i / (columns * rows)), i % (columns * rows)];
-      picture.style.backgroundImage = `url(data/atlas-${sheet}.${format})`;
-      picture.style.backgroundPosition = `-${(cell % columns) * side}px -${Math.floor(cell / columns) * side}px`;
-      picture.style.width = picture.style.height = `${side}px`;
+      picture = glyph(i);
       words.innerHTML = '<strong></strong> <span></span><br><small></small>';
-      (words.children[0] as HTMLElement).textContent = characters[i];
+      (words.children[0] as HTMLElement).textContent = fonts ? characters[i] : '';
       (words.children[1] as HTMLElement).textContent = data.texts[i];
       const others = [...data.parts[i]].filter((part) => part !== data.radicals[i]).join(' ');
       (words.children[3] as HTMLElement).textContent = `radical ${data.radicals[i]}; ${data.structures[i]}${others ? `; other parts ${others}` : ''}`;
     } else {
       const drawn = data.drawn[i - characters.length];
-      (picture as HTMLImageElement).src = drawn.picture;
-      (picture as HTMLImageElement).alt = `drawn for "${drawn.prompt}"`;
+      picture = Object.assign(document.createElement('img'), { className: 'glyph', src: drawn.picture, alt: `drawn for "${drawn.prompt}"` });
       words.textContent = `drawn by the model for "${drawn.prompt}"`;
     }
     popup.append(picture, words);
@@ -134,7 +154,9 @@ export async function atlas(root: HTMLElement): Promise<void> {
     results.replaceChildren(
       ...found.slice(0, LISTED).map((i) => {
         const words = data.texts[i].length > 40 ? `${data.texts[i].slice(0, 38)} …` : data.texts[i];
-        const button = Object.assign(document.createElement('button'), { type: 'button', textContent: `${characters[i]} ${words}` });
+        const button = Object.assign(document.createElement('button'), { type: 'button', textContent: fonts ? `${characters[i]} ${words}` : words });
+        if (!fonts) button.prepend(glyph(i, 0.5));
+        button.dataset.found = characters[i];
         button.addEventListener('click', () => void frame([i], 8));
         return button;
       }),
