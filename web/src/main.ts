@@ -6,12 +6,11 @@ import { forward } from './chapters/forward';
 import { field } from './chapters/field';
 import { atlas } from './chapters/atlas';
 import { schedules } from './chapters/schedules';
+import { addFonts } from './fonts';
 import { offline } from './offline';
 import { redrawing } from './redrawing';
 
-// characters for machines without any: the few of the text, and those of the map's pop-ups, each fetched when first shown
-document.fonts.add(new FontFace('zaozi text', 'url(data/text.woff)', { unicodeRange: 'U+2E80-9FFF', display: 'swap' }));
-document.fonts.add(new FontFace('zaozi parts', 'url(data/parts.woff)', { unicodeRange: 'U+2E80-9FFF,U+20000-2FFFF', display: 'swap' }));
+addFonts();
 
 const engines: Record<string, Engine> = { browser: new BrowserEngine('model/') };
 const api = document.documentElement.dataset.api;

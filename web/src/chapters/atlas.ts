@@ -1,6 +1,7 @@
 /** The map of all glyphs: point, and see what stands there; search; see where drawn glyphs fell. */
 
 import type createScatterplot from 'regl-scatterplot';
+import { hasCharacters } from '../fonts';
 import { onlyOnPurpose } from './gestures';
 import { meaning, search } from './search';
 
@@ -18,17 +19,6 @@ type Plot = ReturnType<typeof createScatterplot>;
 
 const LISTED = 60; // results; the rest is counted
 const PALETTE = ['#3a6ea5', '#c8452f', '#6a8f3c', '#8e5ba6', '#c58a1f', '#2f8f8a', '#a5486f', '#7a6a58', '#5f6b7a'];
-
-/** Whether this machine can write Chinese characters: where it cannot, all look the same. */
-function hasCharacters(): boolean {
-  const drawn = ['鋰', '鵬', '\uffff'].map((character) => {
-    const pen = new OffscreenCanvas(20, 20).getContext('2d', { willReadFrequently: true }) as OffscreenCanvasRenderingContext2D;
-    pen.font = '16px sans-serif';
-    pen.fillText(character, 2, 16);
-    return pen.getImageData(0, 0, 20, 20).data.join();
-  });
-  return new Set(drawn).size === 3;
-}
 
 export async function atlas(root: HTMLElement): Promise<void> {
   const find = <E extends HTMLElement>(selector: string) => root.querySelector(selector) as E;
