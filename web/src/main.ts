@@ -6,11 +6,8 @@ import { forward } from './chapters/forward';
 import { field } from './chapters/field';
 import { atlas } from './chapters/atlas';
 import { schedules } from './chapters/schedules';
-import { addFonts } from './fonts';
 import { offline } from './offline';
 import { redrawing } from './redrawing';
-
-addFonts();
 
 const engines: Record<string, Engine> = { browser: new BrowserEngine('model/') };
 const api = document.documentElement.dataset.api;
