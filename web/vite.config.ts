@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import katex from 'katex';
 import { type Plugin, defineConfig } from 'vite';
 import { illustrated } from './plugins/figures.ts';
+import { inlined } from './plugins/inlined.ts';
 import { offline } from './plugins/offline.ts';
 
 /** Formulas between dollar signs become HTML while the page is built, so that readers load no typesetter. */
@@ -68,7 +69,7 @@ const conditions = ['onnxruntime-web-use-extern-wasm', 'module', 'browser', 'dev
 
 export default defineConfig({
   base: './',
-  plugins: [counts(), formulas(), illustrated(resolve(import.meta.dirname, '..')), oneFontFormat(), runtime(), offline()],
+  plugins: [counts(), formulas(), illustrated(resolve(import.meta.dirname, '..')), oneFontFormat(), runtime(), inlined(), offline()],
   resolve: { conditions },
   worker: { format: 'es' },
   build: { target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false } },

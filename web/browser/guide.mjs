@@ -29,7 +29,7 @@ parts.looks = async () => {
         const ok = await image.evaluate((i) => i.decode().then(() => i.naturalWidth > 0 && i.alt.length > 0, () => false));
         assert(ok, `a picture is missing or unnamed: ${await image.getAttribute('src')}`);
       }
-      const bare = await page.evaluate(() => [...document.querySelectorAll('main > figure')].filter((f) => !f.querySelector('figcaption')?.textContent).length);
+      const bare = await page.evaluate(() => [...document.querySelectorAll('.chapter > figure')].filter((f) => !f.querySelector('figcaption')?.textContent).length);
       assert.equal(bare, 0, 'figures without a caption');
       const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       assert(wide <= 0, `the page is ${wide} px too wide at ${width}`);

@@ -10,16 +10,19 @@ const CATEGORIES = ['performance', 'accessibility', 'best-practices', 'seo'];
 const LEAST = 95;
 mkdirSync(reports, { recursive: true });
 
-async function run(config) {
+/** One run; now and then Chromium's trace is cut off, and it is done again. */
+async function run(config, tries = 3) {
   const chrome = await launch({
     chromePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     chromeFlags: ['--headless', '--no-sandbox', '--disable-background-networking'],
   });
   try {
-    return await lighthouse(address, { port: chrome.port, output: ['html', 'json'], onlyCategories: CATEGORIES, logLevel: 'error' }, config);
+    const made = await lighthouse(address, { port: chrome.port, output: ['html', 'json'], onlyCategories: CATEGORIES, logLevel: 'error' }, config);
+    if (!made.lhr.runtimeError || tries === 1) return made;
   } finally {
     chrome.kill();
   }
+  return run(config, tries - 1);
 }
 
 const low = [];

@@ -35,15 +35,18 @@ near('[data-live="schedules"]', schedules);
 near('[data-live="field"]', field);
 near('[data-live="atlas"]', atlas);
 
-// a link to a chapter stays on it while what stands above it loads
-const chapter = location.hash ? document.getElementById(location.hash.slice(1)) : null;
-if (chapter) {
-  const hold = new ResizeObserver(() => chapter.scrollIntoView({ behavior: 'instant' }));
-  const free = () => hold.disconnect();
-  hold.observe(document.querySelector('main') as HTMLElement);
+/** A link to a chapter stays on it while what stands above it takes its place. */
+function hold() {
+  const chapter = location.hash ? document.getElementById(location.hash.slice(1)) : null;
+  if (!chapter) return;
+  const sizes = new ResizeObserver(() => chapter.scrollIntoView({ behavior: 'instant' }));
+  const free = () => sizes.disconnect();
+  sizes.observe(document.querySelector('main') as HTMLElement);
   for (const kind of ['wheel', 'touchstart', 'pointerdown', 'keydown']) addEventListener(kind, free, { once: true, passive: true });
   setTimeout(free, 3000);
 }
+addEventListener('hashchange', hold);
+hold();
 
 // what is wider than the window scrolls in a box of its own, which the keyboard reaches
 const boxes = new ResizeObserver((entries) => {
