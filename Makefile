@@ -47,7 +47,8 @@ web/node_modules: web/package.json web/package-lock.json
 	cd web && $(NPM) ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-web: web/node_modules
+web: env web/node_modules
+	$(BIN)/python tools/page_counts.py > web/counts.json
 	cd web && npm test && npm run build
 
 guide: env web

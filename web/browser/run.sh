@@ -14,4 +14,4 @@ for _ in $(seq 100); do
     sleep 0.2
 done
 sleep 1
-node browser/guide.mjs "http://127.0.0.1:$port/" "$shots/golden.json" "$shots"
+node browser/guide.mjs "http://127.0.0.1:$port/" "$shots/golden.json" "$shots" "$site"
