@@ -1,4 +1,4 @@
-"""What the page's compact weights cost: radicals shown and captions found, the full model against the compact one, glyph by glyph.
+"""What the page's compact weights cost: radicals shown and captions found, full model against compact, glyph by glyph.
 
 python tools/compact_quality.py --rounds 2
 
@@ -11,6 +11,7 @@ import argparse
 
 import numpy as np
 import torch
+from browser_golden import use_compact_weights
 from numpy.typing import NDArray
 
 from zaozi.core.config import DataConfig
@@ -19,14 +20,7 @@ from zaozi.evaluate.drawing import How, Studio
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.prompts import flat
 from zaozi.evaluate.towers import encode_all, retrieval
-from zaozi.guide.compact import compacted
 from zaozi.model.checkpoint import find_model
-
-
-def compact(network: torch.nn.Module) -> None:
-    """Give a network the weights that the compact files hold."""
-    state = {name: w.numpy() for name, w in network.state_dict().items() if w.is_floating_point()}
-    network.load_state_dict({name: torch.from_numpy(w) for name, w in compacted(state).items()}, strict=False)
 
 
 def interval(difference: NDArray[np.float64]) -> str:
@@ -46,8 +40,8 @@ if __name__ == "__main__":
     found: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     for name in ("full", "compact"):
         if name == "compact":
-            compact(studio.artists[0].model)
-            compact(studio.artists[0].encoder.network)
+            use_compact_weights(studio.artists[0].model)
+            use_compact_weights(studio.artists[0].encoder.network)
         drawn = [studio.draw(texts, How(precision="fp32")) for texts in (prompts, held)]
         assert drawn[0] is not None and drawn[1] is not None, "one process"  # noqa: PT018
         shown = judge.look(drawn[0], prompts, radicals)
@@ -56,6 +50,9 @@ if __name__ == "__main__":
         features = torch.from_numpy(seen.seen.features).float()
         hits = retrieval(judge.towers, features, texts, held, others, judge.held_out.texts)
         found.append((np.asarray(shown.right, np.float64), np.asarray(hits, np.float64)))
-        print(f"{name}: radical {100 * found[-1][0].mean():.1f}%, caption among 100 {100 * found[-1][1].mean():.1f}%", flush=True)
+        print(
+            f"{name}: radical {100 * found[-1][0].mean():.1f}%, caption among 100 {100 * found[-1][1].mean():.1f}%",
+            flush=True,
+        )
     by_prompt = (found[1][0] - found[0][0]).reshape(given.rounds, -1).mean(0)
     print(f"radical: {interval(by_prompt)}; caption: {interval(found[1][1] - found[0][1])}")

@@ -8,10 +8,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from zaozi import __version__
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import home, sha256
-from zaozi.core.outputs import Output, cached
+from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
 from zaozi.guide.shipped import COMPRESSED, LEAST, SITE, shows
 
@@ -64,16 +62,10 @@ def check_page() -> None:
 
 
 def browser_model(model: str) -> Path:
-    """The folder, in the cache, of the files with which the page draws in the browser; exported where it is not there yet."""
-    from zaozi.guide import export
-    from zaozi.model.checkpoint import WEIGHTS, find_model
-    from zaozi.pipeline import TextToImage
+    """The folder, in the cache, of the files with which the page draws in the browser; made where it is not there yet."""
+    from zaozi.guide.compact import compact_model
 
-    def write(work: Path) -> None:
-        export.write_onnx(TextToImage.from_pretrained(model, device="cpu"), work)
-
-    key = sha256(find_model(model) / WEIGHTS)[:24]
-    return cached(home() / "onnx" / f"{key}-{__version__}-{export.EDITION}", "onnx", write)
+    return compact_model(model)
 
 
 def compress(folder: Path) -> None:

@@ -92,9 +92,7 @@ def compact_graph(proto: Any, state: Mapping[str, NDArray[Any]] | None = None) -
     """
     from onnx import TensorProto, numpy_helper
 
-    large = [
-        w for w in proto.graph.initializer if w.data_type == TensorProto.FLOAT and int(np.prod(w.dims)) >= MANY
-    ]
+    large = [w for w in proto.graph.initializer if w.data_type == TensorProto.FLOAT and int(np.prod(w.dims)) >= MANY]
     if state is None:
         state = {w.name: numpy_helper.to_array(w) for w in large}
     wide = {name: w.astype(np.float32) for name, w in state.items() if is_compacted(w)}
@@ -201,7 +199,7 @@ EXAMPLES = (
 
 def compact_model(name: str = "base") -> Path:
     """The files that the page draws with, for a shipped model or the folder of one: `denoiser.onnx.gz`, `decoder.onnx.gz`,
-    `encoder.onnx.gz`, `judge.onnx.gz`, `tokenizer.json.gz`, `examples.bin.gz`, the tables of `zaozi.guide.explain` and model.json.
+    `encoder.onnx.gz`, `judge.onnx.gz`, `tokenizer.json.gz`, `examples.bin.gz`, model.json, and the tables that explanations need.
 
     Kept in the cache, by the weights they are made from. A few seconds for the model whose graphs ship, some half a minute
     for another. Raises `ZaoziError` where there is no such model.

@@ -36,16 +36,20 @@ export interface Explanation {
 }
 
 export type ToWorker =
-  | { kind: 'load'; base: string }
+  | { kind: 'load'; base: string; id: number; prompt: string }
   | { kind: 'draw'; id: number; request: Request }
+  | { kind: 'read'; id: number; prompt: string }
+  | { kind: 'explain'; id: number; pixels: Float32Array }
   | { kind: 'stop' };
 
 export type FromWorker =
   | { kind: 'progress'; loaded: number; total: number }
-  | { kind: 'ready'; engine: string; card: Card }
+  | { kind: 'ready'; id: number; engine: string; threads: number; card: Card }
+  | { kind: 'read'; id: number; reading: Reading }
+  | { kind: 'explained'; id: number; explanation: Explanation }
   | { kind: 'step'; id: number; step: Step }
   | { kind: 'picture'; id: number; pixels: Float32Array; seconds: number }
-  | { kind: 'error'; id: number | null; message: string };
+  | { kind: 'error'; id: number; message: string };
 
 /** One look at a drawing as it forms: the noisy picture, the guess at the clean one, and the guess at the noise. */
 export interface Step {
@@ -72,6 +76,7 @@ export interface Card {
   text: { max_tokens: number; width: number };
   properties: PropertyCard[];
   files: Record<string, { bytes: number; sha256: string }>;
-  /** Prompts that are drawn without a text encoder. */
+  /** Prompts that are drawn without a text encoder, and how many tokens each has. */
   examples?: string[];
+  example_lengths?: number[];
 }
