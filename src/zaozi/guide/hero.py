@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from zaozi.core.errors import ZaoziError
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
 from zaozi.data.font import default_font
@@ -34,8 +33,6 @@ PROMPT, SEEDS, LARGE = "gold", range(9), 7
 STEPS, SAMPLER, GUIDANCE = 20, "dpmpp-2m", 5.0
 TONES = 31
 """Grey values, less one, of the recorded guesses: enough for a picture in motion, and a third of the size."""
-LARGEST = 300_000
-"""Bytes that the recording may take."""
 Explain = Callable[[NDArray[np.float32]], Mapping[str, Any]]
 """What a picture `[C, S, S]` in [-1, 1] shows, as `Explanation` of web/src/engine/messages.ts."""
 
@@ -66,8 +63,8 @@ def recorded(source: Source) -> list[Recording]:
                 source.artist.model, cond, pictures=[0], num_steps=STEPS, guidance_scale=GUIDANCE, sampler=SAMPLER,
                 seed=seed, on_step=diary,
             )  # fmt: skip
-            x, x0 = (torch.cat([step[k] for step in diary.steps]) for k in (1, 2))
-            made.append(Recording(seed, x, x0, finished))
+            _, x, x0, _ = zip(*diary.steps, strict=True)
+            made.append(Recording(seed, torch.cat(x), torch.cat(x0), finished))
         return made
 
     found: list[Recording] = source.memo("hero", make)
@@ -114,10 +111,6 @@ def recording(source: Source, explain: Explain | None = None) -> dict[str, Any]:
 def write_hero(source: Source, out: Path, explain: Explain | None = None) -> None:
     """Write the page's first screen into a site that is being filled: data/hero.json and share.png."""
     content = json.dumps(recording(source, explain), ensure_ascii=False, separators=(",", ":"))
-    if len(content.encode()) > LARGEST:
-        raise ZaoziError(
-            f"the recording takes {len(content) / 1000:.0f} kB; choose fewer seeds or steps in guide/hero.py"
-        )
     (out / "data").mkdir(exist_ok=True)
     (out / "data" / "hero.json").write_text(content, encoding="utf-8")
     share_picture(source).save(out / "share.png", optimize=True)
