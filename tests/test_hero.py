@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from zaozi.data.font import covered
 from zaozi.guide import hero
 from zaozi.guide.figures.source import Source
 from zaozi.pipeline import draw
@@ -24,7 +25,9 @@ def source(glyph_model: str) -> Source:
 
 @torch.inference_mode()
 def test_the_recording_is_what_the_model_draws(source: Source, tmp_path: Path) -> None:
-    hero.write_hero(source, tmp_path, lambda picture: {"ink": float((picture < 0).mean())})
+    hero.write_hero(
+        source, tmp_path, lambda picture: {"ink": float((picture < 0).mean()), "near": [{"character": "鈿"}]}
+    )
     kept = json.loads((tmp_path / "data" / "hero.json").read_text())
     assert (kept["prompt"], kept["steps"], kept["seeds"]) == (hero.PROMPT, hero.STEPS, list(hero.SEEDS))
     assert kept["seed"] in kept["seeds"]
@@ -44,7 +47,9 @@ def test_the_recording_is_what_the_model_draws(source: Source, tmp_path: Path) -
         recorded = guesses[k] * (2.0 / hero.TONES) - 1.0
         assert np.abs(recorded - torch.cat(seen)[:, 0].clamp(-1, 1).numpy()).max() <= 1.01 / hero.TONES
         assert np.abs(finished[k] * (2.0 / 63) - 1.0 - made[0, 0].clamp(-1, 1).numpy()).max() <= 1.01 / 63
-        assert kept["explanations"][k] == {"ink": pytest.approx(float((made < 0).float().mean()))}
+        assert kept["explanations"][k]["ink"] == pytest.approx(float((made < 0).float().mean()))
+    assert ord("鈿") in covered(tmp_path / "data" / "hero.woff")
+    assert hero.signs({"a": ["金 metal", {"b": "鈿"}], "c": 1.0, "d": None}) == {"金", "鈿"}
 
 
 def test_the_pictures_for_links_and_for_reading_along(source: Source, tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ for (const colorScheme of ['light', 'dark']) {
   console.log(`${(bytes / 1000).toFixed(0)} kB before the model, loaded in ${loaded.toFixed(0)} ms`);
 
   // a typed prompt, as Python draws it
+  await page.locator('.options summary').click();
   await page.locator('[name=prompt]').fill(wanted.prompt);
   await page.locator('[name=steps]').fill(`${wanted.num_steps}`);
   await page.locator('[name=guidance]').fill(`${wanted.guidance_scale}`);
@@ -84,7 +85,7 @@ for (const colorScheme of ['light', 'dark']) {
   const draw = async () => {
     const start = Date.now();
     await page.evaluate(() => (globalThis.lastDrawn = null));
-    await page.getByRole('button', { name: 'Draw', exact: true }).click();
+    await page.locator('#ask button').click();
     await page.waitForFunction(() => globalThis.lastDrawn || document.querySelector('[role=status].wrong'), null, { timeout: 120_000 });
     assert(await page.evaluate(() => globalThis.lastDrawn), await page.locator('.playground [role=status]').textContent());
     return (Date.now() - start) / 1000;
@@ -106,10 +107,12 @@ for (const colorScheme of ['light', 'dark']) {
   await page.getByRole('button', { name: 'Pin', exact: true }).click();
   assert.equal(await page.locator('[data-pins] li').count(), 1);
   await page.locator('.playground').screenshot({ path: `${shots}/playground.png` });
+  await page.getByRole('button', { name: 'Share or save' }).click();
   for (const kind of ['PNG', 'SVG', 'GIF']) {
     const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: kind, exact: true }).click()]);
     assert(download.suggestedFilename().endsWith(kind.toLowerCase()));
   }
+  await page.getByRole('button', { name: 'Close', exact: true }).click();
   const link = await page.evaluate(() => location.hash);
 
   // the map
@@ -134,7 +137,7 @@ for (const colorScheme of ['light', 'dark']) {
   const again = await open({ viewport: { width: 1440, height: 900 } }, link);
   assert.equal(await again.page.locator('[name=prompt]').inputValue(), wanted.prompt);
   assert.equal(await again.page.locator('[name=sampler]').inputValue(), wanted.sampler);
-  await again.page.locator('.playground [role=status]').filter({ hasText: 'drawn in' }).waitFor({ timeout: 120_000 });
+  await again.page.locator('.playground [role=status]').filter({ hasText: 'Drawn in' }).waitFor({ timeout: 120_000 });
   assert.deepEqual(again.wrong, []);
   await again.context.close();
   console.log('links restore their state');

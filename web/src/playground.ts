@@ -14,6 +14,9 @@ import { Player } from './player';
 import { Share } from './share';
 import { GRID, type Manner, SKETCH, Studio, type Watcher, around } from './studio';
 
+// characters of the recorded explanations, for machines without any
+document.fonts.add(new FontFace('zaozi hero', 'url(data/hero.woff)', { unicodeRange: 'U+2E80-2FFFF', display: 'swap' }));
+
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
 export class Playground implements Watcher {

@@ -18,6 +18,7 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, sha256
 from zaozi.core.outputs import Output, cached
 from zaozi.core.progress import progress
+from zaozi.data.font import web_font
 from zaozi.data.shards import data_hash
 from zaozi.data.unihan import radical
 from zaozi.guide import export
@@ -125,8 +126,8 @@ def _data(source: Source, out: Path) -> None:
     ]  # fmt: skip
     _write(out / "glyphs.json", {"glyphs": glyphs})
     parts = {part for some in pairs.columns["components"] for part in some}
-    _font(TEXT, out / "text.woff")
-    _font("".join(sorted(parts)) + "".join(radical(n) for n in range(1, 215)), out / "parts.woff")
+    web_font(TEXT, out / "text.woff")
+    web_font("".join(sorted(parts)) + "".join(radical(n) for n in range(1, 215)), out / "parts.woff")
     made = drawn(source, list(PLACED), [0] * len(PLACED))
     where = placed(source, made)
     cells = COLUMNS * ROWS
@@ -149,20 +150,6 @@ def _data(source: Source, out: Path) -> None:
             "sheet": {"side": SIDE, "columns": COLUMNS, "rows": ROWS},
         },
     )
-
-
-def _font(characters: str, path: Path) -> None:
-    """A web font of a few characters, for readers whose machine has none."""
-    from fontTools import subset
-
-    from zaozi.data.font import default_font
-
-    options = subset.Options(flavor="woff", layout_features=[], hinting=False, name_IDs=[], notdef_outline=True)
-    font = subset.load_font(str(default_font()), options)
-    thin = subset.Subsetter(options)
-    thin.populate(text=characters)
-    thin.subset(font)
-    subset.save_font(font, str(path), options)
 
 
 def _write(path: Path, value: Any) -> None:

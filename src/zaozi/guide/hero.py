@@ -22,7 +22,7 @@ from torch import Tensor
 
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
-from zaozi.data.font import default_font
+from zaozi.data.font import default_font, web_font
 from zaozi.guide.figures.live import Diary
 from zaozi.guide.figures.source import Source
 from zaozi.guide.video import tiled
@@ -109,11 +109,22 @@ def recording(source: Source, explain: Explain | None = None) -> dict[str, Any]:
 
 
 def write_hero(source: Source, out: Path, explain: Explain | None = None) -> None:
-    """Write the page's first screen into a site that is being filled: data/hero.json and share.png."""
-    content = json.dumps(recording(source, explain), ensure_ascii=False, separators=(",", ":"))
+    """Write the page's first screen into a site that is being filled: data/hero.json, share.png and, for the characters that
+    the explanations name, data/hero.woff."""
+    made = recording(source, explain)
+    content = json.dumps(made, ensure_ascii=False, separators=(",", ":"))
     (out / "data").mkdir(exist_ok=True)
     (out / "data" / "hero.json").write_text(content, encoding="utf-8")
+    web_font("".join(sorted(signs(made["explanations"]))), out / "data" / "hero.woff")
     share_picture(source).save(out / "share.png", optimize=True)
+
+
+def signs(told: Any) -> set[str]:
+    """The Chinese characters anywhere in some JSON."""
+    if isinstance(told, str):
+        return {character for character in told if character >= "\u2e80"}
+    parts = told.values() if isinstance(told, Mapping) else told if isinstance(told, list) else []
+    return set().union(*map(signs, parts))
 
 
 def share_picture(source: Source) -> Image.Image:
