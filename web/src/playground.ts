@@ -100,7 +100,8 @@ export class Playground implements Watcher {
   /** Arrive at the drawing that a link describes. */
   private restore(wanted: Wanted): void {
     this.options.show(wanted);
-    this.root.scrollIntoView({ block: 'nearest', behavior: 'instant' });
+    const { top } = this.root.getBoundingClientRect();
+    if (top < 0 || top > innerHeight / 2) this.root.scrollIntoView({ behavior: 'instant' });
     if (this.recording?.holds(wanted)) void this.present(wanted, false);
     else void this.draw();
   }
