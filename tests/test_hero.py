@@ -60,6 +60,13 @@ def test_the_pictures_for_links_and_for_reading_along(source: Source, tmp_path: 
         assert 2 < film.n_frames <= hero.STEPS + 1  # type: ignore[attr-defined]  # equal ones become one
 
 
+def test_a_model_whose_pictures_cannot_be_explained_is_recorded_all_the_same(source: Source, tmp_path: Path) -> None:
+    explain = hero.explainer(source)
+    assert explain is None
+    hero.write_hero(source, tmp_path, explain)
+    assert json.loads((tmp_path / "data" / "hero.json").read_text())["explanations"] is None
+
+
 def test_the_shipped_recording_is_small() -> None:
     shipped = Path(hero.__file__).parent / "site" / "data" / "hero.json"
     assert not shipped.exists() or shipped.stat().st_size <= 300_000

@@ -23,7 +23,7 @@ from zaozi.data.shards import data_hash
 from zaozi.data.unihan import radical
 from zaozi.guide import export
 from zaozi.guide.figures.source import Source
-from zaozi.guide.hero import write_hero
+from zaozi.guide.hero import explainer, write_hero
 from zaozi.model.checkpoint import WEIGHTS, find_model
 
 SITE = Path(__file__).parent / "site"
@@ -60,7 +60,7 @@ def build(source: Source, out: Path, *, figures: bool = True, overwrite: bool = 
         ("page", _page),
         ("model", lambda work: _model(source, key, work / "model")),
         ("data", lambda work: _data(source, work / "data")),
-        ("hero", lambda work: write_hero(source, work)),
+        ("hero", lambda work: write_hero(source, work, explainer(source))),
     ]
     if figures:
         parts.append(("figures", lambda work: _figures(source, key, work / "figures")))

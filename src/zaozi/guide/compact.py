@@ -92,9 +92,7 @@ def compact_graph(proto: Any, state: Mapping[str, NDArray[Any]] | None = None) -
     """
     from onnx import TensorProto, numpy_helper
 
-    large = [
-        w for w in proto.graph.initializer if w.data_type == TensorProto.FLOAT and int(np.prod(w.dims)) >= MANY
-    ]
+    large = [w for w in proto.graph.initializer if w.data_type == TensorProto.FLOAT and int(np.prod(w.dims)) >= MANY]
     if state is None:
         state = {w.name: numpy_helper.to_array(w) for w in large}
     wide = {name: w.astype(np.float32) for name, w in state.items() if is_compacted(w)}

@@ -127,7 +127,9 @@ class Explainer:
         z, radicals, structures, parts = (v[0] for v in self._session.run(None, {"x": picture[None]}))
         own = int(radicals.argmax())
         likely = 1 / (1 + np.exp(-parts.astype(np.float64)))
-        shown = [i for i in np.argsort(-likely) if likely[i] > LEAST and names["parts"][i][0] != names["radicals"][own][0]]
+        shown = [
+            i for i in np.argsort(-likely) if likely[i] > LEAST and names["parts"][i][0] != names["radicals"][own][0]
+        ]
         rows = np.frombuffer(gzip.decompress((self.folder / "relatives.bin.gz").read_bytes()), np.int8)
         rows = rows.reshape(-1, table["directions"]).astype(np.float64)
         project = np.reshape(table["project"], (-1, table["directions"]))

@@ -10,7 +10,7 @@ import gzip
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ PROMPT, SEEDS, LARGE = "gold", range(9), 7
 STEPS, SAMPLER, GUIDANCE = 20, "dpmpp-2m", 5.0
 TONES = 31
 """Grey values, less one, of the recorded guesses: enough for a picture in motion, and a third of the size."""
+EXPLAINED = (128, 1)
+"""Side and channels of the pictures that can be explained."""
 Explain = Callable[[NDArray[np.float32]], Mapping[str, Any]]
 """What a picture `[C, S, S]` in [-1, 1] shows, as `Explanation` of web/src/engine/messages.ts."""
 
@@ -69,6 +71,18 @@ def recorded(source: Source) -> list[Recording]:
 
     found: list[Recording] = source.memo("hero", make)
     return found
+
+
+def explainer(source: Source) -> Explain | None:
+    """What pictures show, by the networks with which the page explains them; None for models whose pictures these do not read."""
+    from zaozi.guide.compact import compact_model
+    from zaozi.guide.explain import Explainer
+
+    config = source.artist.model.config
+    if (config.size, config.channels) != EXPLAINED:
+        return None
+    found = Explainer(compact_model(source.model_name))
+    return lambda picture: asdict(found.explain(picture))
 
 
 def packed(recordings: Sequence[Recording]) -> bytes:
