@@ -14,9 +14,6 @@ import { Player } from './player';
 import { Share } from './share';
 import { GRID, type Manner, SKETCH, Studio, type Watcher, around } from './studio';
 
-// characters of the recorded explanations, for machines without any
-document.fonts.add(new FontFace('zaozi hero', 'url(data/hero.woff)', { unicodeRange: 'U+2E80-2FFFF', display: 'swap' }));
-
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
 export class Playground implements Watcher {
@@ -111,14 +108,19 @@ export class Playground implements Watcher {
     const recording = this.recording as Recording;
     this.studio.stop();
     this.shown = wanted;
+    this.explained(wanted, null);
     const steps = await recording.steps(wanted.seed);
+    if (this.shown !== wanted) return;
     this.gallery.show(around(wanted.seed), wanted.seed, (seed) => recording.finished.get(seed));
     this.player.present(wanted.prompt, steps, recording.finished.get(wanted.seed) as Float32Array);
-    this.explained(wanted, recording.explanation(wanted.seed));
     this.read(wanted, null);
     this.busy(false);
     this.say('');
     if (play) this.player.play();
+    const told = recording.explanation(wanted.seed);
+    // Chromium keeps the empty boxes of characters that were laid out before their font came
+    if (told) await document.fonts.load("1em 'zaozi hero'", told.radical.character).catch(() => undefined);
+    if (this.shown === wanted) this.explained(wanted, told);
   }
 
   private offer(examples: readonly string[]): void {
