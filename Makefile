@@ -2,6 +2,7 @@
 # make test   every test, linter and type check
 # make docs   build the documentation site, its reference from the docstrings, to out/docs/
 # make figures   draw the figures of the guide to docs/figures/ and into the package
+# make hero   record the first screen's drawings as the moving picture that README shows, docs/pictures/hero.webp
 # make notebook   run docs/guide.ipynb and keep in it what it shows
 # make guide  build the page of the visual guide from web/ into the package (needs Node 20)
 # make test-browser   build the guide and try it in Chromium (needs Node 20 and chromium)
@@ -16,7 +17,7 @@ BIN := .venv/bin
 # npm before 11 does not install Vite's native parts
 NPM = $(shell npm --version 2>/dev/null | grep -q '^1[1-9]' && echo npm || echo npx --yes npm@11)
 
-.PHONY: run test env lint docs figures notebook guide web test-browser wheel test-wheel lock sbom clean
+.PHONY: run test env lint docs figures hero notebook guide web test-browser wheel test-wheel lock sbom clean
 
 run: env
 	$(BIN)/zaozi generate "gold" --count 16 --out out
@@ -38,6 +39,10 @@ figures: env
 	$(BIN)/zaozi guide figures out/figures
 	mkdir -p docs/figures && cp out/figures/*.png out/figures/*.mp4 docs/figures/
 	$(BIN)/python tools/pack_guide.py --figures
+
+hero: env
+	$(BIN)/python -m zaozi.guide.hero out/hero
+	cp out/hero/hero.webp docs/pictures/hero.webp
 
 notebook: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt nbclient ipykernel

@@ -4,8 +4,8 @@ import type { Explanation } from './engine/messages';
 
 /** "97% sure", without ever claiming certainty. */
 export function sure(probability: number): string {
-  if (probability > 0.99) return 'over 99% sure';
-  return probability < 0.01 ? 'under 1% sure' : `${Math.round(100 * probability)}% sure`;
+  if (probability > 0.99) return '>99% sure';
+  return probability < 0.01 ? '<1% sure' : `${Math.round(100 * probability)}% sure`;
 }
 
 export function headline({ nearest }: Explanation): string {

@@ -77,7 +77,7 @@ export function shareCard(values: Float32Array, prompt: string, radical: string 
     pen.drawImage(picture, 0, 0, side, side);
   }
   pen.restore();
-  const fonts = "'Iowan Old Style', 'Palatino Linotype', Palatino, 'Noto Serif', 'zaozi text', serif";
+  const fonts = "'Iowan Old Style', 'Palatino Linotype', Palatino, 'Noto Serif', 'zaozi text', 'zaozi hero', 'zaozi parts', serif";
   let y = 130;
   const write = (text: string, size: number, ink: string, most = 1) => {
     pen.font = `${size}px ${fonts}`;

@@ -112,13 +112,14 @@ export class Player {
     const place = this.root.querySelector('[data-panels]') as HTMLElement;
     if (place.hidden) return;
     const finished = this.final && this.at === this.steps.length;
-    const [first, halfway] = [this.steps[0], this.steps[this.steps.length >> 1]];
+    const early = Math.max(1, Math.round(this.steps.length / 7)); // where guesses still differ from the end
+    const [first, later] = [this.steps[0], this.steps[early]];
     const step = this.steps[this.at];
     const views: [Float32Array | undefined, number, string][] = finished
       ? [
           [first?.x, 1, 'the noise it began with'],
           [first?.x0, 1, 'the first guess'],
-          [halfway?.x0, 1, 'the guess halfway'],
+          [later?.x0, 1, `the guess at step ${early + 1}`],
         ]
       : [
           [step?.x, 1, 'the noisy picture'],

@@ -97,7 +97,8 @@ export class Playground implements Watcher {
   /** Arrive at the drawing that a link describes. */
   private restore(wanted: Wanted): void {
     this.options.show(wanted);
-    this.root.scrollIntoView({ block: 'nearest', behavior: 'instant' });
+    const { top } = this.root.getBoundingClientRect();
+    if (top < 0 || top > innerHeight / 2) this.root.scrollIntoView({ behavior: 'instant' });
     if (this.recording?.holds(wanted)) void this.present(wanted, false);
     else void this.draw();
   }
@@ -107,14 +108,19 @@ export class Playground implements Watcher {
     const recording = this.recording as Recording;
     this.studio.stop();
     this.shown = wanted;
+    this.explained(wanted, null);
     const steps = await recording.steps(wanted.seed);
+    if (this.shown !== wanted) return;
     this.gallery.show(around(wanted.seed), wanted.seed, (seed) => recording.finished.get(seed));
     this.player.present(wanted.prompt, steps, recording.finished.get(wanted.seed) as Float32Array);
-    this.explained(wanted, recording.explanation(wanted.seed));
     this.read(wanted, null);
     this.busy(false);
     this.say('');
     if (play) this.player.play();
+    const told = recording.explanation(wanted.seed);
+    // Chromium keeps the empty boxes of characters that were laid out before their font came
+    if (told) await document.fonts.load("1em 'zaozi hero'", told.radical.character).catch(() => undefined);
+    if (this.shown === wanted) this.explained(wanted, told);
   }
 
   private offer(examples: readonly string[]): void {
@@ -135,7 +141,7 @@ export class Playground implements Watcher {
   /** What the first drawing costs, on the button. */
   private async price(): Promise<void> {
     const engine = this.engine;
-    const bytes = await engine.size().catch(() => null);
+    const bytes = await engine.size(this.options.wanted.prompt).catch(() => null);
     if (engine !== this.engine) return;
     this.options.fill(engine.card);
     this.offer(engine.card?.examples ?? []);
@@ -189,7 +195,7 @@ export class Playground implements Watcher {
         const left = Math.ceil(((performance.now() - began) / 1000) * (total / Math.max(loaded, 1) - 1));
         const rest = loaded < total ? `${left} s left` : 'starting it';
         this.progress(loaded, total, `${megabytes(loaded)} of ${megabytes(total)} MB, ${rest}`);
-      });
+      }, this.options.wanted.prompt);
       this.loaded.add(engine);
       (this.root.querySelector('[data-engine]') as HTMLElement).textContent = by;
       this.options.fill(engine.card);

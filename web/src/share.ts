@@ -52,9 +52,9 @@ export class Share {
   private async open(shown: Shown): Promise<void> {
     await document.fonts.load("44px 'zaozi text'", '造字').catch(() => undefined);
     const canvas = shareCard(shown.final, shown.wanted.prompt, shown.explanation && radicalInWords(shown.explanation));
-    const picture = this.dialog.querySelector('img') as HTMLImageElement;
-    picture.src = canvas.toDataURL('image/png');
-    picture.alt = `A card with the character drawn for “${shown.wanted.prompt}”`;
+    canvas.setAttribute('role', 'img');
+    canvas.setAttribute('aria-label', `A card with the character drawn for “${shown.wanted.prompt}”`);
+    (this.dialog.querySelector('[data-card]') as HTMLElement).replaceChildren(canvas);
     canvas.toBlob((blob) => (this.card = blob));
     (this.dialog.querySelector('[data-do="send"]') as HTMLElement).hidden = !navigator.share;
     this.dialog.showModal();

@@ -256,7 +256,7 @@ test('explanations in words', () => {
   expect(headline(explanation)).toBe('This character does not exist');
   expect(headline({ ...explanation, nearest: [{ ...explanation.nearest[0], copy: true }] })).toBe('Almost a copy of 鈿');
   expect(radicalInWords(explanation)).toBe('金: metal, gold');
-  expect([0.999, 0.97, 0.004].map(sure)).toEqual(['over 99% sure', '97% sure', 'under 1% sure']);
+  expect([0.999, 0.97, 0.004].map(sure)).toEqual(['>99% sure', '97% sure', '<1% sure']);
   expect(named('radical', '167')).toBe('167 金');
   expect(named('structure', 'surround-from-left')).toBe('surround from left');
 });

@@ -10,7 +10,7 @@ import gzip
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from zaozi.core.errors import ZaoziError
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
-from zaozi.data.font import default_font
+from zaozi.data.font import default_font, web_font
 from zaozi.guide.figures.live import Diary
 from zaozi.guide.figures.source import Source
 from zaozi.guide.video import tiled
@@ -34,8 +33,8 @@ PROMPT, SEEDS, LARGE = "gold", range(9), 7
 STEPS, SAMPLER, GUIDANCE = 20, "dpmpp-2m", 5.0
 TONES = 31
 """Grey values, less one, of the recorded guesses: enough for a picture in motion, and a third of the size."""
-LARGEST = 300_000
-"""Bytes that the recording may take."""
+EXPLAINED = (128, 1)
+"""Side and channels of the pictures that can be explained."""
 Explain = Callable[[NDArray[np.float32]], Mapping[str, Any]]
 """What a picture `[C, S, S]` in [-1, 1] shows, as `Explanation` of web/src/engine/messages.ts."""
 
@@ -66,12 +65,24 @@ def recorded(source: Source) -> list[Recording]:
                 source.artist.model, cond, pictures=[0], num_steps=STEPS, guidance_scale=GUIDANCE, sampler=SAMPLER,
                 seed=seed, on_step=diary,
             )  # fmt: skip
-            x, x0 = (torch.cat([step[k] for step in diary.steps]) for k in (1, 2))
-            made.append(Recording(seed, x, x0, finished))
+            _, x, x0, _ = zip(*diary.steps, strict=True)
+            made.append(Recording(seed, torch.cat(x), torch.cat(x0), finished))
         return made
 
     found: list[Recording] = source.memo("hero", make)
     return found
+
+
+def explainer(source: Source) -> Explain | None:
+    """What pictures show, by the networks with which the page explains them; None for models whose pictures these do not read."""
+    from zaozi.guide.compact import compact_model
+    from zaozi.guide.explain import Explainer
+
+    config = source.artist.model.config
+    if (config.size, config.channels) != EXPLAINED:
+        return None
+    found = Explainer(compact_model(source.model_name))
+    return lambda picture: asdict(found.explain(picture))
 
 
 def packed(recordings: Sequence[Recording]) -> bytes:
@@ -112,15 +123,22 @@ def recording(source: Source, explain: Explain | None = None) -> dict[str, Any]:
 
 
 def write_hero(source: Source, out: Path, explain: Explain | None = None) -> None:
-    """Write the page's first screen into a site that is being filled: data/hero.json and share.png."""
-    content = json.dumps(recording(source, explain), ensure_ascii=False, separators=(",", ":"))
-    if len(content.encode()) > LARGEST:
-        raise ZaoziError(
-            f"the recording takes {len(content) / 1000:.0f} kB; choose fewer seeds or steps in guide/hero.py"
-        )
+    """Write the page's first screen into a site that is being filled: data/hero.json, share.png and, for the characters that
+    the explanations name, data/hero.woff."""
+    made = recording(source, explain)
+    content = json.dumps(made, ensure_ascii=False, separators=(",", ":"))
     (out / "data").mkdir(exist_ok=True)
     (out / "data" / "hero.json").write_text(content, encoding="utf-8")
+    web_font("".join(sorted(signs(made["explanations"]))), out / "data" / "hero.woff")
     share_picture(source).save(out / "share.png", optimize=True)
+
+
+def signs(told: Any) -> set[str]:
+    """The Chinese characters anywhere in some JSON."""
+    if isinstance(told, str):
+        return {character for character in told if character >= "\u2e80"}
+    parts = told.values() if isinstance(told, Mapping) else told if isinstance(told, list) else []
+    return set().union(*map(signs, parts))
 
 
 def share_picture(source: Source) -> Image.Image:

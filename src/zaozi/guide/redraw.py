@@ -6,6 +6,7 @@ The package holds those of the shipped model. `python -m zaozi.guide.redraw` dra
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -65,6 +66,7 @@ def draw_site(source: Source, out: Path, tell: Tell = lambda done, total, left: 
         tell(done, len(parts), left * rate)
         if name == "data":
             _data(source, out / "data")
+            _hero(source, out)
         else:
             with styled():
                 index |= _figure(source, out / "figures", name)
@@ -74,6 +76,16 @@ def draw_site(source: Source, out: Path, tell: Tell = lambda done, total, left: 
     write_json(out / INDEX, dict(sorted(index.items())))
     write_json(out / DRAWN, {"edition": EDITION, "model": sha256(find_model(source.model_name) / WEIGHTS)})
     tell(len(parts), len(parts), 0.0)
+
+
+def _hero(source: Source, out: Path) -> None:
+    """The recorded drawings of the first screen, with what they show."""
+    from zaozi.guide.compact import compact_model
+    from zaozi.guide.explain import Explainer
+    from zaozi.guide.hero import write_hero
+
+    explainer = Explainer(compact_model(source.model_name))
+    write_hero(source, out, lambda picture: dataclasses.asdict(explainer.explain(picture)))
 
 
 def _figure(source: Source, out: Path, name: str) -> dict[str, dict[str, Any]]:
