@@ -16,7 +16,10 @@ let high = 0; // the upper half of the product that `times` made last
 
 /** The lower half of a product of two 32-bit words; the upper one is left in `high`. */
 function times(a: number, b: number): number {
-  const [al, ah, bl, bh] = [a & 0xffff, a >>> 16, b & 0xffff, b >>> 16];
+  const al = a & 0xffff;
+  const ah = a >>> 16;
+  const bl = b & 0xffff;
+  const bh = b >>> 16;
   const first = ah * bl + ((al * bl) >>> 16);
   const second = al * bh + (first & 0xffff);
   high = ah * bh + (first >>> 16) + (second >>> 16);
@@ -24,7 +27,9 @@ function times(a: number, b: number): number {
 }
 
 /** The product of 64-bit words as four 32-bit ones, lowest first, into `out`. */
-function product([al, ah]: Half, bl: number, bh: number, out: Uint32Array): void {
+function product(a: Half, bl: number, bh: number, out: Uint32Array): void {
+  const al = a[0];
+  const ah = a[1];
   out[0] = times(al, bl);
   const h0 = high;
   const l1 = times(ah, bl);
@@ -40,6 +45,13 @@ function product([al, ah]: Half, bl: number, bh: number, out: Uint32Array): void
   out[3] = h3 + Math.floor(third / TWO32);
 }
 
+/** Add a 64-bit word to the one at `at`. */
+function add(words: Uint32Array, at: number, word: Half): void {
+  const sum = words[at] + word[0];
+  words[at] = sum;
+  words[at + 1] = words[at + 1] + word[1] + (sum >= TWO32 ? 1 : 0);
+}
+
 const P0 = new Uint32Array(4);
 const P1 = new Uint32Array(4);
 
@@ -48,23 +60,16 @@ function rounds(key: Uint32Array, counter: Uint32Array): void {
   for (let round = 0; round < 10; round++) {
     product(M0, counter[0], counter[1], P0);
     product(M1, counter[4], counter[5], P1);
-    const [c1l, c1h, c3l, c3h] = [counter[2], counter[3], counter[6], counter[7]];
-    counter[0] = P1[2] ^ c1l ^ key[0];
-    counter[1] = P1[3] ^ c1h ^ key[1];
+    counter[0] = P1[2] ^ counter[2] ^ key[0];
+    counter[1] = P1[3] ^ counter[3] ^ key[1];
     counter[2] = P1[0];
     counter[3] = P1[1];
-    counter[4] = P0[2] ^ c3l ^ key[2];
-    counter[5] = P0[3] ^ c3h ^ key[3];
+    counter[4] = P0[2] ^ counter[6] ^ key[2];
+    counter[5] = P0[3] ^ counter[7] ^ key[3];
     counter[6] = P0[0];
     counter[7] = P0[1];
-    for (const [at, [low, up]] of [
-      [0, W0],
-      [2, W1],
-    ] as const) {
-      const sum = key[at] + low;
-      key[at] = sum;
-      key[at + 1] = key[at + 1] + up + (sum >= TWO32 ? 1 : 0);
-    }
+    add(key, 0, W0);
+    add(key, 2, W1);
   }
 }
 
@@ -72,12 +77,15 @@ function rounds(key: Uint32Array, counter: Uint32Array): void {
 export function standardNormal(seed: number | bigint, picture: number, draw: number, count: number): Float32Array {
   const key = Uint32Array.from([BigInt(seed), BigInt(picture)].flatMap(halves));
   const out = new Float32Array(count);
-  const [used, words] = [new Uint32Array(4), new Uint32Array(8)];
+  const used = new Uint32Array(4);
+  const words = new Uint32Array(8);
   for (let i = 0; i < count; i += 2) {
     const word = (i / 2) % 4;
     if (word === 0) {
       used.set(key);
-      words.set([i / 8 + 1, 0, draw, 0, 0, 0, 0, 0]);
+      words.fill(0);
+      words[0] = i / 8 + 1;
+      words[2] = draw;
       rounds(used, words);
     }
     const u1 = (words[2 * word + 1] + 1) / TWO32;
