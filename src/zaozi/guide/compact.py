@@ -212,7 +212,8 @@ def compact_model(name: str = "base") -> Path:
     folder = find_model(name)
     weights = sha256(folder / WEIGHTS)
     index = _index()
-    recipe = hashlib.sha256(json.dumps([index, EDITION, list(EXAMPLES)], sort_keys=True).encode()).hexdigest()
+    shipped = "".join(sha256(file) for file in sorted(GRAPHS.iterdir()) if file.is_file())
+    recipe = f"{shipped} {EDITION} {EXAMPLES} {LEVELS}"
     key = hashlib.sha256(f"{weights} {recipe}".encode()).hexdigest()[:24]
 
     def make(work: Path) -> None:

@@ -21,7 +21,7 @@ from torch import nn
 
 from zaozi.data.pairs import load_pairs
 from zaozi.data.shards import SPLITS
-from zaozi.data.unihan import characters, meaning, radical, radical_senses
+from zaozi.data.unihan import characters, components, meaning, radical, radical_forms, radical_senses
 from zaozi.evaluate.copies import nearest_features
 from zaozi.evaluate.reference import Reference, load_reference, look
 
@@ -47,13 +47,20 @@ class Judge(nn.Module):
 
 
 def names(network: Reference) -> dict[str, Any]:
-    """What the network's outputs mean: each radical and part with its character and meaning, and the structures."""
+    """What the network's outputs mean: each radical with its character, meaning and pieces, each part with its character and
+    meaning, and the structures."""
     c = network.config
     return {
-        "radicals": [[radical(n), "; ".join(radical_senses(n)[:2])] for n in c.radicals],
+        "radicals": [[radical(n), "; ".join(radical_senses(n)[:2]), pieces(n)] for n in c.radicals],
         "structures": list(c.structures),
         "parts": [[part, ", ".join(meaning(part)[:1]) if len(part) == 1 else ""] for part in c.parts],
     }
+
+
+def pieces(number: int) -> str:
+    """The characters that a radical is itself made of, in any of its forms, and those forms: none of them is another part."""
+    forms = [radical(number), *(form for form, numbers in radical_forms().items() if number in numbers)]
+    return "".join(dict.fromkeys([*forms, *(part for form in forms for part in components(form))]))
 
 
 def relatives(data: Path) -> tuple[dict[str, Any], NDArray[np.int8]]:
@@ -128,7 +135,9 @@ class Explainer:
         own = int(radicals.argmax())
         likely = 1 / (1 + np.exp(-parts.astype(np.float64)))
         shown = [
-            i for i in np.argsort(-likely) if likely[i] > LEAST and names["parts"][i][0] != names["radicals"][own][0]
+            i
+            for i in np.argsort(-likely)
+            if likely[i] > LEAST and names["parts"][i][0] not in names["radicals"][own][2]
         ]
         rows = np.frombuffer(gzip.decompress((self.folder / "relatives.bin.gz").read_bytes()), np.int8)
         rows = rows.reshape(-1, table["directions"]).astype(np.float64)

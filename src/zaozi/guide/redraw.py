@@ -6,7 +6,6 @@ The package holds those of the shipped model. `python -m zaozi.guide.redraw` dra
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -23,10 +22,12 @@ from PIL import Image
 from zaozi import __version__
 from zaozi.core.files import home, sha256, write_json
 from zaozi.core.outputs import cached
+from zaozi.data.font import web_font
 from zaozi.data.shards import data_hash
 from zaozi.data.unihan import radical
 from zaozi.guide.figures import FIGURES, figure
 from zaozi.guide.figures.source import Source
+from zaozi.guide.hero import explainer, write_hero
 from zaozi.guide.shipped import DRAWN, EDITION, INDEX
 from zaozi.model.checkpoint import WEIGHTS, find_model
 
@@ -66,7 +67,7 @@ def draw_site(source: Source, out: Path, tell: Tell = lambda done, total, left: 
         tell(done, len(parts), left * rate)
         if name == "data":
             _data(source, out / "data")
-            _hero(source, out)
+            write_hero(source, out, explainer(source))
         else:
             with styled():
                 index |= _figure(source, out / "figures", name)
@@ -76,16 +77,6 @@ def draw_site(source: Source, out: Path, tell: Tell = lambda done, total, left: 
     write_json(out / INDEX, dict(sorted(index.items())))
     write_json(out / DRAWN, {"edition": EDITION, "model": sha256(find_model(source.model_name) / WEIGHTS)})
     tell(len(parts), len(parts), 0.0)
-
-
-def _hero(source: Source, out: Path) -> None:
-    """The recorded drawings of the first screen, with what they show."""
-    from zaozi.guide.compact import compact_model
-    from zaozi.guide.explain import Explainer
-    from zaozi.guide.hero import write_hero
-
-    explainer = Explainer(compact_model(source.model_name))
-    write_hero(source, out, lambda picture: dataclasses.asdict(explainer.explain(picture)))
 
 
 def _figure(source: Source, out: Path, name: str) -> dict[str, dict[str, Any]]:
@@ -141,8 +132,8 @@ def _data(source: Source, out: Path) -> None:
     ]  # fmt: skip
     _write(out / "glyphs.json", {"glyphs": glyphs})
     parts = {part for some in pairs.columns["components"] for part in some}
-    _font(TEXT, out / "text.woff")
-    _font("".join(sorted(parts)) + "".join(radical(n) for n in range(1, 215)), out / "parts.woff")
+    web_font(TEXT, out / "text.woff")
+    web_font("".join(sorted(parts)) + "".join(radical(n) for n in range(1, 215)), out / "parts.woff")
     made = drawn(source, list(PLACED), [0] * len(PLACED))
     where = placed(source, made)
     cells = COLUMNS * ROWS
@@ -165,21 +156,6 @@ def _data(source: Source, out: Path) -> None:
             "sheet": {"side": SIDE, "columns": COLUMNS, "rows": ROWS},
         },
     )
-
-
-def _font(characters: str, path: Path) -> None:
-    """A web font of a few characters, for readers whose machine has none."""
-    from fontTools import subset
-
-    from zaozi.data.font import default_font
-
-    options = subset.Options(flavor="woff", layout_features=[], hinting=False, name_IDs=[], notdef_outline=True)
-    options.recalc_timestamp = False
-    font = subset.load_font(str(default_font()), options)
-    thin = subset.Subsetter(options)
-    thin.populate(text=characters)
-    thin.subset(font)
-    subset.save_font(font, str(path), options)
 
 
 def _write(path: Path, value: Any) -> None:

@@ -3,7 +3,7 @@
 import type { Explanation } from './messages';
 
 export interface Names {
-  radicals: [string, string][];
+  radicals: [string, string, string][]; // character, meaning, and the pieces that it is itself made of
   structures: string[];
   parts: [string, string][];
 }
@@ -34,13 +34,14 @@ export function explanation(
 ): Explanation {
   const [radical, likelyRadical] = best(said.radical);
   const [structure, likelyStructure] = best(said.structure);
+  const pieces = new Set(names.radicals[radical][2]);
   const likely = Array.from(said.parts, (v) => 1 / (1 + Math.exp(-v)));
   const parts = likely
     .map((_, i) => i)
-    .filter((i) => likely[i] > LEAST && names.parts[i][0] !== names.radicals[radical][0])
+    .filter((i) => likely[i] > LEAST && !pieces.has(names.parts[i][0]))
     .sort((a, b) => likely[b] - likely[a])
     .slice(0, 5);
-  const named = ([character, meaning]: [string, string], probability: number) => ({ character, meaning, probability });
+  const named = ([character, meaning]: readonly string[], probability: number) => ({ character, meaning, probability });
   const characters = [...relatives.characters];
   return {
     radical: named(names.radicals[radical], likelyRadical),
