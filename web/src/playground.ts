@@ -7,7 +7,7 @@ import type { Explanation, Half, Step } from './engine/messages';
 import { explain } from './explain';
 import { Gallery } from './gallery';
 import { type Recording, loadRecording } from './hero';
-import { HALVES, START, type Wanted, fromLink, toLink, withSeed } from './links';
+import { DEEPEST, HALVES, START, type Wanted, depth, fromLink, toLink, withSeed } from './links';
 import { Options } from './options';
 import { paint } from './paint';
 import { Player } from './player';
@@ -169,6 +169,7 @@ export class Playground implements Watcher {
   async draw(): Promise<void> {
     const { wanted } = this.options;
     if (!wanted.prompt.trim()) return this.say('Type a meaning first.', true);
+    this.options.set({ seed: wanted.seed }); // as it is drawn, whatever was typed
     history.replaceState(null, '', toLink(wanted));
     if (this.recording?.holds(wanted) && !this.loaded.has(this.engine)) return this.present(wanted, !calm.matches);
     if (!this.loaded.has(this.engine)) {
@@ -242,6 +243,7 @@ export class Playground implements Watcher {
   /** Redraw the other half, from the next seeds: the same ones would draw much the same. */
   private keep(half: Half): void {
     if (!this.player.final) return this.say('Draw something first.', true);
+    if (depth(this.shown) >= DEEPEST) return this.say('Halves were kept too often on the way here; draw anew first.', true);
     this.options.keep({ half, of: this.shown }, this.player.final);
     this.studio.keep(this.shown, this.player.final);
     this.more();
