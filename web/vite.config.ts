@@ -2,6 +2,9 @@ import { copyFileSync, mkdirSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import katex from 'katex';
 import { type Plugin, defineConfig } from 'vite';
+import { illustrated } from './plugins/figures.ts';
+import { inlined } from './plugins/inlined.ts';
+import { offline } from './plugins/offline.ts';
 
 /** Formulas between dollar signs become HTML while the page is built, so that readers load no typesetter. */
 function formulas(): Plugin {
@@ -13,21 +16,25 @@ function formulas(): Plugin {
       order: 'pre',
       handler: (html) =>
         html
-          .replace(/\$\$([^$]+)\$\$/g, (_, tex: string) => `<div class="formula" role="group" aria-label="Formula" tabindex="0">${typeset(tex, true)}</div>`)
+          .replace(/\$\$([^$]+)\$\$/g, (_, tex: string) => `<div class="formula">${typeset(tex, true)}</div>`)
           .replace(/\$([^$\n]+)\$/g, (_, tex: string) => typeset(tex, false)),
     },
   };
 }
 
-/** Figures say how large they are, so that the text does not jump and pictures far below are not fetched. */
-function sizes(): Plugin {
+/** Numbers between double braces are counted in the glyphs themselves: counts.json, which `make web` writes. */
+function counts(): Plugin {
+  const known: Record<string, number> = JSON.parse(readFileSync(resolve(import.meta.dirname, 'counts.json'), 'utf-8'));
   return {
-    name: 'sizes',
-    transformIndexHtml: (html) =>
-      html.replace(/<img loading="lazy" src="(figures\/[^"]+\.png)"/g, (tag, name: string) => {
-        const header = readFileSync(resolve(import.meta.dirname, '../docs', name)).subarray(16, 24);
-        return `${tag} width="${header.readUInt32BE(0)}" height="${header.readUInt32BE(4)}"`;
-      }),
+    name: 'counts',
+    transformIndexHtml: {
+      order: 'pre',
+      handler: (html) =>
+        html.replace(/\{\{(\w+)\}\}/g, (_, name: string) => {
+          if (!(name in known)) throw new Error(`counts.json has no '${name}'`);
+          return known[name].toLocaleString('en');
+        }),
+    },
   };
 }
 
@@ -62,7 +69,7 @@ const conditions = ['onnxruntime-web-use-extern-wasm', 'module', 'browser', 'dev
 
 export default defineConfig({
   base: './',
-  plugins: [formulas(), sizes(), oneFontFormat(), runtime()],
+  plugins: [counts(), formulas(), illustrated(resolve(import.meta.dirname, '..')), oneFontFormat(), runtime(), inlined(), offline()],
   resolve: { conditions },
   worker: { format: 'es' },
   build: { target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false } },

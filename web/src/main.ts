@@ -6,14 +6,13 @@ import { forward } from './chapters/forward';
 import { field } from './chapters/field';
 import { atlas } from './chapters/atlas';
 import { schedules } from './chapters/schedules';
+import { offline } from './offline';
+import { redrawing } from './redrawing';
 
-// characters for machines without any: the few of the text, and those of the map's pop-ups, each fetched when first shown
-document.fonts.add(new FontFace('zaozi text', 'url(data/text.woff)', { unicodeRange: 'U+2E80-9FFF', display: 'swap' }));
-document.fonts.add(new FontFace('zaozi parts', 'url(data/parts.woff)', { unicodeRange: 'U+2E80-9FFF,U+20000-2FFFF', display: 'swap' }));
-
-const engines: Record<string, Engine> = { browser: new BrowserEngine('model/') };
+const browser = new BrowserEngine('model/');
+const engines: Record<string, Engine> = { browser };
 const api = document.documentElement.dataset.api;
-if (api) engines.server = new ServerEngine(api);
+if (api) engines.server = new ServerEngine(api, browser);
 for (const root of document.querySelectorAll<HTMLElement>('.playground')) new Playground(root, engines);
 
 /** Live parts wake up when they come near the window. */
@@ -37,7 +36,37 @@ near('[data-live="schedules"]', schedules);
 near('[data-live="field"]', field);
 near('[data-live="atlas"]', atlas);
 
-// films play only while they are seen, and never where less motion is wanted
+/** A link to a chapter stays on it while what stands above it takes its place. */
+function hold() {
+  const chapter = location.hash ? document.getElementById(location.hash.slice(1)) : null;
+  if (!chapter) return;
+  const sizes = new ResizeObserver(() => chapter.scrollIntoView({ behavior: 'instant' }));
+  const free = () => sizes.disconnect();
+  sizes.observe(document.querySelector('main') as HTMLElement);
+  for (const kind of ['wheel', 'touchstart', 'pointerdown', 'keydown']) addEventListener(kind, free, { once: true, passive: true });
+  setTimeout(free, 3000);
+}
+addEventListener('hashchange', hold);
+hold();
+
+// what is wider than the window scrolls in a box of its own, which the keyboard reaches
+const boxes = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const box = target.closest('.sideways, .formula') as HTMLElement;
+    const scrolls = box.scrollWidth > box.clientWidth + 1;
+    const name = box.matches('.sideways') ? 'Figure, scrolls sideways' : 'Formula, scrolls sideways';
+    for (const [key, value] of Object.entries({ tabindex: '0', role: 'group', 'aria-label': name })) {
+      if (scrolls) box.setAttribute(key, value);
+      else box.removeAttribute(key);
+    }
+  }
+});
+for (const box of document.querySelectorAll('.sideways, .formula')) {
+  boxes.observe(box);
+  if (box.firstElementChild) boxes.observe(box.firstElementChild);
+}
+
+// films play only while they are seen, and never where less motion is wanted: there the poster stands
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 const films = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
@@ -47,3 +76,7 @@ const films = new IntersectionObserver((entries) => {
   }
 });
 for (const film of document.querySelectorAll('video')) films.observe(film);
+near('video[data-poster]', (film) => film.setAttribute('poster', film.dataset.poster as string));
+
+offline();
+if (document.documentElement.dataset.redraw) void redrawing(document.documentElement.dataset.redraw);

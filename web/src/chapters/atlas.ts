@@ -1,6 +1,9 @@
 /** The map of all glyphs: point, and see what stands there; search; see where drawn glyphs fell. */
 
 import type createScatterplot from 'regl-scatterplot';
+import { hasCharacters } from '../fonts';
+import { onlyOnPurpose } from './gestures';
+import { meaning, search } from './search';
 
 interface Data {
   points: [number, number][];
@@ -10,46 +13,55 @@ interface Data {
   structures: string[];
   parts: string[];
   drawn: { prompt: string; at: [number, number]; picture: string }[];
-  sheet: { side: number; columns: number; rows: number };
+  sheet: { side: number; columns: number; rows: number; format?: string };
 }
 type Plot = ReturnType<typeof createScatterplot>;
 
+const LISTED = 60; // results; the rest is counted
+const PALETTE = ['#3a6ea5', '#c8452f', '#6a8f3c', '#8e5ba6', '#c58a1f', '#2f8f8a', '#a5486f', '#7a6a58', '#5f6b7a'];
+
 export async function atlas(root: HTMLElement): Promise<void> {
-  const note = root.querySelector('[data-note]') as HTMLElement;
-  note.textContent = 'loading the map ...';
+  const find = <E extends HTMLElement>(selector: string) => root.querySelector(selector) as E;
+  const note = find('[data-note]');
   const [data, { default: scatter }] = await Promise.all([
     fetch('data/atlas.json').then((r) => r.json() as Promise<Data>),
     import('regl-scatterplot'),
   ]);
   const characters = [...data.characters];
+  const glyphs = { characters, texts: data.texts, radicals: data.radicals };
   const everyone = [...data.points, ...data.drawn.map((d) => d.at)];
   const span = [0, 1].map((k) => everyone.map((p) => p[k])).map((v) => [v.reduce((a, b) => Math.min(a, b)), v.reduce((a, b) => Math.max(a, b))]);
-  const colourBy = root.querySelector('[name="colour"]') as HTMLSelectElement;
-  const canvas = root.querySelector('canvas') as HTMLCanvasElement;
-  const popup = root.querySelector('[data-popup]') as HTMLElement;
+  const colourBy = find<HTMLSelectElement>('[name="colour"]');
+  const canvas = find<HTMLCanvasElement>('canvas');
+  const popup = find('[data-popup]');
+  const results = find('[data-results]');
   const box = canvas.parentElement as HTMLElement;
   const scale = (1.9 / Math.max(...span.map(([low, high]) => high - low))) * Math.min(1, box.clientWidth / box.clientHeight);
   const place = (p: number[]) => p.map((v, k) => (v - (span[k][0] + span[k][1]) / 2) * scale);
   const css = (name: string) => getComputedStyle(root).getPropertyValue(name).trim();
-  const palette = ['#3a6ea5', '#c8452f', '#6a8f3c', '#8e5ba6', '#c58a1f', '#2f8f8a', '#a5486f', '#7a6a58', '#5f6b7a'];
+  const fonts = hasCharacters();
+  const transition = () => !matchMedia('(prefers-reduced-motion: reduce)').matches;
 
   let plot: Plot | null = null;
   try {
     plot = scatter({ canvas, width: box.clientWidth, height: box.clientHeight, pointSize: 2.5, opacity: 0.8, lassoOnLongPress: false });
+    plot.set({ opacityInactiveMax: 0.2, pointSizeSelected: 3 });
   } catch {
-    note.textContent = 'this browser has no WebGL for the map; the search below works all the same';
+    note.textContent = 'This browser has no WebGL for the map; the search works all the same.';
   }
 
   function groups(): number[] {
-    const labels = colourBy.value === 'structure' ? data.structures : data.radicals;
+    const byRadical = colourBy.value === 'radical';
+    const labels = byRadical ? data.radicals : data.structures;
     const counts = new Map<string, number>();
     for (const label of labels) counts.set(label, (counts.get(label) ?? 0) + 1);
     const common = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 8).map(([label]) => label);
-    (root.querySelector('[data-legend]') as HTMLElement).replaceChildren(
+    find('[data-legend]').replaceChildren(
       ...[...common, 'others'].map((label, i) => {
         const item = document.createElement('li');
-        item.style.setProperty('--mark', palette[i]);
-        item.textContent = label;
+        item.style.setProperty('--mark', PALETTE[i]);
+        const means = byRadical && i < common.length ? meaning(label, glyphs) : '';
+        item.textContent = means ? `${label} ${means}` : label;
         return item;
       }),
     );
@@ -57,75 +69,97 @@ export async function atlas(root: HTMLElement): Promise<void> {
   }
 
   async function redraw() {
-    if (!plot) return;
     const kinds = groups();
-    plot.set({ backgroundColor: css('--paper'), colorBy: 'valueA', pointColor: [...palette, css('--ink')] });
+    if (!plot) return;
+    plot.set({ backgroundColor: css('--paper'), colorBy: 'valueA', pointColor: [...PALETTE, css('--ink')], pointColorActive: css('--ink') });
     await plot.draw(everyone.map((p, i) => [...place(p), i < kinds.length ? kinds[i] : 9] as [number, number, number]));
+  }
+
+  /** A glyph's picture, `size` of its own size. */
+  function glyph(i: number, size = 1): HTMLElement {
+    const { side, columns, rows, format = 'webp' } = data.sheet;
+    const [sheet, cell] = [Math.floor(i / (columns * rows)), i % (columns * rows)];
+    const picture = Object.assign(document.createElement('span'), { className: 'glyph' });
+    const { style } = picture;
+    style.backgroundImage = `url(data/atlas-${sheet}.${format})`;
+    style.backgroundPosition = `-${(cell % columns) * side * size}px -${Math.floor(cell / columns) * side * size}px`;
+    style.backgroundSize = `${columns * side * size}px auto`;
+    style.width = style.height = `${side * size}px`;
+    return picture;
   }
 
   function tell(i: number | null) {
     popup.hidden = i === null;
     if (i === null) return;
     popup.replaceChildren();
-    const picture = document.createElement(i < characters.length ? 'span' : 'img');
-    picture.className = 'glyph';
     const words = document.createElement('p');
+    let picture: HTMLElement;
     if (i < characters.length) {
-      const { side, columns, rows } = data.sheet;
-      const [sheet, cell] = [Math.floor(i / (columns * rows)), i % (columns * rows)];
-      picture.style.backgroundImage = `url(data/atlas-${sheet}.png)`;
-      picture.style.backgroundPosition = `-${(cell % columns) * side}px -${Math.floor(cell / columns) * side}px`;
-      picture.style.width = picture.style.height = `${side}px`;
+      picture = glyph(i);
       words.innerHTML = '<strong></strong> <span></span><br><small></small>';
-      (words.children[0] as HTMLElement).textContent = characters[i];
+      (words.children[0] as HTMLElement).textContent = fonts ? characters[i] : '';
       (words.children[1] as HTMLElement).textContent = data.texts[i];
       const others = [...data.parts[i]].filter((part) => part !== data.radicals[i]).join(' ');
       (words.children[3] as HTMLElement).textContent = `radical ${data.radicals[i]}; ${data.structures[i]}${others ? `; other parts ${others}` : ''}`;
     } else {
       const drawn = data.drawn[i - characters.length];
-      (picture as HTMLImageElement).src = drawn.picture;
-      (picture as HTMLImageElement).alt = `drawn for "${drawn.prompt}"`;
+      picture = Object.assign(document.createElement('img'), { className: 'glyph', src: drawn.picture, alt: `drawn for "${drawn.prompt}"` });
       words.textContent = `drawn by the model for "${drawn.prompt}"`;
     }
     popup.append(picture, words);
   }
 
+  /** Mark some glyphs, the first of them told of, and bring all into the window. */
+  async function frame(rows: number[], padding: number) {
+    tell(rows[0]);
+    plot?.select(rows, { preventEvent: true });
+    await plot?.zoomToPoints(rows, { padding, transition: transition() });
+  }
+
   if (plot) {
-    plot.subscribe('pointOver', (i: number) => tell(i));
-    plot.subscribe('select', ({ points }: { points: number[] }) => tell(points[0] ?? null));
+    const { subscribe } = plot;
+    subscribe('pointOver', (i: number) => tell(i));
+    subscribe('select', ({ points }: { points: number[] }) => tell(points[0] ?? null));
+    const move = onlyOnPurpose(plot, box, find('.hint'));
+    find('[data-do="in"]').addEventListener('click', () => move.zoom(1.6));
+    find('[data-do="out"]').addEventListener('click', () => move.zoom(1 / 1.6));
+    find('[data-do="reset"]').addEventListener('click', () => {
+      plot.deselect({ preventEvent: true });
+      tell(null);
+      results.replaceChildren();
+      void plot.zoomToOrigin({ transition: transition() });
+    });
     new ResizeObserver(() => plot.set({ width: box.clientWidth, height: box.clientHeight })).observe(box);
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => void redraw());
-    colourBy.addEventListener('input', () => void redraw());
-    await redraw();
-    note.textContent = `${characters.length} glyphs, and ${data.drawn.length} drawn ones in the colour of ink. Point at one; scroll to come nearer.`;
-  }
+    const count = (n: number) => n.toLocaleString('en');
+    note.textContent = `${count(characters.length)} glyphs, and ${count(data.drawn.length)} drawn ones in the colour of ink. Point at one to see what it is; drag to move.`;
+  } else for (const button of root.querySelectorAll<HTMLButtonElement>('.zoom button')) button.disabled = true;
+  colourBy.addEventListener('input', () => void redraw());
+  await redraw();
 
-  async function find(i: number) {
-    tell(i);
-    plot?.select([i], { preventEvent: true });
-    await plot?.zoomToPoints([i], { padding: 8, transition: !matchMedia('(prefers-reduced-motion: reduce)').matches });
-  }
-
-  const search = root.querySelector('form') as HTMLFormElement;
-  const results = root.querySelector('[data-results]') as HTMLElement;
-  search.addEventListener('submit', (event) => {
+  const form = find<HTMLFormElement>('form');
+  form.addEventListener('submit', (event) => {
     event.preventDefault();
-    const words = (search.elements.namedItem('search') as HTMLInputElement).value.trim().toLowerCase();
-    const wanted = words
-      ? characters.map((_, i) => i).filter((i) => characters[i] === words || ` ${data.texts[i].toLowerCase()} `.includes(words))
-      : [];
+    const found = search((form.elements.namedItem('search') as HTMLInputElement).value, glyphs);
     results.replaceChildren(
-      ...wanted.slice(0, 12).map((i) => {
-        const button = Object.assign(document.createElement('button'), { type: 'button', textContent: `${characters[i]} ${data.texts[i].slice(0, 40)}` });
-        button.addEventListener('click', () => void find(i));
+      ...found.slice(0, LISTED).map((i) => {
+        const words = data.texts[i].length > 40 ? `${data.texts[i].slice(0, 38)} …` : data.texts[i];
+        const button = Object.assign(document.createElement('button'), { type: 'button', textContent: fonts ? `${characters[i]} ${words}` : words });
+        if (!fonts) button.prepend(glyph(i, 0.5));
+        button.dataset.found = characters[i];
+        button.addEventListener('click', () => void frame([i], 8));
         return button;
       }),
     );
-    if (!wanted.length) results.textContent = 'no glyph says that';
-    else void find(wanted[0]);
+    const counted = document.createElement('p');
+    const more = found.length > LISTED ? `, ${LISTED} of them listed` : '';
+    counted.textContent = found.length ? `${found.length.toLocaleString('en')} found${more}` : 'no glyph says that';
+    results.prepend(counted);
+    if (found.length) void frame(found, found.length > 1 ? 0.2 : 8);
   });
   for (const button of root.querySelectorAll<HTMLButtonElement>('[data-find]')) {
-    button.disabled = !characters.includes(button.dataset.find as string);
-    button.addEventListener('click', () => void find(characters.indexOf(button.dataset.find as string)));
+    const row = characters.indexOf(button.dataset.find as string);
+    button.disabled = row < 0;
+    button.addEventListener('click', () => void frame([row], 8));
   }
 }

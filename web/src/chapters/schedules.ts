@@ -4,30 +4,26 @@ import { T, logsnr, schedule, signal } from '../diffusion/schedules';
 
 const NAMES = ['linear', 'cosine', 'linear_path'] as const;
 const WIDTH = 420;
-const HEIGHT = 220;
+const HEIGHT = 200;
 
 export function schedules(root: HTMLElement): void {
   const paths = NAMES.map((name) => schedule(name));
   const charts = [
-    { title: 'share of the signal in x_t, alpha² / (alpha² + sigma²)', low: 0, high: 1, of: (t: number, k: number) => signal(paths[k].level(t)) },
-    { title: 'log-SNR', low: -12, high: 12, of: (t: number, k: number) => logsnr(paths[k].level(t)) },
+    { title: 'Share of the signal, alpha² / (alpha² + sigma²),', low: 0, high: 1, of: (t: number, k: number) => signal(paths[k].level(t)) },
+    { title: 'Log-SNR', low: -12, high: 12, of: (t: number, k: number) => logsnr(paths[k].level(t)) },
   ];
   const time = root.querySelector('[name="at"]') as HTMLInputElement;
-  const place = root.querySelector('[data-charts]') as HTMLElement;
-  const ns = 'http://www.w3.org/2000/svg';
-  const lines = charts.map((chart) => {
-    const svg = document.createElementNS(ns, 'svg');
-    svg.setAttribute('viewBox', `0 0 ${WIDTH} ${HEIGHT}`);
-    svg.setAttribute('role', 'img');
+  const drawings = root.querySelectorAll<SVGElement>('[data-charts] svg');
+  const lines = charts.map((chart, n) => {
+    const svg = drawings[n];
     svg.setAttribute('aria-label', `${chart.title} against time, for the schedules ${NAMES.join(', ')}`);
-    const y = (v: number) => HEIGHT - 20 - ((Math.min(Math.max(v, chart.low), chart.high) - chart.low) / (chart.high - chart.low)) * (HEIGHT - 40);
+    const y = (v: number) => HEIGHT - 10 - ((Math.min(Math.max(v, chart.low), chart.high) - chart.low) / (chart.high - chart.low)) * (HEIGHT - 20);
     const x = (t: number) => 10 + (t / T) * (WIDTH - 20);
     const path = NAMES.map((name, k) => {
       const points = Array.from({ length: 201 }, (_, i) => (i * T) / 200).map((t) => `${x(t).toFixed(1)},${y(chart.of(t, k)).toFixed(1)}`);
       return `<polyline class="line ${name}" points="${points.join(' ')}"/>`;
     });
-    svg.innerHTML = `<text x="10" y="12">${chart.title}</text>${path.join('')}<line class="at" y1="18" y2="${HEIGHT - 18}"/>`;
-    place.append(svg);
+    svg.innerHTML = `${path.join('')}<line class="at" y1="8" y2="${HEIGHT - 8}"/>`;
     return { line: svg.querySelector('.at') as SVGLineElement, x };
   });
   function update() {
