@@ -1,7 +1,8 @@
 # make run    draw sixteen glyphs for "gold" with the model that ships, to out/
 # make test   every test, linter and type check
 # make docs   build the documentation site, its reference from the docstrings, to out/docs/
-# make figures   draw the figures of the guide to docs/figures/
+# make figures   draw the figures of the guide to docs/figures/ and into the package
+# make hero   record the first screen's drawings as the moving picture that README shows, docs/pictures/hero.webp
 # make notebook   run docs/guide.ipynb and keep in it what it shows
 # make guide  build the page of the visual guide from web/ into the package (needs Node 20)
 # make test-browser   build the guide, try it in Chromium and measure it with Lighthouse (needs Node 20 and chromium)
@@ -16,7 +17,7 @@ BIN := .venv/bin
 # npm before 11 does not install Vite's native parts
 NPM = $(shell npm --version 2>/dev/null | grep -q '^1[1-9]' && echo npm || echo npx --yes npm@11)
 
-.PHONY: run test env lint docs figures notebook guide web test-browser wheel test-wheel lock sbom clean
+.PHONY: run test env lint docs figures hero notebook guide web test-browser wheel test-wheel lock sbom clean
 
 run: env
 	$(BIN)/zaozi generate "gold" --count 16 --out out
@@ -37,6 +38,11 @@ docs: env
 figures: env
 	$(BIN)/zaozi guide figures out/figures
 	mkdir -p docs/figures && cp out/figures/*.png out/figures/*.mp4 docs/figures/
+	$(BIN)/python tools/pack_guide.py --figures
+
+hero: env
+	$(BIN)/python -m zaozi.guide.hero out/hero
+	cp out/hero/hero.webp docs/pictures/hero.webp
 
 notebook: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt nbclient ipykernel
@@ -55,8 +61,7 @@ guide: env web
 
 test-browser: guide
 	git diff --exit-code --stat -- src/zaozi/guide/site ':!*.xz'
-	$(BIN)/zaozi guide build out/guide-test --no-figures --overwrite
-	mkdir -p out/guide-test/figures && cp docs/figures/*.png docs/figures/*.mp4 out/guide-test/figures/
+	$(BIN)/zaozi guide build out/guide-test --overwrite
 	web/browser/run.sh $(CURDIR)/$(BIN) $(CURDIR)/out/guide-test $(CURDIR)/out/browser
 
 wheel: env

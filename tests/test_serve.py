@@ -20,6 +20,7 @@ import httpx
 import numpy as np
 import pytest
 import schemathesis
+import torch
 import uvicorn
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
@@ -34,6 +35,7 @@ from zaozi.guide.serve import (
     Ask,
     Deadlines,
     Guard,
+    Later,
     Limits,
     Server,
     access,
@@ -70,6 +72,12 @@ def floats(text: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), "<f4")
 
 
+def start(side: int = 32, value: float = 1.0, **more: object) -> dict[str, object]:
+    """A picture to start from, as it is sent."""
+    pixels = np.full((1, side, side), value, "<f4")
+    return {"pixels": base64.b64encode(pixels.tobytes()).decode(), **more}
+
+
 def test_it_draws_what_the_pipeline_draws(client: TestClient, glyph_artist: TextToImage) -> None:
     answer = client.post("/api/generate", json={"prompt": "gold", "steps": 4, "seed": 3, "guidance": 2, "picture": 1})
     *steps, last = [json.loads(line) for line in answer.text.splitlines()]
@@ -79,6 +87,87 @@ def test_it_draws_what_the_pipeline_draws(client: TestClient, glyph_artist: Text
     assert floats(last["picture"]) == pytest.approx(wanted.numpy().ravel(), abs=1e-6)
     assert [s["t"] for s in steps] == [1000, 750, 500, 250]
     assert all(len(floats(s[view])) == np.prod(glyph_artist.model.shape) for s in steps for view in ("x", "x0", "eps"))
+
+
+@pytest.mark.parametrize("prompt", ["", "   "])
+def test_an_empty_prompt_draws_without_text(client: TestClient, glyph_artist: TextToImage, prompt: str) -> None:
+    answer = client.post("/api/generate", json={"prompt": prompt, "steps": 2})
+    wanted = draw(glyph_artist.model, glyph_artist.encode([""]), pictures=[0], num_steps=2)
+    assert floats(json.loads(answer.text.splitlines()[-1])["picture"]) == pytest.approx(
+        wanted.numpy().ravel(), abs=1e-6
+    )
+
+
+def asked(client: TestClient, **body: object) -> np.ndarray:
+    """The picture that comes for a request, which is all that comes."""
+    (line,) = client.post("/api/generate", json={"prompt": "gold", "steps": 3, "quiet": True, **body}).text.splitlines()
+    return floats(json.loads(line)["picture"])
+
+
+def test_properties_a_way_and_a_start_draw_what_the_pipeline_draws(
+    client: TestClient, glyph_artist: TextToImage
+) -> None:
+    def wanted(cond: object, **options: object) -> object:
+        made = draw(glyph_artist.model, cond, pictures=[0], num_steps=3, **options)  # type: ignore[arg-type]
+        return pytest.approx(made.numpy().ravel(), abs=1e-6)
+
+    properties: dict[str, str | float] = {"structure": "left-right", "strokes": 9, "radical": "167"}
+    cond = glyph_artist.encode(["gold"], properties)
+    assert asked(client, properties=properties) == wanted(cond)
+    assert asked(client, properties={**properties, "radical": "\u91d2"}) == wanted(cond), "a form of the radical"
+    assert asked(client, properties={**properties, "radical": 167}) == wanted(cond)
+
+    assert asked(client, to="fire", share=0.25) == wanted(glyph_artist.conditions([{"gold": 0.75, "fire": 0.25}]))
+    assert asked(client, to="fire", share=0.0) == wanted(glyph_artist.encode(["gold"]))
+
+    picture, cond = torch.linspace(-1, 1, 32 * 32).reshape(1, 1, 32, 32), glyph_artist.encode(["gold"])
+    sent = {"pixels": base64.b64encode(picture.numpy().astype("<f4").tobytes()).decode()}
+    assert asked(client, init={**sent, "strength": 0.5}) == wanted(cond, init=picture, strength=0.5)
+    for side, rows, columns in (("top", slice(0, 16), slice(None)), ("right", slice(None), slice(16, 32))):
+        mask = torch.zeros(1, 1, 32, 32)
+        mask[..., rows, columns] = 1
+        found = asked(client, init={**sent, "keep": side})
+        assert found == wanted(cond, init=picture, mask=mask)
+        assert np.array_equal(found.reshape(32, 32)[rows, columns], picture[0, 0, rows, columns].numpy())
+
+
+def test_what_needs_the_model_waits_until_it_is_loaded(glyph_artist: TextToImage, site: Path) -> None:
+    loading = threading.Event()
+
+    def load() -> TextToImage:
+        assert loading.wait(20)
+        return glyph_artist
+
+    with running(make_app(Later(load, "loading"), site)) as (_, port), httpx.Client() as http:
+        address = f"http://127.0.0.1:{port}"
+        assert http.get(f"{address}/").status_code == http.get(f"{address}/openapi.json").status_code == 200
+        with pytest.raises(httpx.ReadTimeout):
+            http.get(f"{address}/api/health", timeout=0.3)
+        loading.set()
+        assert http.get(f"{address}/api/health").json()["model"] == "tiny"
+        assert "picture" in http.post(f"{address}/api/generate", json={"prompt": "gold", "steps": 1}).text
+
+
+def test_a_model_that_cannot_be_loaded_is_a_503_that_says_where_to_look(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load() -> TextToImage:
+        raise ZaoziError("the weights are damaged; copy them again")
+
+    with running(make_app(Later(load, "loading the model"), site)) as (_, port):
+        answer = httpx.get(f"http://127.0.0.1:{port}/api/health")
+        assert answer.status_code == 503
+        assert "server's own output" in answer.json()["detail"]
+        assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
+    assert capsys.readouterr().err == "zaozi: loading the model: the weights are damaged; copy them again\n"
+
+
+def test_the_end_does_not_wait_for_a_model_that_is_loading(site: Path) -> None:
+    never = threading.Event()
+    app = make_app(Later(lambda: never.wait(60), "loading"), site)  # type: ignore[arg-type]
+    with running(app, Deadlines(stopping=0.5), grace=5) as (server, port), connect(port, GET.format("/api/health")):
+        until(lambda: server.protocols)
+    never.set()
 
 
 def test_pages_come_with_the_headers_that_threads_need(client: TestClient) -> None:
@@ -96,8 +185,6 @@ def test_pages_come_with_the_headers_that_threads_need(client: TestClient) -> No
     "body",
     [
         {},
-        {"prompt": ""},
-        {"prompt": "   "},
         {"prompt": "x" * 301},
         {"prompt": "gold", "steps": 0},
         {"prompt": "gold", "steps": 121},
@@ -105,6 +192,22 @@ def test_pages_come_with_the_headers_that_threads_need(client: TestClient) -> No
         {"prompt": "gold", "guidance": -1},
         {"prompt": "gold", "seed": 2**32},
         {"prompt": "gold", "init": "/etc/passwd"},
+        {"prompt": "gold", "to": "x" * 301},
+        {"prompt": "gold", "to": "fire", "share": 1.1},
+        {"prompt": "gold", "properties": {"colour": "red"}},
+        {"prompt": "gold", "properties": {"structure": "upside-down"}},
+        {"prompt": "gold", "properties": {"radical": "no radical"}},
+        {"prompt": "gold", "properties": {"strokes": 1e9}},
+        {"prompt": "gold", "properties": {"strokes": "many"}},
+        {"prompt": "gold", "properties": {"strokes": None}},
+        {"prompt": "gold", "properties": {f"{i}": 1 for i in range(17)}},
+        {"prompt": "gold", "init": {"pixels": "AAAA"}},
+        {"prompt": "gold", "init": {"pixels": "/etc/passwd"}},
+        {"prompt": "gold", "init": start(keep="middle")},
+        {"prompt": "gold", "init": start(strength=0)},
+        {"prompt": "gold", "init": start(value=1.5)},
+        {"prompt": "gold", "init": start(value=float("nan"))},
+        {"prompt": "gold", "init": start(side=31)},
         {"prompt": ["gold"]},
     ],
 )
@@ -229,7 +332,7 @@ def test_every_answer_has_the_security_headers_once(client: TestClient) -> None:
         304: client.get("/a.js", headers={"if-none-match": "*"}),
         400: client.get("/", headers={"host": ""}),
         403: client.post("/api/generate", headers={"origin": "http://evil.example"}),
-        404: client.get("/docs"),
+        404: client.get("/missing"),
         405: client.put("/"),
         413: client.post("/api/generate", content=bytes(MAX_BODY + 1)),
         421: client.get("/", headers={"host": "evil.example"}),
@@ -243,7 +346,9 @@ def test_every_answer_has_the_security_headers_once(client: TestClient) -> None:
     assert "nothing is here" in answers[404].json()["detail"]
 
 
-@pytest.mark.parametrize("path", ["/", "/index.html", "/a.js", "/api/health", "/api/metrics", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/", "/index.html", "/a.js", "/api/health", "/api/metrics", "/api/redraw", "/openapi.json", "/docs"]
+)
 def test_head_is_get_without_the_body(client: TestClient, path: str) -> None:
     whole, head = client.get(path), client.head(path)
     assert (head.status_code, head.content) == (200, b"")
@@ -379,6 +484,8 @@ def test_only_files_of_the_site_are_served(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_odd_values_in_json_are_refused_in_every_field(client: TestClient, value: str) -> None:
     for name in Ask.model_fields:
+        if name in ("prompt", "to") and value in ('""', '" "'):
+            continue  # no text
         body = '{"prompt": "gold", "' + name + '": ' + value + "}"
         answer = client.post("/api/generate", content=body, headers={"content-type": "application/json"})
         assert 400 <= answer.status_code < 500, name
@@ -482,8 +589,6 @@ def endless(steps: int = 10_000) -> Callable[..., object]:
     """A `draw` that takes longer than any test."""
 
     def drawing(model: object, *_: object, on_step: Callable[..., None], **__: object) -> object:
-        import torch
-
         for _ in range(steps):
             time.sleep(0.01)
             on_step(0.0, *[torch.zeros(1)] * 3)

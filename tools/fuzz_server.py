@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import collections
 import contextlib
 import json
@@ -41,6 +42,7 @@ METHODS = [
 METHODS += ["X" * 99, ""]
 PATHS = [
     "/", "/index.html", "/a.js", "/api/health", "/api/metrics", "/api/generate", "/openapi.json", "/docs",
+    "/api/redraw", "/model/", "/model/model.json",
     "/redoc", "*", "", "/missing", "//", "/.", "/..", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd",
     "/..%2f..%2fetc/passwd", "/a.js/", "/a.js%00", "/%00", "/a.js\x00", "/%ff%fe", "/\xff\xfe", "/%ed%a0%80", "/%",
     "/%zz", "/.zaozi.json", "/%2ezaozi.json", "/a" * 5000, "/" + "a" * 300, "/" + "a" * 70000, "/..\\..\\x",
@@ -52,7 +54,8 @@ HEADERS = [
     "Range: bytes=0-0", "Range: bytes=-1", "Range: bytes=9999-", "Range: bytes=5-1",
     "Range: bytes=" + "0-1," * 2000, "Range: lines=1-2", "Range: bytes=99999999999999999999999-", "If-Range: x",
     "If-None-Match: *", 'If-None-Match: "x", W/"y', "If-Modified-Since: yesterday",
-    "If-Modified-Since: Thu, 01 Jan 99999 00:00:00 GMT", "Accept-Encoding: \xff", "Cookie: =;;a",
+    "If-Modified-Since: Thu, 01 Jan 99999 00:00:00 GMT", "Accept-Encoding: \xff",
+    "Accept-Encoding: gzip", "Accept-Encoding: gzip;q=x, *;q=", "Cookie: =;;a",
     "Content-Length: -1", "Content-Length: x", "Content-Length: 99999999999999999999", "Content-Length: 5",
     "Content-Length: 0", "Transfer-Encoding: chunked", "Transfer-Encoding: gzip", "Expect: 100-continue",
     "Expect: x", "Upgrade: websocket", "Connection: Upgrade", "Connection: close", "Connection: \xff",
@@ -69,14 +72,28 @@ VALUES = [
     '"../x"', '"2"', '""', '" "', '"gold"', r'"\ud800"', r'"\udfff\ud800"', r'"\u0000"', r'"\u200b"',
     r'"\ud83d\ude00"', f'"{"x" * 301}"', '"' + r"\u4e00" * 300 + '"',
 ]  # fmt: skip
-FIELDS = ["prompt", "steps", "sampler", "guidance", "seed", "picture", "extra", "\\ud800", ""]
+FIELDS = [
+    "prompt", "steps", "sampler", "guidance", "seed", "picture", "properties", "to", "share", "init", "quiet", "extra",
+    "\\ud800", "",
+]  # fmt: skip
+ONES = {side: base64.b64encode(b"\0\0\x80?" * side**2).decode() for side in (1, 32, 128)}
+OBJECTS = [
+    '{"structure": %s}', '{"strokes": %s}', '{"radical": %s}', '{"radical": "\\u91d2"}', '{%s: 1}', '{"a": {"a": %s}}',
+    '{"pixels": %s}', '{"pixels": "AACAPw==", "strength": %s}', '{"pixels": "AACAPw==", "keep": %s}',
+    *(f'{{"pixels": "{ones}", "strength": 0.5{more}}}' for ones in ONES.values() for more in ("", ', "keep": "left"')),
+    f'{{"pixels": "{base64.b64encode(bytes.fromhex("0000c07f") * 128**2).decode()}"}}',
+]  # fmt: skip
+"""What properties and a picture to start from may look like."""
 
 
 def body(chance: random.Random) -> bytes:
     """A drawing request with something wrong in most of them. Those that are right ask for two steps."""
     fields = {"prompt": '"gold"', "steps": "2"}
     for _ in range(chance.choice([0, 1, 1, 1, 2, 3])):
-        fields[chance.choice(FIELDS)] = chance.choice(VALUES)
+        value = chance.choice(VALUES)
+        if chance.random() < 0.3:
+            value = chance.choice(OBJECTS).replace("%s", value)
+        fields[chance.choice(FIELDS)] = value
     if fields["steps"] == "30":
         fields["steps"] = "2"
     text = "{" + ", ".join(f'"{k}": {v}' for k, v in fields.items()) + "}"
@@ -87,7 +104,7 @@ def body(chance: random.Random) -> bytes:
     elif kind < 0.2:
         data = bytes(chance.randrange(256) for _ in range(chance.randrange(200)))
     elif kind < 0.25:
-        data = data * 500
+        data = data * max(1, 100_000 // len(data))
     elif kind < 0.3:
         data = text.encode(chance.choice(["utf-16", "utf-32", "utf-8-sig"]), "replace")
     return data

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs a wheel away from the repository and uses it: draws, builds data, trains, builds the guide and serves it.
+# Installs a wheel away from the repository and uses it: serves the guide, draws, builds data, trains,
+# builds the guide as a folder and serves that.
 #
 #     tools/try_wheel.sh BIN WHEEL     BIN is the bin folder of an environment that has what zaozi needs
 #
@@ -34,6 +35,34 @@ where=$("$python" -c 'import zaozi; print(zaozi.__file__)')
 case $where in "$work"/venv/*) ;; *) fail "zaozi comes from $where, not from the wheel" ;; esac
 echo "try_wheel: $(basename "$wheel"), $(($(wc -c <"$wheel") / 1000000)) MB, at $where"
 
+free_port() { "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+port=$(free_port)
+"$zaozi" guide serve --port "$port" >served 2>&1 &
+server=$!
+"$python" - "$port" <<'PYTHON' || fail "the page that ships was not served: $(cat served)"
+import sys
+import time
+from urllib.error import URLError
+from urllib.request import urlopen
+
+address = f"http://127.0.0.1:{sys.argv[1]}"
+for _ in range(240):
+    try:
+        urlopen(f"{address}/", timeout=10).close()
+        break
+    except URLError:
+        time.sleep(0.5)
+for path, start in (("/", b"<!doctype html"), ("/figures/01-gaussian.svg", b"<?xml"), ("/data/atlas.json", b"{")):
+    with urlopen(f"{address}{path}", timeout=10) as answer:
+        assert answer.read().startswith(start), path
+with urlopen(f"{address}/ort/ort-wasm-simd-threaded.wasm.gz", timeout=60) as answer:
+    assert answer.read(2) == b"\x1f\x8b"
+PYTHON
+test ! -e "$ZAOZI_HOME" || fail "serving the page wrote $(find "$ZAOZI_HOME")"
+kill "$server"
+wait "$server" 2>/dev/null || true
+server=
+
 "$zaozi" generate gold --count 2 --steps 5 --out drawn
 test "$(find drawn -name '*.png' ! -name sheet.png | wc -l)" = 2 || fail "two pictures were to be drawn"
 "$python" -m zaozi data build --limit 60 --out data
@@ -44,10 +73,12 @@ test -s trained/run.json || fail "nothing was drawn with what was trained"
 if "$zaozi" train glyph-1h >told 2>&1; then fail "a misspelt recipe was trained"; fi
 grep -q "did you mean 'glyphs-1h'" told || fail "a misspelt recipe was told as: $(cat told)"
 
-"$zaozi" guide build site --no-figures --data data
-test -s site/index.html -a -s site/model/model.json -a -s site/assets/licenses.txt || fail "the guide is incomplete"
-port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-"$python" -m zaozi guide serve site --port "$port" >served 2>&1 &
+"$zaozi" guide build site
+for file in index.html index.html.gz model/model.json figures/01-gaussian.svg data/atlas.json.gz assets/licenses.txt; do
+    test -s "site/$file" || fail "the guide is incomplete: no $file"
+done
+port=$(free_port)
+"$zaozi" guide serve site --port "$port" >served 2>&1 &
 server=$!
 "$python" - "$port" <<'PYTHON' || fail "the server did not answer: $(cat served)"
 import json

@@ -9,9 +9,10 @@ import { schedules } from './chapters/schedules';
 import { offline } from './offline';
 import { redrawing } from './redrawing';
 
-const engines: Record<string, Engine> = { browser: new BrowserEngine('model/') };
+const browser = new BrowserEngine('model/');
+const engines: Record<string, Engine> = { browser };
 const api = document.documentElement.dataset.api;
-if (api) engines.server = new ServerEngine(api);
+if (api) engines.server = new ServerEngine(api, browser);
 for (const root of document.querySelectorAll<HTMLElement>('.playground')) new Playground(root, engines);
 
 /** Live parts wake up when they come near the window. */

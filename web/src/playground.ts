@@ -1,255 +1,387 @@
-/** The playground: a prompt, a few settings, and the model at work; scrub, pin, compare, share, save. */
+/** The playground: a prompt, the model at work, nine seeds, what each drawing shows, and how to take it along. */
 
-import type { Engine } from './engine/engine';
-import type { Request, Step } from './engine/messages';
-import { SAMPLERS } from './diffusion/samplers';
-import { animation, outline, paint, save } from './paint';
+import './hero.css';
+import { pictureNoise } from './diffusion/noise';
+import type { Drawn, Engine } from './engine/engine';
+import type { Explanation, Half, Step } from './engine/messages';
+import { explain } from './explain';
+import { Gallery } from './gallery';
+import { type Recording, loadRecording } from './hero';
+import { DEEPEST, HALVES, START, type Wanted, depth, fromLink, toLink, withSeed } from './links';
+import { Options } from './options';
+import { paint } from './paint';
+import { Player } from './player';
+import { Share } from './share';
+import { GRID, type Manner, SKETCH, Studio, type Watcher, around } from './studio';
 
-const START: Request = { prompt: 'gold', steps: 20, sampler: 'dpmpp-2m', guidance: 5, seed: 0, picture: 0 };
-const LIMITS = { steps: [1, 120], guidance: [0, 15], seed: [0, 2 ** 32 - 1] } as const;
+const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
-/** The settings that a link carries, or null where it carries none. */
-export function fromLink(hash: string): Request | null {
-  const given = new URLSearchParams(hash.replace(/^#/, ''));
-  if (!given.has('prompt')) return null;
-  const number = (name: keyof typeof LIMITS) => {
-    const [low, high] = LIMITS[name];
-    const value = Number(given.get(name) ?? START[name]);
-    return Number.isFinite(value) ? Math.min(Math.max(value, low), high) : START[name];
-  };
-  const sampler = given.get('sampler') ?? '';
-  return {
-    prompt: (given.get('prompt') ?? '').slice(0, 300),
-    steps: Math.round(number('steps')),
-    sampler: Object.hasOwn(SAMPLERS, sampler) ? sampler : START.sampler,
-    guidance: number('guidance'),
-    seed: Math.round(number('seed')),
-    picture: 0,
-  };
-}
-
-export function toLink(request: Request): string {
-  const { prompt, steps, sampler, guidance, seed } = request;
-  return `#${new URLSearchParams({ prompt, steps: `${steps}`, sampler, guidance: `${guidance}`, seed: `${seed}` })}`;
-}
-
-export class Playground {
-  private steps: Step[] = [];
-  private final: Float32Array | null = null;
-  private drawing: Request = START; // what the steps and the final picture are of
-  private run = 0;
+export class Playground implements Watcher {
+  private readonly options: Options;
+  private readonly player: Player;
+  private readonly gallery: Gallery;
+  private readonly studio: Studio;
+  private recording: Recording | null = null;
+  private shown: Wanted = START; // what the large picture is of
+  private explanation: Explanation | null = null;
+  private steps: Step[] = []; // of a drawing that does not show them yet
+  private loaded = new Set<Engine>();
+  private cached = false; // all that the engine needs is here already
+  private asked = 0;
+  private note = ''; // on how the prompt is read
+  private said = '';
 
   constructor(
     private readonly root: HTMLElement,
     private readonly engines: Record<string, Engine>,
   ) {
-    const sampler = this.field<HTMLSelectElement>('sampler');
-    for (const name of Object.keys(SAMPLERS)) sampler.add(new Option(name, name));
-    const engine = this.field<HTMLSelectElement>('engine');
-    for (const name of Object.keys(engines)) engine.add(new Option(name, name));
-    (engine.closest('label') as HTMLElement).hidden = Object.keys(engines).length < 2;
-    this.show(fromLink(location.hash) ?? START);
-    this.form.addEventListener('submit', (event) => {
+    const by = root.querySelector('[name="engine"]') as HTMLSelectElement;
+    for (const name of Object.keys(engines)) by.add(new Option(name, name));
+    (by.closest('label') as HTMLElement).hidden = Object.keys(engines).length < 2;
+    by.addEventListener('change', () => void this.price());
+    this.options = new Options(root, () => this.typed());
+    this.studio = new Studio(() => this.engine, this);
+    this.player = new Player(root, () => this.stepsAgain(), (n, last) => this.looked(n, last));
+    this.gallery = new Gallery(root.querySelector('[data-seeds]') as HTMLElement, GRID, (seed) => this.choose(seed));
+    new Share(
+      root,
+      () => this.player.final && { wanted: this.shown, final: this.player.final, explanation: this.explanation, frames: () => this.frames() },
+      (text, wrong) => this.say(text, wrong),
+    );
+    (root.querySelector('form') as HTMLFormElement).addEventListener('submit', (event) => {
       event.preventDefault();
       void this.draw();
     });
-    this.button('stop').addEventListener('click', () => this.stop());
-    this.button('pin').addEventListener('click', () => this.pin());
-    this.button('share').addEventListener('click', () => void this.share());
-    this.button('png').addEventListener('click', () => this.savePng());
-    this.button('svg').addEventListener('click', () => this.saveSvg());
-    this.button('gif').addEventListener('click', () => void this.saveGif());
-    this.field('time').addEventListener('input', () => this.look(Number(this.field('time').value)));
-    for (const name of ['steps', 'guidance']) this.field(name).addEventListener('input', () => this.echo());
+    this.on('stop', () => this.stop());
+    this.on('pin', () => this.pin());
+    this.on('panels', () => this.toggle());
+    this.on('more', () => this.more());
+    this.on('let-go', () => {
+      this.options.keep(undefined);
+      void this.draw();
+    });
+    for (const half of HALVES) this.on(`keep-${half}`, () => this.keep(half));
     addEventListener('hashchange', () => {
       const wanted = fromLink(location.hash);
-      if (wanted && toLink(wanted) !== toLink(this.request)) {
-        this.show(wanted);
-        void this.draw();
-      }
+      if (wanted && toLink(wanted) !== toLink(this.options.wanted)) this.restore(wanted);
     });
-    if (fromLink(location.hash)) void this.draw();
-  }
-
-  get request(): Request {
-    return {
-      prompt: this.field('prompt').value,
-      steps: Number(this.field('steps').value),
-      sampler: this.field('sampler').value,
-      guidance: Number(this.field('guidance').value),
-      seed: Math.max(0, Math.round(Number(this.field('seed').value) || 0)),
-      picture: 0,
-    };
-  }
-
-  private get form() {
-    return this.root.querySelector('form') as HTMLFormElement;
+    (document.querySelector('[data-api-link]') as HTMLElement | null)?.toggleAttribute('hidden', !document.documentElement.dataset.api);
+    this.options.show(fromLink(location.hash) ?? START);
+    void this.open();
+    void this.price();
   }
 
   private get engine(): Engine {
-    return this.engines[this.field<HTMLSelectElement>('engine').value];
+    return this.engines[(this.root.querySelector('[name="engine"]') as HTMLSelectElement).value];
   }
 
-  private stopEngines() {
-    for (const engine of Object.values(this.engines)) engine.stop();
+  private on(name: string, work: () => void): void {
+    this.root.querySelector(`[data-do="${name}"]`)?.addEventListener('click', work);
   }
 
-  private field<E extends HTMLInputElement | HTMLSelectElement = HTMLInputElement>(name: string): E {
-    return this.root.querySelector(`[name="${name}"]`) as E;
-  }
+  // -- the first moment ------------------------------------------------------------------------------------------
 
-  private button(name: string) {
-    return this.root.querySelector(`[data-do="${name}"]`) as HTMLButtonElement;
-  }
-
-  private canvas(name: string) {
-    return this.root.querySelector(`canvas[data-view="${name}"]`) as HTMLCanvasElement;
-  }
-
-  private say(text: string, wrong = false) {
-    const status = this.root.querySelector('[role="status"]') as HTMLElement;
-    status.textContent = text;
-    status.classList.toggle('wrong', wrong);
-  }
-
-  private show(request: Request) {
-    for (const name of ['prompt', 'steps', 'sampler', 'guidance', 'seed'] as const) this.field(name).value = `${request[name]}`;
-    this.echo();
-  }
-
-  private echo() {
-    for (const name of ['steps', 'guidance']) {
-      (this.root.querySelector(`output[for="${name}"]`) as HTMLOutputElement).value = this.field(name).value;
+  private async open(): Promise<void> {
+    this.recording = await loadRecording('data/hero.json').catch(() => null); // a page without it still draws
+    for (const [seed, pixels] of this.recording?.finished ?? []) {
+      this.studio.keep(withSeed((this.recording as Recording).wanted, seed), pixels);
     }
+    const wanted = fromLink(location.hash);
+    if (wanted) this.restore(wanted);
+    else if (this.recording) {
+      this.options.show(this.recording.wanted);
+      await this.present(this.recording.wanted, !calm.matches);
+    }
+  }
+
+  /** Arrive at the drawing that a link describes. */
+  private restore(wanted: Wanted): void {
+    this.options.show(wanted);
+    const { top } = this.root.getBoundingClientRect();
+    if (top < 0 || top > innerHeight / 2) this.root.scrollIntoView({ behavior: 'instant' });
+    if (this.recording?.holds(wanted)) void this.present(wanted, false);
+    else void this.draw();
+  }
+
+  /** A recorded drawing; with `play`, it forms. */
+  private async present(wanted: Wanted, play: boolean): Promise<void> {
+    const recording = this.recording as Recording;
+    this.studio.stop();
+    this.shown = wanted;
+    this.explained(wanted, null);
+    const steps = await recording.steps(wanted.seed);
+    if (this.shown !== wanted) return;
+    this.gallery.show(around(wanted.seed), wanted.seed, (seed) => recording.finished.get(seed));
+    this.player.present(wanted.prompt, steps, recording.finished.get(wanted.seed) as Float32Array);
+    this.read(wanted, null);
+    this.busy(false);
+    this.say('');
+    if (play) this.player.play();
+    const told = recording.explanation(wanted.seed);
+    // Chromium keeps the empty boxes of characters that were laid out before their font came
+    if (told) await document.fonts.load("1em 'zaozi hero'", told.radical.character).catch(() => undefined);
+    if (this.shown === wanted) this.explained(wanted, told);
+  }
+
+  private offer(examples: readonly string[]): void {
+    const place = this.root.querySelector('[data-examples]') as HTMLElement;
+    place.replaceChildren(
+      ...examples.map((example) => {
+        const button = Object.assign(document.createElement('button'), { type: 'button', textContent: example });
+        button.addEventListener('click', () => {
+          this.options.set({ prompt: example });
+          this.options.keep(undefined);
+          void this.draw();
+        });
+        return button;
+      }),
+    );
+  }
+
+  /** What the first drawing costs, on the button. */
+  private async price(): Promise<void> {
+    const engine = this.engine;
+    const bytes = await engine.size(this.options.wanted.prompt).catch(() => null);
+    if (engine !== this.engine) return;
+    this.options.fill(engine.card);
+    this.offer(engine.card?.examples ?? []);
+    this.cached = bytes === 0;
+    const free = !bytes || this.loaded.has(engine);
+    this.cost(free ? '' : ` (loads ${megabytes(bytes)} MB once)`);
+  }
+
+  private cost(text: string): void {
+    (this.root.querySelector('[data-cost]') as HTMLElement).textContent = text;
+  }
+
+  // -- asking ----------------------------------------------------------------------------------------------------
+
+  /** A field changed. Nothing is fetched for that: before the first drawing, only the button starts it. */
+  private typed(): void {
+    const { wanted } = this.options;
+    if (!wanted.prompt.trim()) {
+      this.studio.stop();
+      this.busy(false);
+    } else if (this.loaded.has(this.engine)) this.studio.typed(wanted);
+    else if (this.cached) void this.load().then((ready) => ready && this.studio.typed(this.options.wanted));
   }
 
   async draw(): Promise<void> {
-    const [request, engine, run] = [this.request, this.engine, ++this.run];
-    this.stopEngines();
-    history.replaceState(null, '', toLink(request));
-    this.root.classList.add('busy');
-    const bar = this.root.querySelector('progress') as HTMLProgressElement;
+    const { wanted } = this.options;
+    if (!wanted.prompt.trim()) return this.say('Type a meaning first.', true);
+    this.options.set({ seed: wanted.seed }); // as it is drawn, whatever was typed
+    history.replaceState(null, '', toLink(wanted));
+    if (this.recording?.holds(wanted) && !this.loaded.has(this.engine)) return this.present(wanted, !calm.matches);
+    if (!this.loaded.has(this.engine)) {
+      this.studio.stop();
+      this.shown = wanted;
+      this.explained(wanted, null);
+      this.gallery.show(around(wanted.seed), wanted.seed, (seed) => this.studio.finished(withSeed(wanted, seed)));
+      const shape = this.engine.card?.shape ?? this.recording?.about.shape;
+      if (shape) this.player.wait(wanted.prompt, pictureNoise(wanted.seed, 0, shape.reduce((a, b) => a * b))(0));
+    }
+    if (await this.load()) await this.studio.draw(this.options.wanted, 'live');
+  }
+
+  /** Make the engine ready. False where that failed, or where something else was asked for meanwhile. */
+  private async load(): Promise<boolean> {
+    const [asked, engine] = [++this.asked, this.engine];
+    if (this.loaded.has(engine)) return true;
     try {
-      this.say('loading the model ...');
-      bar.hidden = false;
+      this.say('Loading the model.');
+      this.busy(true);
       const began = performance.now();
       const by = await engine.load((loaded, total) => {
-        if (run !== this.run) return;
-        bar.max = total;
-        bar.value = loaded;
-        const left = ((performance.now() - began) / 1000) * (total / Math.max(loaded, 1) - 1);
-        const time = loaded < total ? `, ${Math.ceil(left)} s left` : '; waking it up';
-        this.say(`loading the model: ${(loaded / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB${time}`);
-      });
-      if (run !== this.run) return;
-      bar.removeAttribute('value');
-      this.steps = [];
-      this.final = null;
-      this.drawing = request;
+        if (asked !== this.asked) return;
+        const left = Math.ceil(((performance.now() - began) / 1000) * (total / Math.max(loaded, 1) - 1));
+        const rest = loaded < total ? `${left} s left` : 'starting it';
+        this.progress(loaded, total, `${megabytes(loaded)} of ${megabytes(total)} MB, ${rest}`);
+      }, this.options.wanted.prompt);
+      this.loaded.add(engine);
       (this.root.querySelector('[data-engine]') as HTMLElement).textContent = by;
-      const drawn = await engine.draw(request, (step) => {
-        if (run !== this.run) return;
-        this.steps.push(step);
-        bar.max = request.steps;
-        bar.value = this.steps.length;
-        this.say(`step ${this.steps.length} of ${request.steps}`);
-        this.look(this.steps.length - 1);
-      });
-      if (run !== this.run || !drawn) return;
-      this.final = drawn.pixels;
-      this.look(this.steps.length);
-      this.say(`drawn in ${drawn.seconds.toFixed(1)} s`);
-      this.root.dispatchEvent(new CustomEvent('drawn', { detail: drawn, bubbles: true }));
+      this.options.fill(engine.card);
+      this.cost('');
+      if (asked !== this.asked) return false;
+      this.busy(false);
+      this.say('Ready: it draws while you type.');
+      return true;
     } catch (error) {
-      if (run === this.run) this.say(error instanceof Error ? error.message : String(error), true);
-    } finally {
-      if (run === this.run) {
-        bar.hidden = true;
-        this.root.classList.remove('busy');
-      }
+      if (asked === this.asked) this.failed(error);
+      return false;
     }
   }
 
-  private stop() {
-    this.run++;
-    this.stopEngines();
-    this.root.classList.remove('busy');
-    (this.root.querySelector('progress') as HTMLElement).hidden = true;
-    this.say('stopped');
+  private stop(): void {
+    this.asked++;
+    this.studio.stop();
+    this.busy(false);
+    this.say('Stopped.');
   }
 
-  /** Show step n, the finished picture being one more. */
-  private look(n: number) {
-    const time = this.field('time');
-    const last = this.steps.length - (this.final ? 0 : 1);
-    const at = Math.min(Math.max(n, 0), last);
-    time.max = `${Math.max(last, 0)}`;
-    time.value = `${at}`;
-    const step = this.steps[Math.min(at, this.steps.length - 1)];
-    const finished = this.final && at === this.steps.length ? this.final : null;
-    if (!step) return;
-    paint(this.canvas('x'), finished ?? step.x, -1, 1);
-    paint(this.canvas('x0'), finished ?? step.x0, -1, 1);
-    paint(this.canvas('eps'), step.eps, -3, 3);
-    const caption = finished ? 'finished, t = 0' : `step ${at + 1}, t = ${step.t.toFixed(0)}`;
-    (this.root.querySelector('output[for="time"]') as HTMLOutputElement).value = caption;
-    time.setAttribute('aria-valuetext', caption);
-    this.canvas('x').setAttribute('aria-label', `The noisy picture for "${this.drawing.prompt}", ${caption}`);
-    this.canvas('x0').setAttribute('aria-label', `The model's guess at the clean picture for "${this.drawing.prompt}", ${caption}`);
-    this.canvas('eps').setAttribute('aria-label', `The model's guess at the noise, ${caption}`);
+  private choose(seed: number): void {
+    const wanted = withSeed(this.shown, seed);
+    this.options.show(wanted);
+    history.replaceState(null, '', toLink(wanted));
+    const pixels = this.studio.finished(wanted);
+    if (!pixels) void this.draw();
+    else if (this.recording?.holds(wanted)) void this.present(wanted, false);
+    else {
+      this.shown = wanted;
+      this.player.present(wanted.prompt, [], pixels);
+      this.gallery.show(around(seed), seed, (other) => this.studio.finished(withSeed(wanted, other)));
+      this.explained(wanted, null);
+      void this.studio.choose(wanted, pixels);
+    }
   }
 
-  private pin() {
-    if (!this.final) return this.say('draw something first', true);
-    const list = this.root.querySelector('[data-pins]') as HTMLElement;
-    const [request, pixels] = [this.drawing, this.final];
-    const item = document.createElement('li');
-    const button = document.createElement('button');
-    const canvas = document.createElement('canvas');
+  private more(): void {
+    const next = around(this.options.wanted.seed)[0] + GRID;
+    this.options.set({ seed: next < 2 ** 32 ? next : 0 });
+    void this.draw();
+  }
+
+  /** Redraw the other half, from the next seeds: the same ones would draw much the same. */
+  private keep(half: Half): void {
+    if (!this.player.final) return this.say('Draw something first.', true);
+    if (depth(this.shown) >= DEEPEST) return this.say('Halves were kept too often on the way here; draw anew first.', true);
+    this.options.keep({ half, of: this.shown }, this.player.final);
+    this.studio.keep(this.shown, this.player.final);
+    this.more();
+  }
+
+  // -- what the studio tells --------------------------------------------------------------------------------------
+
+  began(wanted: Wanted, manner: Manner): void {
+    this.busy(true);
+    if (manner === 'sketch') return;
+    history.replaceState(null, '', toLink(wanted));
+    this.steps = [];
+    this.gallery.show(around(wanted.seed), wanted.seed, (seed) => this.studio.finished(withSeed(wanted, seed)));
+    this.say('Drawing.');
+    this.progress(0, wanted.steps, '');
+    if (manner === 'live') {
+      this.shown = wanted;
+      this.player.begin(wanted.prompt);
+      this.explained(wanted, null);
+    }
+  }
+
+  step(wanted: Wanted, step: Step, manner: Manner): void {
+    this.steps.push(step);
+    this.progress(this.steps.length, wanted.steps, `step ${this.steps.length} of ${wanted.steps}`);
+    if (manner === 'live') this.player.add(step);
+  }
+
+  drawn(wanted: Wanted, drawn: Drawn, manner: Manner): void {
+    this.shown = wanted;
+    if (manner === 'sketch') {
+      this.player.present(wanted.prompt, [], drawn.pixels, `a sketch in ${Math.min(wanted.steps, SKETCH)} steps`);
+      this.explained(wanted, null);
+      return;
+    }
+    this.player.present(wanted.prompt, this.steps, drawn.pixels);
+    this.gallery.put(wanted.seed, drawn.pixels);
+    this.busy(false);
+    this.say(`Drawn in ${drawn.seconds.toFixed(1)} s.`);
+    this.root.dispatchEvent(new CustomEvent('drawn', { detail: drawn, bubbles: true }));
+  }
+
+  read(_: Wanted, reading: { unknown: string[]; note: string | null } | null): void {
+    const unknown = reading?.unknown ?? [];
+    const words = unknown.map((word) => `“${word}”`).join(', ');
+    const lost = unknown.length ? `The model does not know ${words}.` : '';
+    this.note = [reading?.note, lost].filter(Boolean).join(' ');
+    this.say(this.said);
+  }
+
+  explained(_: Wanted, explanation: Explanation | null): void {
+    this.explanation = explanation;
+    explain(this.root.querySelector('[data-explanation]') as HTMLElement, explanation);
+  }
+
+  neighbour(wanted: Wanted, pixels: Float32Array): void {
+    this.gallery.put(wanted.seed, pixels);
+  }
+
+  rested(): void {
+    this.busy(false);
+  }
+
+  failed(error: unknown): void {
+    this.busy(false);
+    this.say(error instanceof Error ? error.message : String(error), true);
+  }
+
+  // -- what is shown ----------------------------------------------------------------------------------------------
+
+  /** The recorded seeds form together. */
+  private looked(n: number, last: number): void {
+    if (!this.recording?.holds(this.shown)) return;
+    const { guesses, finished, about } = this.recording;
+    for (const seed of about.seeds) {
+      if (n < last) this.gallery.put(seed, (guesses.get(seed) as Uint8Array[])[n], 0, about.tones);
+      else this.gallery.put(seed, finished.get(seed) as Float32Array);
+    }
+  }
+
+  /** Draw a picture again that came without its steps. */
+  private async stepsAgain(): Promise<Step[] | null> {
+    if (this.recording?.holds(this.shown)) return this.recording.steps(this.shown.seed);
+    this.options.show(this.shown);
+    await this.draw();
+    return null; // they were shown as they came
+  }
+
+  private async frames(): Promise<Float32Array[]> {
+    if (!this.player.steps.length) await this.stepsAgain();
+    return this.player.steps.map((step) => step.x);
+  }
+
+  private toggle(): void {
+    const [button, panels, seeds] = ['[data-do="panels"]', '[data-panels]', '[data-seeds]'].map((s) => this.root.querySelector(s) as HTMLElement);
+    panels.hidden = !panels.hidden;
+    seeds.hidden = !panels.hidden;
+    button.setAttribute('aria-pressed', `${!panels.hidden}`);
+    this.player.panels();
+  }
+
+  private pin(): void {
+    const pixels = this.player.final;
+    if (!pixels) return this.say('Draw something first.', true);
+    const wanted = this.shown;
+    const [item, button, canvas] = [document.createElement('li'), document.createElement('button'), document.createElement('canvas')];
+    this.studio.keep(wanted, pixels);
     paint(canvas, pixels);
     button.type = 'button';
-    const caption = `${request.prompt || '(nothing)'} · ${request.sampler} · ${request.steps} steps · guidance ${request.guidance} · seed ${request.seed}`;
+    const caption = `${wanted.prompt} · ${wanted.sampler} · ${wanted.steps} steps · guidance ${wanted.guidance} · seed ${wanted.seed}`;
     button.append(canvas, Object.assign(document.createElement('span'), { textContent: caption }));
     button.setAttribute('aria-label', `Go back to: ${caption}`);
-    button.addEventListener('click', () => {
-      this.show(request);
-      void this.draw();
-    });
+    button.addEventListener('click', () => this.restore(wanted));
     item.append(button);
-    list.prepend(item);
+    (this.root.querySelector('[data-pins]') as HTMLElement).prepend(item);
   }
 
-  private async share() {
-    const link = `${location.href.split('#')[0]}${toLink(this.request)}`;
-    history.replaceState(null, '', toLink(this.request));
-    try {
-      await navigator.clipboard.writeText(link);
-      this.say('the link is copied');
-    } catch {
-      this.say('the link is in the address bar');
-    }
+  private say(text: string, wrong = false): void {
+    const status = this.root.querySelector('[role="status"]') as HTMLElement;
+    this.said = text;
+    status.textContent = [this.note, text].filter(Boolean).join(' ');
+    status.classList.toggle('wrong', wrong);
   }
 
-  private name(end: string) {
-    const words = this.drawing.prompt.toLowerCase().replace(/[^a-z0-9]+/g, '-').slice(0, 40) || 'glyph';
-    return `${words}-${this.drawing.seed}.${end}`;
+  private busy(yes: boolean): void {
+    this.root.classList.toggle('busy', yes);
+    this.root.classList.toggle('colour', (this.engine.card?.channels ?? 1) > 1);
+    if (!yes) this.progress(0, 0, '');
   }
 
-  private savePng() {
-    if (!this.final) return this.say('draw something first', true);
-    const canvas = document.createElement('canvas');
-    paint(canvas, this.final);
-    canvas.toBlob((blob) => blob && save(this.name('png'), blob));
+  private progress(value: number, max: number, text: string): void {
+    const bar = this.root.querySelector('progress') as HTMLProgressElement;
+    bar.max = max || 1;
+    bar.value = value;
+    (this.root.querySelector('[data-count]') as HTMLElement).textContent = text;
   }
+}
 
-  private saveSvg() {
-    if (!this.final) return this.say('draw something first', true);
-    save(this.name('svg'), new Blob([outline(this.final)], { type: 'image/svg+xml' }));
-  }
-
-  private async saveGif() {
-    if (!this.final) return this.say('draw something first', true);
-    const bytes = await animation([...this.steps.map((s) => s.x), this.steps[this.steps.length - 1].x0]);
-    save(this.name('gif'), new Blob([bytes as BlobPart], { type: 'image/gif' }));
-  }
+function megabytes(bytes: number): string {
+  return (bytes / 1e6).toFixed(bytes < 1e6 ? 1 : 0);
 }

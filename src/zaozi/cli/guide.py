@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from zaozi.cli.main import parse
+from zaozi.core.machine import using_environment
 from zaozi.core.progress import progress
+
+if TYPE_CHECKING:
+    from zaozi.pipeline import TextToImage
+
+PATIENT = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+"""PyTorch's threads sleep while they wait for each other. By default they spin, which takes several times the work where another
+process is busy; a browser beside the server is."""
 
 
 def figures(args: list[str]) -> None:
@@ -36,15 +46,17 @@ def _figures(
     """
 
     from zaozi.guide.figures import chosen, draw_all, figures_output
-    from zaozi.guide.figures.source import Source
 
     names = chosen(only)
     output = figures_output(out, names, overwrite=overwrite)
     output.check()
     with (
+        using_environment(PATIENT),
         output.write() as work,
         progress(total=len(names), desc="figures", unit="figure") as bar,
     ):
+        from zaozi.guide.figures.source import Source  # and with it PyTorch, which reads its environment once
+
         for name, _ in draw_all(Source(model, data, seed), names, work):
             bar.update()
             bar.set_postfix_str(name)
@@ -88,28 +100,30 @@ def _build(
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")] = Path("out/guide"),
     /,
     model: str = "base",
+    redraw: tyro.conf.FlagCreatePairsOff[bool] = False,
     data: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
-    figures: bool = True,
     seed: int = 0,
+    figures: bool = True,
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
-    """Write the visual guide as a folder of static files: the page, the model it runs in the reader's browser, its figures.
+    """Write the visual guide as a folder of static files: the page, its figures, and the model it runs in the reader's browser.
 
-    The figures take some five minutes the first time and are kept. Any web server can show the folder; the page draws with
-    several threads only where the server sends the COOP and COEP headers, as zaozi guide serve does.
+    Any web server can show the folder; the page draws with several threads only where the server sends the COOP and COEP
+    headers, as zaozi guide serve does.
 
     Args:
         out: The output folder.
-        model: A shipped name, or the folder of a model or training run.
-        data: The glyph dataset; built when it is not there.
-        figures: Draw the figures too; without them the page has gaps.
-        seed: Of everything random in the figures.
+        model: A shipped name, or the folder of a model or training run. For all but base the figures are drawn anew.
+        redraw: Draw the figures anew for base too; it takes some minutes, and they are kept.
+        data: The glyph dataset that figures are drawn anew from; built when it is not there.
+        seed: Of everything random in figures that are drawn anew.
+        figures: Include the figures and the map; without them the page has gaps.
         overwrite: Replace files of these names that zaozi did not write; without it they are refused.
     """
     from zaozi.guide.build import build
-    from zaozi.guide.figures.source import Source
 
-    build(Source(model, data, seed), out, figures=figures, overwrite=overwrite)
+    with using_environment(PATIENT):
+        build(out, model, data=data, seed=seed, figures=figures, redraw=redraw, overwrite=overwrite)
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     print(f"{out / 'index.html'}: {size / 1e6:.0f} MB; next, zaozi guide serve {out}")
 
@@ -119,11 +133,13 @@ def serve(args: list[str]) -> None:
 
 
 def _serve(
-    site: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")] = Path("out/guide"),
+    site: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="DIR")] = None,
     /,
     model: str = "base",
+    redraw: tyro.conf.FlagCreatePairsOff[bool] = False,
     host: str = "127.0.0.1",
     port: int = 8000,
+    browser: bool = True,
     api: bool = True,
     room: int = 16,
     seconds: float = 60.0,
@@ -133,10 +149,12 @@ def _serve(
     """Open the guide on this machine, with the headers that let pages use threads, and an API that draws with PyTorch.
 
     Args:
-        site: A folder that zaozi guide build wrote; built when it is not there.
-        model: What the API draws with.
+        site: A folder that zaozi guide build wrote; without one, the page that comes with zaozi.
+        model: What the page and the API draw with. For all but base the figures are drawn anew while those of base are shown.
+        redraw: Draw the figures anew for base too; it takes some minutes, and they are kept.
         host: Which address to listen on; the default is reached from this machine alone. On any other, the API needs a token.
         port: Which port.
+        browser: Open the page in the browser of this machine, where there is one and the output is a terminal.
         api: Serve POST /api/generate, /api/health and /api/metrics too.
         room: Drawings under way at a time; more are told to come back.
         seconds: What one drawing may take, waiting included.
@@ -144,10 +162,9 @@ def _serve(
         token: What the API asks for, 16 or more letters, digits, - and _; random by default, and none on the loopback address.
     """
     from zaozi.core.errors import ZaoziError
-    from zaozi.guide.build import build
-    from zaozi.guide.figures.source import Source
-    from zaozi.guide.serve import Limits, access, bind, make_app, serve
-    from zaozi.pipeline import TextToImage
+    from zaozi.guide.build import browser_model, check_page
+    from zaozi.guide.serve import Later, Limits, Redraw, access, bind, make_app, serve
+    from zaozi.guide.shipped import SITE, shows
 
     if room < 1 or not 0 < seconds < float("inf") or not 0 < port < 65536:
         raise ZaoziError(
@@ -155,10 +172,52 @@ def _serve(
         )
     listeners = bind(host, port)
     allowed = access(host, listeners, api=api, names=allowed_host, token=token)
-    if not (site / "index.html").is_file():
-        print(f"{site} is not there yet; building it")
-        build(Source(model), site)
-    artist = TextToImage.from_pretrained(model) if api else None
+    if site is None:
+        check_page()
+    elif not (site / "index.html").is_file():
+        raise ZaoziError(f"{site} holds no page; write one with: zaozi guide build {site}")
+    elif redraw:
+        raise ZaoziError(f"--redraw is for the page that comes with zaozi; use: zaozi guide build {site} --redraw")
+
+    def load() -> TextToImage:
+        from zaozi.pipeline import TextToImage
+
+        return TextToImage.from_pretrained(model)
+
+    artist = Later(load, "loading the model") if api else None
+    page_model = Later(lambda: browser_model(model), "making the page's model")
+    with using_environment(PATIENT):
+        drawing = Redraw(model) if site is None and (redraw or not shows(_weights(model))) else None
+    app = make_app(artist, site or SITE, Limits(room, seconds), allowed, model=page_model, redraw=drawing)
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
-    app = make_app(artist, site, Limits(room, seconds), allowed)
-    serve(app, listeners, f"{where}?token={allowed.token}" if allowed.token else where)
+    url = f"{where}?token={allowed.token}" if allowed.token else where
+
+    def begin() -> None:
+        if browser and sys.stdout.isatty():
+            _open(url)
+        for task in (artist, drawing):
+            if task:
+                task.start()
+
+    with using_environment(PATIENT):
+        serve(app, listeners, url, then=begin)
+
+
+def _weights(model: str) -> Path:
+    """The file with a model's weights; of base found without loading PyTorch."""
+    from zaozi.guide.shipped import BASE
+
+    if model == "base" and not Path(model).exists():
+        return BASE
+    from zaozi.model.checkpoint import WEIGHTS, find_model
+
+    return find_model(model) / WEIGHTS
+
+
+def _open(url: str) -> None:
+    """Show a page in the browser of this machine. Where there is no screen nothing is opened: text browsers take the terminal."""
+    import threading
+    import webbrowser
+
+    if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()

@@ -58,3 +58,15 @@ def glyph(character: str, path: Path, size: int = 128) -> Image.Image:
     picture = Image.new("L", (size, size), 255)
     ImageDraw.Draw(picture).text((0, round(ascent * size)), character, fill=0, font=_face(path, size), anchor="ls")
     return picture
+
+
+def web_font(characters: str, path: Path) -> None:
+    """A few characters of the packaged font as a WOFF file, for readers whose machine has none."""
+    from fontTools import subset
+
+    options = subset.Options(flavor="woff", layout_features=[], hinting=False, name_IDs=[], notdef_outline=True)
+    font = subset.load_font(str(default_font()), options)
+    thin = subset.Subsetter(options)
+    thin.populate(text=characters)
+    thin.subset(font)
+    subset.save_font(font, str(path), options)

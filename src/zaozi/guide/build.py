@@ -1,40 +1,17 @@
-"""The visual guide as a folder of static files: the page, the model it runs, the figures, and the data of its live parts."""
+"""The visual guide as a folder of static files: the page, its figures, the data of its live parts, and the model it runs."""
 
 from __future__ import annotations
 
-import json
+import gzip
 import lzma
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
-
-from zaozi import __version__
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import home, sha256
-from zaozi.core.outputs import Output, cached
+from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
-from zaozi.data.shards import data_hash
-from zaozi.data.unihan import radical
-from zaozi.guide import export
-from zaozi.guide.figures.source import Source
-from zaozi.model.checkpoint import WEIGHTS, find_model
-
-SITE = Path(__file__).parent / "site"
-EDITION = 2
-"""Of the figures; those kept on disk from an older one are drawn again."""
-SHOWN = "明草水火金木鳥魚锂龍"
-"""Glyphs to drown in noise."""
-TEXT = "造字明草锂金釒钅"
-"""Characters that stand in the page's own text."""
-PLACED = ("gold", "a small song bird", "sickness", "clear water", "fish", "to speak", "mountain", "fire")
-"""Prompts whose glyphs are placed on the map."""
-SIDE, COLUMNS, ROWS = 48, 32, 32
-"""Of the sheets of small glyphs that the map's pop-ups show."""
+from zaozi.guide.shipped import COMPRESSED, LEAST, SITE, shows
 
 
 def site_output(out: Path, *, overwrite: bool = False) -> Output:
@@ -42,126 +19,82 @@ def site_output(out: Path, *, overwrite: bool = False) -> Output:
     return Output(out, "guide", overwrite=overwrite)
 
 
-def build(source: Source, out: Path, *, figures: bool = True, overwrite: bool = False) -> None:
-    """Write the whole site into `out`: index.html, assets/, ort/, model/, data/ and figures/.
+def build(
+    out: Path,
+    model: str = "base",
+    *,
+    data: Path | None = None,
+    seed: int = 0,
+    figures: bool = True,
+    redraw: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write the whole site into `out`: index.html, assets/, ort/, figures/, data/ and model/, text files also as NAME.gz.
 
-    The exported model and the figures are kept in the cache, by what they depend on, and copied from there.
-    Raises `ZaoziError` where the package holds no page, or `out` is something else.
+    Figures and data are those of the package; with `redraw`, or for a model that these do not show, they are drawn from `data`
+    and `seed`. They and the exported model are kept in the cache. Raises `ZaoziError` where the package holds no page, or
+    `out` is something else.
     """
-
-    if not (SITE / "index.html").is_file():
-        raise ZaoziError("this copy of zaozi holds no page; run: make guide")
+    check_page()
     output = site_output(out, overwrite=overwrite)
     output.check()
-    key = sha256(find_model(source.model_name) / WEIGHTS)[:24]
+
+    from zaozi.model.checkpoint import WEIGHTS, find_model
+
+    weights = find_model(model) / WEIGHTS
     parts: list[tuple[str, Callable[[Path], None]]] = [
-        ("page", _page),
-        ("model", lambda work: _model(source, key, work / "model")),
-        ("data", lambda work: _data(source, work / "data")),
+        ("page", lambda work: _copy(SITE, work, "" if figures else "figures", "" if figures else "data")),
+        ("model", lambda work: _copy(browser_model(model), work / "model")),
+        ("compression", compress),
     ]
-    if figures:
-        parts.append(("figures", lambda work: _figures(source, key, work / "figures")))
+    if figures and (redraw or not shows(weights)):
+        parts.insert(1, ("figures", lambda work: _copy(_drawn(model, data, seed), work)))
     with output.write() as work:
         for name, make in (bar := progress(parts, desc="guide", unit="part")):
             bar.set_postfix_str(name)
             make(work)
 
 
-def _page(out: Path) -> None:
-    """The built page, its runtime unpacked."""
-    for file in (p for p in SITE.rglob("*") if p.is_file()):
-        to = out / file.relative_to(SITE)
-        to.parent.mkdir(parents=True, exist_ok=True)
+def check_page() -> None:
+    """Raises `ZaoziError` where the package holds no page."""
+    if not (SITE / "index.html").is_file():
+        raise ZaoziError("this copy of zaozi holds no page; run: make guide")
+
+
+def browser_model(model: str) -> Path:
+    """The folder, in the cache, of the files with which the page draws in the browser; made where it is not there yet."""
+    from zaozi.guide.compact import compact_model
+
+    return compact_model(model)
+
+
+def compress(folder: Path) -> None:
+    """Of the text files of a site NAME.gz, beside NAME for servers that send that to browsers, and in place of NAME.xz."""
+    for file in [p for p in folder.rglob("*") if p.is_file()]:
         if file.suffix == ".xz":
-            to.with_suffix("").write_bytes(lzma.decompress(file.read_bytes()))
+            content = lzma.decompress(file.read_bytes())
+            file.unlink()
+            file = file.with_suffix("")
+        elif file.suffix in COMPRESSED and file.suffix != ".onnx" and file.stat().st_size >= LEAST:
+            content = file.read_bytes()
         else:
-            shutil.copyfile(file, to)
+            continue
+        twin = file.with_name(file.name + ".gz")
+        if not twin.exists():
+            twin.write_bytes(gzip.compress(content, 9, mtime=0))
 
 
-def _model(source: Source, key: str, out: Path) -> None:
-    kept = home() / "onnx" / f"{key}-{__version__}-{export.EDITION}"
-    cached(kept, "onnx", lambda work: export.write_onnx(source.artist, work))
-    shutil.copytree(kept, out, ignore=shutil.ignore_patterns(".*"))
+def _drawn(model: str, data: Path | None, seed: int) -> Path:
+    from zaozi.guide.figures.source import Source
+    from zaozi.guide.redraw import drawn_folder
+
+    return drawn_folder(Source(model, data, seed))
 
 
-def _figures(source: Source, key: str, out: Path) -> None:
+def _copy(source: Path, to: Path, *without: str) -> None:
+    """The files of a folder, but for hidden ones and the folders named; earlier ones are replaced."""
 
-    from zaozi.guide.figures import FIGURES, draw_all
+    def left_out(_: str, names: list[str]) -> set[str]:
+        return {name for name in names if name.startswith(".") or name in without}
 
-    kept = home() / "figures" / f"{key}-{data_hash(source.folder)[:8]}-{source.seed}-{__version__}-{EDITION}"
-
-    def draw(work: Path) -> None:
-        for _ in progress(draw_all(source, list(FIGURES), work), total=len(FIGURES), desc="figures"):
-            pass
-
-    cached(kept, "figures", draw)
-    out.mkdir()
-    for file in kept.iterdir():
-        if file.suffix in (".png", ".mp4"):
-            shutil.copyfile(file, out / file.name)
-
-
-def _data(source: Source, out: Path) -> None:
-    """Glyphs for the forward process, and the map with its sheets of small glyphs."""
-    from zaozi.guide.figures.atlas import described, everything, placed
-    from zaozi.guide.figures.live import drawn
-    from zaozi.guide.figures.paper import as_url, numbers
-
-    out.mkdir()
-    pairs = everything(source)
-    rows = {character: row for row, character in enumerate(pairs.columns["character"])}
-    glyphs = [
-        {
-            "character": character,
-            "definition": pairs.texts[rows[character]],
-            "pixels": np.asarray(Image.fromarray(pairs.pictures[rows[character], 0]).resize((64, 64), Image.Resampling.BOX))
-            .flatten()
-            .tolist(),
-        }
-        for character in SHOWN
-        if character in rows
-    ]  # fmt: skip
-    _write(out / "glyphs.json", {"glyphs": glyphs})
-    parts = {part for some in pairs.columns["components"] for part in some}
-    _font(TEXT, out / "text.woff")
-    _font("".join(sorted(parts)) + "".join(radical(n) for n in range(1, 215)), out / "parts.woff")
-    made = drawn(source, list(PLACED), [0] * len(PLACED))
-    where = placed(source, made)
-    cells = COLUMNS * ROWS
-    for sheet, start in enumerate(range(0, len(pairs), cells)):
-        part = torch.from_numpy(np.asarray(pairs.pictures[start : start + cells], np.float32))
-        small = torch.nn.functional.interpolate(part, SIDE, mode="area").round().to(torch.uint8).numpy()[:, 0]
-        board = np.full((ROWS * SIDE, COLUMNS * SIDE), 255, np.uint8)
-        for i, glyph in enumerate(small):
-            y, x = SIDE * (i // COLUMNS), SIDE * (i % COLUMNS)
-            board[y : y + SIDE, x : x + SIDE] = glyph
-        Image.fromarray(board).quantize(16).save(out / f"atlas-{sheet}.png", optimize=True)
-    _write(
-        out / "atlas.json",
-        {
-            **described(source),
-            "drawn": [
-                {"prompt": prompt, "at": numbers(at, 4), "picture": as_url(picture)}
-                for prompt, at, picture in zip(PLACED, where, made, strict=True)
-            ],
-            "sheet": {"side": SIDE, "columns": COLUMNS, "rows": ROWS},
-        },
-    )
-
-
-def _font(characters: str, path: Path) -> None:
-    """A web font of a few characters, for readers whose machine has none."""
-    from fontTools import subset
-
-    from zaozi.data.font import default_font
-
-    options = subset.Options(flavor="woff", layout_features=[], hinting=False, name_IDs=[], notdef_outline=True)
-    font = subset.load_font(str(default_font()), options)
-    thin = subset.Subsetter(options)
-    thin.populate(text=characters)
-    thin.subset(font)
-    subset.save_font(font, str(path), options)
-
-
-def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
+    shutil.copytree(source, to, ignore=left_out, dirs_exist_ok=True)

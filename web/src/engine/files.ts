@@ -1,49 +1,87 @@
-/** Model files: fetched with progress, and kept by their hash so that a second visit reads them from the disk. */
+/** Model files: fetched with progress, kept by their hash so that a second visit reads them from the disk, and unpacked. */
 
 import type { Card } from './messages';
 
-export async function fetchAll(
-  base: string,
-  card: Card,
-  names: readonly string[],
-  progress: (loaded: number, total: number) => void,
-): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
-  const total = names.reduce((sum, name) => sum + card.files[name].bytes, 0);
-  const cache = 'caches' in globalThis ? await caches.open('zaozi').catch(() => null) : null;
-  let loaded = 0;
-  const add = (bytes: number) => progress((loaded += bytes), total);
-  const found = await Promise.all(
-    names.map(async (name) => {
-      const { bytes, sha256 } = card.files[name];
-      const key = new URL(`${base}${name}?${sha256}`, globalThis.location.href).href;
-      const kept = await cache?.match(key);
-      if (kept) {
-        const data = new Uint8Array(await kept.arrayBuffer());
-        add(bytes);
-        return [name, data] as const;
-      }
-      const data = await read(`${base}${name}`, bytes, add);
-      await cache?.put(key, new Response(data)).catch(() => undefined); // a full disk is no reason not to draw
-      return [name, data] as const;
-    }),
-  );
-  return new Map(found);
+/** A file to fetch. Without a hash it is not kept here (the service worker keeps the runtime). */
+export interface Wanted {
+  url: string;
+  bytes: number;
+  sha256?: string;
+}
+export type Progress = (loaded: number, total: number) => void;
+
+/** Files of the core, without which nothing is drawn, and of the text encoder, which example prompts do without. */
+export const CORE = ['denoiser.onnx.gz', 'decoder.onnx.gz', 'examples.bin.gz'];
+export const TEXT = ['encoder.onnx.gz', 'tokenizer.json.gz'];
+
+export const isExample = (card: Card, prompt: string) => !prompt.trim() || (card.examples ?? []).includes(prompt.trim());
+
+export async function fetchCard(base: string): Promise<Card> {
+  const answer = await fetch(`${base}model.json`);
+  if (!answer.ok) throw new Error('the model is not beside the page; run: zaozi guide build');
+  return answer.json();
 }
 
-async function read(url: string, bytes: number, add: (bytes: number) => void): Promise<Uint8Array<ArrayBuffer>> {
+export const wanted = (base: string, card: Card, names: readonly string[]): Wanted[] =>
+  names.map((name) => ({ url: new URL(`${base}${name}`, globalThis.location.href).href, ...card.files[name] }));
+
+const key = (file: Wanted) => `${file.url}?${file.sha256}`;
+const cache = async () => ('caches' in globalThis ? caches.open('zaozi').catch(() => null) : null);
+
+/** How many of a file's bytes are still to be fetched. */
+export async function missing(files: readonly Wanted[]): Promise<number> {
+  const kept = await cache();
+  const sizes = await Promise.all(files.map(async (file) => (file.sha256 && (await kept?.match(key(file))) ? 0 : file.bytes)));
+  return sizes.reduce((sum, bytes) => sum + bytes, 0);
+}
+
+/** The runtime as a file to fetch: its size is what the server says. */
+export async function runtime(url: string): Promise<Wanted> {
+  const length = await fetch(url, { method: 'HEAD' }).then((answer) => Number(answer.headers.get('content-length')), () => 0);
+  return { url, bytes: length || 0 };
+}
+
+/** Fetch and unpack files; one progress for all of them. */
+export async function fetchAll(files: readonly Wanted[], progress: Progress): Promise<Uint8Array<ArrayBuffer>[]> {
+  const total = files.reduce((sum, file) => sum + file.bytes, 0);
+  const kept = await cache();
+  let loaded = 0;
+  const add = (bytes: number) => progress(Math.min((loaded += bytes), total), total);
+  return Promise.all(
+    files.map(async (file) => {
+      const found = file.sha256 ? await kept?.match(key(file)) : undefined;
+      if (found) {
+        add(file.bytes);
+        return unpacked(new Uint8Array(await found.arrayBuffer()));
+      }
+      const data = await read(file, add);
+      if (file.sha256) await kept?.put(key(file), new Response(data)).catch(() => undefined); // a full disk is no reason not to draw
+      return unpacked(data);
+    }),
+  );
+}
+
+async function read({ url, bytes, sha256 }: Wanted, add: (bytes: number) => void): Promise<Uint8Array<ArrayBuffer>> {
   const response = await fetch(url);
   if (!response.ok || !response.body) throw new Error(`${url} is not there (${response.status}); build the guide again`);
-  const data = new Uint8Array(bytes);
+  const parts: Uint8Array[] = [];
   const reader = response.body.getReader();
-  let at = 0;
   for (;;) {
     const { done, value } = await reader.read();
     if (done) break;
-    if (at + value.length > bytes) throw new Error(`${url} is longer than it should be; build the guide again`);
-    data.set(value, at);
-    at += value.length;
+    parts.push(value);
     add(value.length);
   }
-  if (at !== bytes) throw new Error(`${url} broke off; load the page again`);
+  const data = new Uint8Array(await new Blob(parts as BlobPart[]).arrayBuffer());
+  if (sha256 && isGzip(data) && data.length !== bytes) throw new Error(`${url} broke off; load the page again`);
   return data;
+}
+
+const isGzip = (data: Uint8Array) => data[0] === 0x1f && data[1] === 0x8b;
+
+/** What a gzip file holds; some servers unpack it on the way. */
+export async function unpacked(data: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+  if (!isGzip(data)) return data;
+  const stream = new Blob([data]).stream().pipeThrough(new DecompressionStream('gzip'));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
 }

@@ -7,19 +7,49 @@ export interface Request {
   guidance: number;
   seed: number;
   picture: number;
+  /** Column -> value, of those that the card lists. */
+  properties?: Record<string, string | number>;
+  /** A second prompt, and the share of the way to it, from 0 to 1. */
+  to?: string;
+  share?: number;
+  /** A picture [C, S, S] in [-1, 1] to start from: half of it is kept, or a variation of it is drawn at a strength. */
+  init?: { pixels: Float32Array; keep: Half | null; strength: number };
+  /** Send no steps, only the picture. */
+  quiet?: boolean;
+}
+
+export type Half = 'left' | 'right' | 'top' | 'bottom';
+
+/** What the text encoder reads: "狗" is read as "dog". */
+export interface Reading {
+  text: string;
+  unknown: string[];
+  note: string | null;
+}
+
+/** What is to be seen in a picture, and the real characters nearest to it. */
+export interface Explanation {
+  radical: { character: string; meaning: string; probability: number };
+  parts: { character: string; meaning: string; probability: number }[];
+  structure: { name: string; probability: number };
+  nearest: { character: string; definition: string; distance: number; copy: boolean }[];
 }
 
 export type ToWorker =
-  | { kind: 'load'; base: string }
+  | { kind: 'load'; base: string; id: number; prompt: string }
   | { kind: 'draw'; id: number; request: Request }
+  | { kind: 'read'; id: number; prompt: string }
+  | { kind: 'explain'; id: number; pixels: Float32Array }
   | { kind: 'stop' };
 
 export type FromWorker =
   | { kind: 'progress'; loaded: number; total: number }
-  | { kind: 'ready'; engine: string; card: Card }
+  | { kind: 'ready'; id: number; engine: string; threads: number; card: Card }
+  | { kind: 'read'; id: number; reading: Reading }
+  | { kind: 'explained'; id: number; explanation: Explanation }
   | { kind: 'step'; id: number; step: Step }
   | { kind: 'picture'; id: number; pixels: Float32Array; seconds: number }
-  | { kind: 'error'; id: number | null; message: string };
+  | { kind: 'error'; id: number; message: string };
 
 /** One look at a drawing as it forms: the noisy picture, the guess at the clean one, and the guess at the noise. */
 export interface Step {
@@ -46,4 +76,7 @@ export interface Card {
   text: { max_tokens: number; width: number };
   properties: PropertyCard[];
   files: Record<string, { bytes: number; sha256: string }>;
+  /** Prompts that are drawn without a text encoder, and how many tokens each has. */
+  examples?: string[];
+  example_lengths?: number[];
 }

@@ -2,18 +2,25 @@
 
 import { Tokenizer } from '@huggingface/tokenizers';
 import type * as Ort from 'onnxruntime-web';
-import { cfg, clamped } from '../diffusion/guidance';
+import { clamped, composed, inpainted } from '../diffusion/guidance';
 import { pictureNoise } from '../diffusion/noise';
 import { type Estimate, SAMPLERS } from '../diffusion/samplers';
 import { type Level, levels, schedule } from '../diffusion/schedules';
-import type { Picture } from '../diffusion/vectors';
-import { fetchAll } from './files';
-import type { Card, FromWorker, Request, ToWorker } from './messages';
+import { type Picture, mix } from '../diffusion/vectors';
+import { type Names, type Relatives, explanation } from './explain';
+import { CORE, type Progress, TEXT, fetchAll, fetchCard, isExample, runtime, wanted } from './files';
+import type { Card, Explanation, FromWorker, Reading, Request, Step, ToWorker } from './messages';
+import { isChinese, reading } from './reading';
+import { halfMask, shrunk, start } from './edit';
 
 interface Text {
   tokens: Float32Array;
   pooled: Float32Array;
-  length: number;
+  length: number; // 0: no text
+}
+interface Condition {
+  text: Text;
+  properties: Record<string, string | number>;
 }
 
 class Stopped extends Error {}
@@ -22,104 +29,162 @@ class Model {
   private run = 0; // of the drawing that may go on; a later one, or a stop, ends it
   private last: Promise<unknown> = Promise.resolve();
   private texts = new Map<string, Text>();
+  private tables = new Map<string, Promise<Uint8Array<ArrayBuffer>>>();
+  private encoder: Promise<{ session: Ort.InferenceSession; tokenizer: Tokenizer }> | null = null;
+  private judge: Promise<Ort.InferenceSession> | null = null;
 
   private constructor(
+    private readonly base: string,
     private readonly ort: typeof Ort,
     readonly card: Card,
     readonly engine: string,
-    private readonly tokenizer: Tokenizer,
-    private readonly sessions: Record<'denoiser' | 'decoder' | 'encoder', Ort.InferenceSession>,
-  ) {}
+    readonly threads: number,
+    private readonly providers: string[],
+    private readonly denoiser: Ort.InferenceSession,
+    private readonly decoder: Ort.InferenceSession,
+    examples: Uint8Array<ArrayBuffer>,
+  ) {
+    this.keepExamples(new Float32Array(examples.buffer));
+  }
 
-  static async load(base: string, progress: (loaded: number, total: number) => void): Promise<Model> {
-    const answer = await fetch(`${base}model.json`);
-    if (!answer.ok) throw new Error('the model is not beside the page; run: zaozi guide build');
-    const card: Card = await answer.json();
+  /** Ready to draw `prompt`: an example needs no text encoder, which then follows behind. */
+  static async load(base: string, prompt: string, progress: Progress): Promise<Model> {
+    const card = await fetchCard(base);
     const gpu = await (navigator as { gpu?: { requestAdapter(): Promise<unknown> } }).gpu?.requestAdapter().catch(() => null);
-    const engine = gpu ? 'webgpu' : 'wasm';
     const importing: Promise<typeof Ort> = gpu ? import('onnxruntime-web/webgpu') : import('onnxruntime-web/wasm');
-    const [ort, files] = await Promise.all([
-      importing,
-      fetchAll(base, card, ['encoder.onnx', 'denoiser.onnx', 'decoder.onnx', 'tokenizer.json'], progress),
-    ]);
     const name = gpu ? 'ort-wasm-simd-threaded.asyncify' : 'ort-wasm-simd-threaded';
-    const at = (end: string) => new URL(`../ort/${name}.${end}`, new URL(base, globalThis.location.href)).href;
-    ort.env.wasm.wasmPaths = { mjs: at('mjs'), wasm: at('wasm') };
-    ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 8) : 1;
+    const at = (end: string) => new URL(`../ort/${name}.${end}`, base).href;
+    const example = isExample(card, prompt);
+    const files = [await runtime(at('wasm.gz')), ...wanted(base, card, example ? CORE : [...CORE, ...TEXT])];
+    const [ort, [wasm, denoiser, decoder, examples, ...text]] = await Promise.all([importing, fetchAll(files, progress)]);
+    ort.env.wasm.wasmPaths = { mjs: at('mjs') };
+    ort.env.wasm.wasmBinary = wasm.buffer;
+    const threads = globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 8) : 1;
+    ort.env.wasm.numThreads = threads;
     ort.env.logLevel = 'error';
-    const open = (file: string) =>
-      ort.InferenceSession.create(files.get(file) as Uint8Array, {
-        executionProviders: gpu ? ['webgpu', 'wasm'] : ['wasm'],
-        logSeverityLevel: 3, // errors; that some nodes run on the CPU is as it should be
-      });
-    const denoiser = await open('denoiser.onnx'); // one after another: they share a heap
-    const encoder = await open('encoder.onnx');
-    const decoder = await open('decoder.onnx');
-    const json = JSON.parse(new TextDecoder().decode(files.get('tokenizer.json')));
-    return new Model(ort, card, engine, new Tokenizer(json, {}), { denoiser, encoder, decoder });
+    const providers = gpu ? ['webgpu', 'wasm'] : ['wasm'];
+    const open = (data: Uint8Array) => session(ort, data, providers);
+    const opened = await open(denoiser); // one after another: they share a heap
+    const model = new Model(base, ort, card, gpu ? 'webgpu' : 'wasm', threads, providers, opened, await open(decoder), examples);
+    if (example) void model.text().catch(() => undefined);
+    else await model.text(text as Uint8Array<ArrayBuffer>[]);
+    return model;
   }
 
   stop() {
     this.run++;
   }
 
+  private keepExamples(values: Float32Array) {
+    const width = this.card.text.width;
+    let at = 0;
+    this.card.examples?.forEach((prompt, i) => {
+      const length = this.card.example_lengths?.[i] ?? 0;
+      const tokens = values.subarray(at, (at += length * width));
+      this.texts.set(prompt, { tokens, pooled: values.subarray(at, (at += width)), length });
+    });
+  }
+
+  /** The text encoder, fetched where it is not there yet. */
+  text(files?: Uint8Array<ArrayBuffer>[]) {
+    this.encoder ??= (async () => {
+      const [encoder, tokenizer] = files ?? (await fetchAll(wanted(this.base, this.card, TEXT), () => undefined));
+      const json = JSON.parse(new TextDecoder().decode(tokenizer));
+      return { session: await session(this.ort, encoder, this.providers), tokenizer: new Tokenizer(json, {}) };
+    })();
+    this.encoder.catch(() => (this.encoder = null));
+    return this.encoder;
+  }
+
+  private table(name: string): Promise<Uint8Array<ArrayBuffer>> {
+    const kept = this.tables.get(name) ?? fetchAll(wanted(this.base, this.card, [name]), () => undefined).then(([data]) => data);
+    this.tables.set(name, kept);
+    kept.catch(() => this.tables.delete(name));
+    return kept;
+  }
+
+  private async json<T>(name: string): Promise<T> {
+    return JSON.parse(new TextDecoder().decode(await this.table(`${name}.json.gz`)));
+  }
+
   private tensor<K extends 'float32' | 'int64' | 'bool'>(kind: K, data: Float32Array | BigInt64Array | Uint8Array, dims: number[]) {
     return new this.ort.Tensor(kind, data as never, dims) as Ort.Tensor;
   }
 
+  /** What is read of a prompt. */
+  async read(prompt: string): Promise<Reading> {
+    if (isExample(this.card, prompt)) return { text: prompt, unknown: [], note: null };
+    const meanings = isChinese(prompt) ? await this.json<Record<string, string[]>>('meanings') : null;
+    const { tokenizer } = await this.text();
+    const unknown = tokenizer.token_to_id('[UNK]');
+    return reading(prompt, meanings, (word) => unknown === undefined || !tokenizer.encode(word).ids.includes(unknown));
+  }
+
   private async encode(prompt: string): Promise<Text> {
-    const kept = this.texts.get(prompt);
+    const width = this.card.text.width;
+    if (!prompt.trim()) return { tokens: new Float32Array(width), pooled: new Float32Array(width), length: 0 };
+    const kept = this.texts.get(prompt.trim());
     if (kept) return kept;
+    const { text: read } = await this.read(prompt);
+    const { session, tokenizer } = await this.text();
     const { max_tokens: most } = this.card.text;
-    let ids = this.tokenizer.encode(prompt).ids;
+    let ids = tokenizer.encode(read).ids;
     if (ids.length > most) ids = [...ids.slice(0, most - 1), ids[ids.length - 1]];
     const dims = [1, ids.length];
-    const found = await this.sessions.encoder.run({
+    const found = await session.run({
       ids: this.tensor('int64', BigInt64Array.from(ids, BigInt), dims),
       mask: this.tensor('bool', new Uint8Array(ids.length).fill(1), dims),
     });
-    const text = {
-      tokens: found.tokens.data as Float32Array,
-      pooled: found.pooled.data as Float32Array,
-      length: ids.length,
-    };
-    this.texts.set(prompt, text);
+    const text = { tokens: found.tokens.data as Float32Array, pooled: found.pooled.data as Float32Array, length: ids.length };
+    if (this.texts.size > 500) this.texts.delete([...this.texts.keys()][0]);
+    this.texts.set(prompt.trim(), text);
     return text;
   }
 
-  private async estimates(x: Picture, level: Level, text: Text, given: readonly boolean[]): Promise<Estimate[]> {
-    const rows = given.length;
+  /** Estimates of one picture under several conditions (null: none), in one call. */
+  private async estimates(x: Picture, level: Level, rows: readonly (Condition | null)[]): Promise<Estimate[]> {
+    const [count, width] = [rows.length, this.card.text.width];
+    const length = Math.max(1, ...rows.map((row) => row?.text.length ?? 0));
     const repeated = (values: ArrayLike<number>) => {
-      const all = new Float32Array(rows * values.length);
-      given.forEach((_, i) => all.set(values, i * values.length));
+      const all = new Float32Array(count * values.length);
+      rows.forEach((_, i) => all.set(values, i * values.length));
       return all;
     };
-    const mask = new Uint8Array(rows * text.length);
-    given.forEach((yes, i) => mask.fill(yes ? 1 : 0, i * text.length, (i + 1) * text.length));
+    const tokens = new Float32Array(count * length * width);
+    const pooled = new Float32Array(count * width);
+    const mask = new Uint8Array(count * length);
+    // no text is the text of another row with all of it masked, as in Python
+    rows.forEach((row, i) => {
+      const text = row?.text.length ? row.text : rows.find((other) => other?.text.length)?.text;
+      if (text) tokens.set(text.tokens, i * length * width);
+      if (text) pooled.set(text.pooled, i * width);
+      mask.fill(1, i * length, i * length + (row?.text.length ?? 0));
+    });
     const feeds: Record<string, Ort.Tensor> = {
-      x: this.tensor('float32', repeated(x), [rows, ...this.card.shape]),
-      alpha: this.tensor('float32', repeated([level.alpha]), [rows]),
-      sigma: this.tensor('float32', repeated([level.sigma]), [rows]),
-      tokens: this.tensor('float32', repeated(text.tokens), [rows, text.length, this.card.text.width]),
-      mask: this.tensor('bool', mask, [rows, text.length]),
-      pooled: this.tensor('float32', repeated(text.pooled), [rows, this.card.text.width]),
+      x: this.tensor('float32', repeated(x), [count, ...this.card.shape]),
+      alpha: this.tensor('float32', repeated([level.alpha]), [count]),
+      sigma: this.tensor('float32', repeated([level.sigma]), [count]),
+      tokens: this.tensor('float32', tokens, [count, length, width]),
+      mask: this.tensor('bool', mask, [count, length]),
+      pooled: this.tensor('float32', pooled, [count, width]),
     };
     for (const p of this.card.properties) {
+      const given = rows.map((row) => row?.properties[p.column]);
       feeds[`property.${p.column}`] =
         p.kind === 'class'
-          ? this.tensor('int64', new BigInt64Array(rows), [rows])
-          : this.tensor('float32', new Float32Array(rows).fill(NaN), [rows]);
+          ? this.tensor('int64', BigInt64Array.from(given, (v) => BigInt(v === undefined ? 0 : p.values.indexOf(`${v}`) + 1)), [count])
+          : this.tensor('float32', Float32Array.from(given, (v) => (v === undefined ? NaN : Number(v))), [count]);
     }
-    const found = await this.sessions.denoiser.run(feeds);
+    const found = await this.denoiser.run(feeds);
     const [x0, eps] = [found.x0.data as Float32Array, found.eps.data as Float32Array];
-    return given.map((_, i) => ({
+    return rows.map((_, i) => ({
       x0: x0.slice(i * x.length, (i + 1) * x.length),
       eps: eps.slice(i * x.length, (i + 1) * x.length),
     }));
   }
 
   /** Draw one picture: [C, S, S] in [-1, 1], as the Python pipeline draws it from the same seed. */
-  async draw(request: Request, watch: (step: { t: number; x: Picture; x0: Picture; eps: Picture }) => void): Promise<Float32Array> {
+  async draw(request: Request, watch: (step: Step) => void): Promise<Float32Array> {
     const run = ++this.run;
     const before = this.last; // the sessions are not to be called twice at a time
     let done: () => void = () => undefined;
@@ -132,50 +197,112 @@ class Model {
     }
   }
 
-  private async walk(
-    request: Request,
-    wanted: () => boolean,
-    watch: (step: { t: number; x: Picture; x0: Picture; eps: Picture }) => void,
-  ): Promise<Float32Array> {
+  /** The conditions that a request asks for, each with its weight. */
+  private async conditions(request: Request): Promise<[Condition, number][]> {
+    const properties = this.checked(request.properties ?? {});
+    const { prompt, to, share = 0 } = request;
+    if (!to?.trim() || to.trim() === prompt.trim()) return [[{ text: await this.encode(prompt), properties }, 1]];
+    const parts: [Condition, number][] = [
+      [{ text: await this.encode(prompt), properties: {} }, 1 - share],
+      [{ text: await this.encode(to), properties: {} }, share],
+    ];
+    if (Object.keys(properties).length) parts.push([{ text: await this.encode(''), properties }, 1]);
+    return parts;
+  }
+
+  private checked(properties: Record<string, string | number>) {
+    for (const [column, value] of Object.entries(properties)) {
+      const p = this.card.properties.find((known) => known.column === column);
+      if (!p) throw new Error(`this model does not know the property '${column}'`);
+      if (p.kind === 'class' ? !p.values.includes(`${value}`) : !Number.isFinite(Number(value))) {
+        throw new Error(`${column} '${value}' is not one that this model knows`);
+      }
+    }
+    return properties;
+  }
+
+  private async walk(request: Request, wanted: () => boolean, watch: (step: Step) => void): Promise<Float32Array> {
     if (!wanted()) throw new Stopped();
-    const path = levels(schedule(this.card.schedule), request.steps);
+    const { init, steps } = request;
+    const [channels, side] = this.card.shape;
+    const all = levels(schedule(this.card.schedule), steps);
+    const path = all.slice(init ? steps - Math.max(1, Math.round(steps * init.strength)) : 0);
     const noise = pictureNoise(request.seed, request.picture, this.card.shape.reduce((a, b) => a * b));
-    const blank = !request.prompt.trim();
-    const text = await this.encode(blank ? ' ' : request.prompt);
-    let denoise = cfg((x, level, given) => this.estimates(x, level, text, given), blank ? 0 : request.guidance);
+    const rows = await this.conditions(request);
+    const blank = !request.prompt.trim() && !request.to?.trim() && !Object.keys(request.properties ?? {}).length;
+    const known = init && shrunk(init.pixels, channels, this.card.size / side);
+    let denoise = composed(
+      (x, level, which) => this.estimates(x, level, which.map((i) => (i === null ? null : rows[i][0]))),
+      rows.map(([, weight]) => weight),
+      blank ? 0 : request.guidance,
+    );
     if (this.card.bounds) denoise = clamped(denoise, ...this.card.bounds);
-    const start = noise(0).map((v) => path[0].sigma * v);
-    const x0 = await SAMPLERS[request.sampler](denoise, start, path, noise, async (level, x, guess) => {
-      watch({ t: level.t, x, x0: guess.x0, eps: guess.eps });
+    if (known && init.keep) denoise = inpainted(denoise, known, halfMask(init.keep, side));
+    const x = start(noise(0), path[0], known);
+    const x0 = await SAMPLERS[request.sampler](denoise, x, path, noise, async (level, x, guess) => {
+      if (!request.quiet) watch({ t: level.t, x: Float32Array.from(x), x0: Float32Array.from(guess.x0), eps: Float32Array.from(guess.eps) });
       await new Promise((resolve) => setTimeout(resolve)); // so that a stop is heard
       if (!wanted()) throw new Stopped();
     });
-    const found = await this.sessions.decoder.run({ x0: this.tensor('float32', Float32Array.from(x0), [1, ...this.card.shape]) });
-    return found.picture.data as Float32Array;
+    const found = await this.decoder.run({ x0: this.tensor('float32', Float32Array.from(x0), [1, ...this.card.shape]) });
+    const made = found.picture.data as Float32Array;
+    if (init?.keep) {
+      const mask = halfMask(init.keep, this.card.size);
+      for (let i = 0; i < made.length; i++) if (mask[i % mask.length]) made[i] = init.pixels[i];
+    }
+    return made;
   }
+
+  /** What is to be seen in a picture [C, S, S]. */
+  async explain(pixels: Float32Array): Promise<Explanation> {
+    this.judge ??= this.table('judge.onnx.gz').then((data) => session(this.ort, data, this.providers));
+    const [judge, names, relatives, rows, meanings] = await Promise.all([
+      this.judge,
+      this.json<Names>('judge'),
+      this.json<Relatives>('relatives'),
+      this.table('relatives.bin.gz'),
+      this.json<Record<string, string[]>>('meanings'),
+    ]);
+    await this.last; // one session at a time
+    const { channels, size } = this.card;
+    const grey = mix([1 / channels, pixels.slice(0, size * size)], ...Array.from({ length: channels - 1 }, (_, c) => [1 / channels, pixels.slice((c + 1) * size * size, (c + 2) * size * size)] as const));
+    const said = await judge.run({ x: this.tensor('float32', Float32Array.from(grey), [1, 1, size, size]) });
+    const of = (name: string) => said[name].data as Float32Array;
+    const answers = { features: of('features'), radical: of('radical'), structure: of('structure'), parts: of('parts') };
+    return explanation(answers, names, relatives, new Int8Array(rows.buffer), meanings);
+  }
+}
+
+function session(ort: typeof Ort, data: Uint8Array, executionProviders: string[]): Promise<Ort.InferenceSession> {
+  return ort.InferenceSession.create(data, { executionProviders, logSeverityLevel: 3 }); // errors; that some nodes run on the CPU is as it should be
 }
 
 const say = (message: FromWorker, transfer: Transferable[] = []) => postMessage(message, { transfer });
 let model: Model | null = null;
 
 addEventListener('message', async ({ data }: MessageEvent<ToWorker>) => {
+  const id = 'id' in data ? data.id : 0;
   try {
     if (data.kind === 'load') {
-      model = await Model.load(data.base, (loaded, total) => say({ kind: 'progress', loaded, total }));
-      say({ kind: 'ready', engine: model.engine, card: model.card });
+      const progress = (loaded: number, total: number) => say({ kind: 'progress', loaded, total });
+      if (model && !isExample(model.card, data.prompt)) await model.text();
+      model ??= await Model.load(data.base, data.prompt, progress);
+      say({ kind: 'ready', id, engine: model.engine, threads: model.threads, card: model.card });
     } else if (data.kind === 'stop') {
       model?.stop();
-    } else if (model) {
-      const { id } = data;
+    } else if (!model) {
+      throw new Error('the model is not loaded');
+    } else if (data.kind === 'read') {
+      say({ kind: 'read', id, reading: await model.read(data.prompt) });
+    } else if (data.kind === 'explain') {
+      say({ kind: 'explained', id, explanation: await model.explain(data.pixels) });
+    } else {
       const start = performance.now();
-      const pixels = await model.draw(data.request, ({ t, x, x0, eps }) =>
-        say({ kind: 'step', id, step: { t, x: Float32Array.from(x), x0: Float32Array.from(x0), eps: Float32Array.from(eps) } }),
-      );
+      const pixels = await model.draw(data.request, (step) => say({ kind: 'step', id, step }, [step.x.buffer, step.x0.buffer, step.eps.buffer]));
       say({ kind: 'picture', id, pixels, seconds: (performance.now() - start) / 1000 });
     }
   } catch (error) {
-    if (!(error instanceof Stopped)) {
-      say({ kind: 'error', id: data.kind === 'draw' ? data.id : null, message: error instanceof Error ? error.message : String(error) });
-    }
+    if (!(error instanceof Stopped)) say({ kind: 'error', id, message: error instanceof Error ? error.message : String(error) });
   }
 });
+

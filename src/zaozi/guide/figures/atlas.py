@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +25,45 @@ from zaozi.guide.figures.source import Source
 from zaozi.pipeline import to_bytes
 
 NEIGHBOURS = 15
+SOME = 512
+"""Pictures taken from the disk, and queries compared, at a time."""
 MARKED = ("明", "草")
 
 
-def everything(source: Source) -> Pairs:
+@dataclass(frozen=True)
+class Glyphs:
+    """All splits one after the other. Their pictures stay on the disk: `pictures` reads some."""
+
+    parts: list[Pairs]
+    texts: list[str]
+    columns: dict[str, list[Any]]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def pictures(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Glyphs `start` to `stop`, `[N, 1, S, S]`."""
+        made, first = [], 0
+        for part in self.parts:
+            made.append(part.pictures[max(start - first, 0) : max(stop - first, 0)])
+            first += len(part)
+        taken = np.concatenate(made)
+        for part in self.parts:
+            if isinstance(mapped := part.pictures.base, mmap.mmap) and hasattr(mapped, "madvise"):
+                mapped.madvise(mmap.MADV_DONTNEED)  # what was read does not count as this process's memory any longer
+        return taken
+
+
+def everything(source: Source) -> Glyphs:
     """All splits as one."""
 
-    def make() -> Pairs:
-        parts = [load_pairs(source.folder, split) for split in SPLITS]
+    def make() -> Glyphs:
+        own = {"train": lambda: source.train, "test": lambda: source.test}
+        parts = [own[split]() if split in own else load_pairs(source.folder, split) for split in SPLITS]
         columns = {name: [v for p in parts for v in p.columns[name]] for name in parts[0].columns}
-        pictures = np.concatenate([np.asarray(p.pictures) for p in parts])
-        return Pairs(pictures, [t for p in parts for t in p.texts], [k for p in parts for k in p.keys], columns)
+        return Glyphs(parts, [t for p in parts for t in p.texts], columns)
 
-    found: Pairs = source.memo("everything", make)
+    found: Glyphs = source.memo("everything", make)
     return found
 
 
@@ -43,7 +71,7 @@ def nearest(queries: Tensor, known: Tensor, count: int) -> tuple[Tensor, Tensor]
     """The `count` nearest of `known` `[M, D]` to each of `queries` `[N, D]`, exactly: distances and rows, `[N, count]`."""
     norms = known.square().sum(1)
     values, places = [], []
-    for part in queries.split(1024):
+    for part in queries.split(SOME):
         squares = part.square().sum(1, keepdim=True) + norms - 2.0 * part @ known.T
         value, place = squares.topk(count, largest=False)
         values.append(value.clamp(min=0).sqrt())
@@ -73,7 +101,12 @@ def plane(source: Source) -> NDArray[np.float32]:
 
 def thumbs(source: Source) -> Tensor:
     """All glyphs as ink at 32x32, `[N, 32, 32]`."""
-    found: Tensor = source.memo("thumbs", lambda: thumbnails(everything(source).pictures))
+
+    def make() -> Tensor:
+        pairs = everything(source)
+        return torch.cat([thumbnails(pairs.pictures(at, at + SOME)) for at in range(0, len(pairs), SOME)])
+
+    found: Tensor = source.memo("thumbs", make)
     return found
 
 
@@ -119,17 +152,17 @@ def atlas(source: Source) -> Figure:
     near, chance = agreement(structures, points)
     near_radical, chance_radical = agreement(pairs.columns["radical"], points)
     common = ["left-right", "above-below", "single", "surround-from-upper-left", "surround-from-lower-left"]
-    colours = [SECOND, ACCENT, INK, "#6a8f3c", "#8e5ba6"]
+    colours = [SECOND, ACCENT, "#a3762a", "#6a8f3c", "#8e5ba6"]
     low, high = points.min(0) - 0.5, points.max(0) + 0.5
     across = np.stack(np.meshgrid(np.linspace(low[0], high[0], 120), np.linspace(low[1], high[1], 120)), 0)
     rng = source.generator(4)
     some = points[rng.choice(len(points), min(4000, len(points)), replace=False)]
     density = gaussian_kde(some.T, bw_method=0.08)(across.reshape(2, -1)).reshape(120, 120)
     plot, axes = canvas(1, 2, width=12, height=6.2, sharex=True, sharey=True)
-    axes[0, 0].scatter(*points.T, s=0.6, color=QUIET, lw=0)
+    axes[0, 0].scatter(*points.T, s=0.6, color=QUIET, lw=0, rasterized=True)
     for name, colour in zip(common, colours, strict=True):
         rows = np.flatnonzero(np.array(structures) == name)
-        axes[0, 0].scatter(*points[rows].T, s=0.8, color=colour, lw=0, label=name)
+        axes[0, 0].scatter(*points[rows].T, s=0.8, color=colour, lw=0, label=name, rasterized=True)
     axes[0, 0].legend(frameon=False, markerscale=8, fontsize=8, loc="upper left")
     axes[0, 1].contourf(*across, density, levels=14, cmap="Greys")
     marks = []
@@ -170,7 +203,7 @@ def origins(source: Source) -> Figure:
         way = [decode(x0) for _, _, x0, _ in diary.steps]
     paths = [placed(source, torch.stack([x0[i] for x0 in way])) for i in range(3)]
     train = source.train
-    known = thumbnails(train.pictures)
+    known = thumbs(source)[: len(train)]  # the training split comes first
     relatives = []
     for small in thumbnails(to_bytes(made)).split(1):
         found, left = [], known.clone()
@@ -185,7 +218,7 @@ def origins(source: Source) -> Figure:
         show(axes[i, 0], made[i], "drawn" if i == 0 else "")
         for k, (apart, row) in enumerate(relatives[i]):
             show(axes[i, k + 1], train.batch([row]), f"{apart:.2f}")
-        axes[i, 5].scatter(*points.T, s=3, color=QUIET, lw=0)
+        axes[i, 5].scatter(*points.T, s=3, color=QUIET, lw=0, rasterized=True)
         axes[i, 5].plot(*paths[i].T, color=ACCENT, lw=0.8)
         axes[i, 5].plot(*paths[i][-1], "o", color=ACCENT, ms=3)
         middle, reach = (paths[i].max(0) + paths[i].min(0)) / 2, max(float(np.ptp(paths[i], 0).max()), 0.3)

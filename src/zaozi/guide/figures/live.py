@@ -134,24 +134,26 @@ def films(source: Source) -> Figure:
     plot, axes = canvas(len(settings), len(shares) + 1, height=9.6, width=9.6)
     made, kept = {}, []
     for row, (sampler, steps) in enumerate(settings):
-        diary = Diary()
-        finished = drawn(source, ["gold"] * 16, range(16), num_steps=steps, sampler=sampler, on_step=diary)
-        film = Film(128, crf=32)
-        for _, x, _, _ in diary.steps:
+        film, seen = Film(96, crf=34), list[tuple[float, Tensor]]()
+
+        def watch(t: float, x: Tensor, *_: Tensor, film: Film = film, seen: list[tuple[float, Tensor]] = seen) -> None:
             film.add(x)
+            seen.append((t, x[0].clone()))
+
+        finished = drawn(source, ["gold"] * 16, range(16), num_steps=steps, sampler=sampler, on_step=watch)
         made[f"{sampler}-{steps}"] = film.ending(finished)
-        at = [min(int(share * len(diary.steps)), len(diary.steps) - 1) for share in shares]
-        pictures = [diary.steps[k][1][0] for k in at]
-        strip(axes[row, :-1], pictures, [f"t = {diary.steps[k][0]:.0f}" for k in at], low=-2, high=2)
+        at = [min(int(share * len(seen)), len(seen) - 1) for share in shares]
+        pictures = [seen[k][1] for k in at]
+        strip(axes[row, :-1], pictures, [f"t = {seen[k][0]:.0f}" for k in at], low=-2, high=2)
         show(axes[row, -1], finished[0], "finished")
         axes[row, 0].set_ylabel(f"{sampler}\n{steps} step{'s' if steps > 1 else ''}")
         kept.append(
             {
                 "sampler": sampler,
                 "steps": steps,
-                "calls": len(diary.steps),
+                "calls": len(seen),
                 "x_t": [as_url(p, low=-2, high=2) for p in pictures],
-                "times": [numbers(diary.steps[k][0]) for k in at],
+                "times": [numbers(seen[k][0]) for k in at],
                 "finished": [as_url(p) for p in finished[:4]],
             }
         )

@@ -16,6 +16,8 @@ from torch import Tensor
 
 INK, ACCENT, SECOND, QUIET = "#222222", "#c8442b", "#2b6c8a", "#b8b2a7"
 """Of text and lines, of what matters, of what it is compared with, and of all the rest."""
+ON_PICTURE = ("#ffffff", "#111111")
+"""Of text that stands on a dark and on a light place of a picture; the same on light and on dark pages."""
 INCHES = 2.1
 """Side of one panel."""
 Array = NDArray[Any]
@@ -43,6 +45,10 @@ def styled() -> Any:
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.edgecolor": INK,
+        "axes.labelcolor": INK,
+        "text.color": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
         "axes.titlesize": 9.0,
         "axes.unicode_minus": False,
         "svg.hashsalt": "zaozi",
@@ -79,7 +85,7 @@ def show(
     pixels = grey(picture)
     if isinstance(picture, Image.Image):
         low, high = 0.0, 255.0
-    axes.imshow(pixels, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    axes.imshow(pixels, cmap="gray", vmin=low, vmax=high, interpolation="none")
     axes.set_title(title)
     bare(axes)
 
@@ -130,12 +136,21 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     made = [folder / f"{name}.png", folder / f"{name}.svg", folder / f"{name}.json"]
     figure.plot.savefig(made[0], dpi=150)
-    figure.plot.savefig(made[1], metadata={"Date": None})
+    made[1].write_text(vector(figure), encoding="utf-8")
     write_json(made[2], {"title": figure.title, "says": figure.says, "data": figure.data})
     for kind, film in figure.films.items():
         made.append(folder / f"{name}-{kind}.mp4")
         film.write(made[-1])
     return made
+
+
+def vector(figure: Figure) -> str:
+    """The figure as SVG, transparent and in colours that follow the reader's scheme."""
+    from zaozi.guide.figures.vector import for_pages
+
+    held = io.StringIO()
+    figure.plot.savefig(held, format="svg", dpi=200, transparent=True, metadata={"Date": None, "Creator": None})
+    return for_pages(held.getvalue())
 
 
 def strip(axes: Sequence[Any], pictures: Sequence[Any], titles: Sequence[str], **options: Any) -> None:

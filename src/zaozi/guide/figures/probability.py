@@ -8,7 +8,7 @@ from PIL import Image
 
 from zaozi.diffusion.mixture import TWO
 from zaozi.diffusion.schedules import schedule
-from zaozi.guide.figures.paper import ACCENT, INK, QUIET, SECOND, Figure, as_url, canvas, numbers, show
+from zaozi.guide.figures.paper import ACCENT, INK, ON_PICTURE, QUIET, SECOND, Figure, as_url, canvas, numbers, show
 from zaozi.guide.figures.source import Source
 
 
@@ -55,7 +55,7 @@ def picture_as_vector(source: Source) -> Figure:
     for y in range(32):
         for x in range(32):
             dark = values[y, x] < 128
-            axes.text(x, y, int(values[y, x]), ha="center", va="center", fontsize=5, color="white" if dark else INK)
+            axes.text(x, y, int(values[y, x]), ha="center", va="center", fontsize=5, color=ON_PICTURE[0 if dark else 1])
     return Figure(
         "A picture is a vector",
         "明 at 32x32: 1,024 numbers from 0 (ink) to 255 (paper). Read row by row they are one point in a space of 1,024 "
@@ -120,7 +120,7 @@ def independent_noise(source: Source) -> Figure:
     names = ("independent: N(0, I)", "correlated: N(0, C)")
     for i, (sample, covariance, name) in enumerate(zip((noise[0], smooth[0]), covariances, names, strict=True)):
         show(axes[i, 0], sample, name, low=-3, high=3)
-        axes[i, 1].imshow(covariance, cmap="RdBu_r", vmin=-1, vmax=1)
+        axes[i, 1].imshow(covariance, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="none")
         axes[i, 1].set_title("covariance of one row's pixels")
     return Figure(
         "Noise without memory",

@@ -7,7 +7,7 @@ import math
 import torch
 
 from zaozi.core.config import Guidance
-from zaozi.guide.figures.paper import ACCENT, INK, Figure, as_url, canvas, numbers, show
+from zaozi.guide.figures.paper import ACCENT, ON_PICTURE, Figure, as_url, canvas, numbers, show
 from zaozi.guide.figures.source import Source
 from zaozi.nn.attention import CrossAttention
 from zaozi.pipeline import draw
@@ -27,15 +27,15 @@ def words_as_vectors(source: Source) -> Figure:
     unit = torch.nn.functional.normalize(torch.stack(vectors), dim=-1)
     cosines = unit @ unit.T
     plot, axes = canvas(1, 2, width=10.4, height=3.2, gridspec_kw={"width_ratios": [2.2, 1]})
-    axes[0, 0].imshow(states[:, :128], aspect="auto", cmap="RdBu_r", vmin=-1.5, vmax=1.5)
+    axes[0, 0].imshow(states[:, :128], aspect="auto", cmap="RdBu_r", vmin=-1.5, vmax=1.5, interpolation="none")
     axes[0, 0].set_yticks(range(len(tokens)), tokens)
     axes[0, 0].set_xlabel(f"the first 128 of {states.shape[1]} numbers of each token")
     axes[0, 0].set_title(f"'{definition}' as an array of {tuple(states.shape)}")
-    axes[0, 1].imshow(cosines, cmap="Greys", vmin=0, vmax=1)
+    axes[0, 1].imshow(cosines, cmap="Greys", vmin=0, vmax=1, interpolation="none")
     for i in range(len(phrases)):
         for j in range(len(phrases)):
             value = float(cosines[i, j])
-            axes[0, 1].text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.6 else INK)
+            axes[0, 1].text(j, i, f"{value:.2f}", ha="center", va="center", color=ON_PICTURE[0 if value > 0.6 else 1])
     axes[0, 1].set_xticks([])
     axes[0, 1].set_yticks(range(len(phrases)), phrases)
     axes[0, 1].set_title("cosine of 'element' in each")

@@ -1,12 +1,14 @@
 """The server of the visual guide: the built page, and an API that draws with PyTorch.
 
-`make_app` makes the ASGI application (`app`), whose every request passes `guard` first; `desk` draws, one request after
-the other; `connections` holds the deadlines and caps of the connections, and the way to stop.
+`make_app` makes the ASGI application (`app`), whose every request passes `guard` first; `files` sends what the page is made of;
+`desk` draws, one request after the other; `background` makes what is not there yet when the server starts; `connections`
+holds the deadlines and caps of the connections, and the way to stop.
 """
 
 from zaozi.guide.serve.app import make_app
+from zaozi.guide.serve.ask import MAX_PROMPT, MAX_STEPS, Ask, Limits
+from zaozi.guide.serve.background import Later, Redraw
 from zaozi.guide.serve.connections import Deadlines, Server, access, bind, serve
-from zaozi.guide.serve.desk import MAX_PROMPT, MAX_STEPS, Ask, Limits
 from zaozi.guide.serve.guard import MAX_BODY, Access, Guard
 
 __all__ = [
@@ -17,7 +19,9 @@ __all__ = [
     "Ask",
     "Deadlines",
     "Guard",
+    "Later",
     "Limits",
+    "Redraw",
     "Server",
     "access",
     "bind",

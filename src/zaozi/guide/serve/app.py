@@ -1,27 +1,33 @@
-"""The application: the page of the guide, its files, and the drawing API."""
+"""The application: the page of the guide, its files, and the drawing API. Importing this loads no PyTorch."""
 
 from __future__ import annotations
 
-import os
-import stat
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from zaozi import __version__
-from zaozi.guide.serve.desk import Ask, Desk, Limits
+from zaozi.guide.serve.ask import STOPPING, Ask, Limits
+from zaozi.guide.serve.background import Later, Redraw
+from zaozi.guide.serve.docs import described
+from zaozi.guide.serve.files import Files, answer
 from zaozi.guide.serve.guard import Access, Guard
-from zaozi.pipeline import TextToImage
+
+if TYPE_CHECKING:
+    from zaozi.guide.serve.desk import Desk
+    from zaozi.pipeline import TextToImage
 
 
 class Health(BaseModel):
@@ -34,6 +40,18 @@ class Health(BaseModel):
     room: int
 
 
+class Drawn(BaseModel):
+    """How far the figures are that are being drawn anew: parts done, all parts, and seconds left, null while that is not known.
+
+    `total` is 0 where none are; `error` says why they will not come.
+    """
+
+    done: int = 0
+    total: int = 0
+    seconds_left: int | None = None
+    error: str | None = None
+
+
 class Refusal(BaseModel):
     """Why a request was refused."""
 
@@ -41,27 +59,39 @@ class Refusal(BaseModel):
 
 
 def make_app(
-    artist: TextToImage | None, site: Path | None, limits: Limits | None = None, access: Access | None = None
+    artist: TextToImage | Later[TextToImage] | None,
+    site: Path | None,
+    limits: Limits | None = None,
+    access: Access | None = None,
+    *,
+    model: Later[Path] | None = None,
+    redraw: Redraw | None = None,
 ) -> Guard:
     """The ASGI application: the page of `site` where one is given, and the API under /api where an artist is.
 
     POST /api/generate streams lines of JSON: {"t", "x", "x0", "eps"} per step, then {"picture"}, or {"error"} where it broke
     off; arrays are base64 of little-endian float32, the picture in [-1, 1]. GET /api/health and /api/metrics report the
-    state of the server; /openapi.json describes the API. `access` says which hosts are answered (by default only names of
-    the loopback address) and whether the API needs a token.
+    state of the server; /openapi.json describes the API, and /docs tells it to people. `access` says which hosts are answered
+    (by default only names of the loopback address) and whether the API needs a token.
+
+    An artist that comes later is waited for by the requests that need it. `model` is the folder of the model that the page
+    runs, where `site` has none, made when it is first asked for. `redraw` has figures/ and data/ that go before those of `site`
+    once they are there, and reports its progress at /api/redraw.
     """
-    desk = Desk(artist, limits or Limits()) if artist else None
+    drawing = _Drawings(artist, limits or Limits()) if artist else None
 
     def close() -> None:
-        if desk:
-            desk.close()
+        if redraw:
+            redraw.stop()
+        if drawing:
+            drawing.close()
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         yield
-        if desk:
-            desk.close()
-            desk.join(timeout=3)
+        close()
+        if drawing:
+            drawing.join(timeout=3)
 
     app = FastAPI(
         title="zaozi",
@@ -74,10 +104,12 @@ def make_app(
     )
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(404, partial(_missing, site=site is not None))
-    if desk:
-        _api(app, desk)
+    if drawing:
+        _api(app, drawing)
+    _progress(app, redraw)
+    _docs(app)
     if site:
-        _pages(app, site, api=desk is not None)
+        _pages(app, site, api=drawing is not None, model=model, redraw=redraw)
     return Guard(app, access or Access(), close)
 
 
@@ -88,9 +120,57 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "; ".join(said)}, 422)
 
 
-async def _missing(_: Request, __: Exception, *, site: bool) -> JSONResponse:
-    where = "the guide is at /" if site else "the API is described at /openapi.json"
+async def _missing(_: Request, error: Exception, *, site: bool) -> JSONResponse:
+    where = "the guide is at /" if site else "the API is described at /docs"
     return JSONResponse({"detail": f"nothing is here; {where}"}, 404)
+
+
+class _Drawings:
+    """The desk, once there is an artist."""
+
+    def __init__(self, artist: TextToImage | Later[TextToImage], limits: Limits) -> None:
+        self.artist = artist if isinstance(artist, Later) else Later.of(artist)
+        self.limits = limits
+        self.made: Desk | None = None
+        self._closed = False
+        self._waiting: set[asyncio.Future[Any]] = set()
+
+    async def desk(self) -> Desk:
+        """The desk; waits for the artist. Raises a 503 where there will be none."""
+        if self.made is None:
+            waiting = asyncio.ensure_future(self.artist.wait())
+            self._waiting.add(waiting)
+            try:
+                artist = await waiting
+            except asyncio.CancelledError:
+                if self._closed:
+                    raise HTTPException(503, STOPPING) from None
+                raise
+            except Exception:
+                raise HTTPException(503, "the model could not be loaded; the server's own output says why") from None
+            finally:
+                self._waiting.discard(waiting)
+            if self.made is None:
+                from zaozi.guide.serve.desk import Desk
+
+                self.made = Desk(artist, self.limits)
+                if self._closed:
+                    self.made.close()
+        return self.made
+
+    def close(self) -> None:
+        """Stop all drawings, and take no more."""
+        self._closed = True
+        for waiting in list(self._waiting):
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                waiting.get_loop().call_soon_threadsafe(waiting.cancel)
+        if self.made:
+            self.made.close()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the drawing thread, at most `timeout` seconds."""
+        if self.made:
+            self.made.join(timeout)
 
 
 class _Drawing(StreamingResponse):
@@ -107,51 +187,83 @@ class _Drawing(StreamingResponse):
             self.desk.release(self.job)
 
 
-def _api(app: FastAPI, desk: Desk) -> None:
-    name = desk.artist.model.config.name
+def _api(app: FastAPI, drawings: _Drawings) -> None:
     refusals: dict[int | str, dict[str, Any]] = {
         code: {"model": Refusal} for code in (400, 401, 403, 413, 421, 422, 429, 503)
     }
 
     @app.post("/api/generate", response_class=StreamingResponse, responses=refusals, summary="Draw one glyph")
     async def generate(ask: Ask) -> StreamingResponse:
-        return _Drawing(desk, ask)
+        return _Drawing(await drawings.desk(), ask)
 
     @app.head("/api/health", include_in_schema=False)
     @app.get("/api/health", summary="Is it there?")
     async def health() -> Health:
-        return Health(version=__version__, model=name, busy=desk.busy, room=desk.limits.room)
+        desk = await drawings.desk()
+        return Health(version=__version__, model=desk.artist.model.config.name, busy=desk.busy, room=desk.limits.room)
 
     @app.head("/api/metrics", response_class=PlainTextResponse, include_in_schema=False)
     @app.get("/api/metrics", response_class=PlainTextResponse, summary="Counters, as Prometheus reads them")
     async def metrics() -> str:
+        desk = await drawings.desk()
         lines = [f'zaozi_requests_total{{outcome="{k}"}} {v}' for k, v in desk.counts.items() if k != "steps"]
         lines += [f"zaozi_steps_total {desk.counts['steps']}", f"zaozi_busy {desk.busy}"]
         return "\n".join(lines) + "\n"
 
 
-def _pages(app: FastAPI, site: Path, *, api: bool) -> None:
+def _progress(app: FastAPI, redraw: Redraw | None) -> None:
+    @app.head("/api/redraw", include_in_schema=False)
+    @app.get("/api/redraw", summary="How far the figures are that are being drawn anew")
+    async def progress() -> Drawn:
+        if redraw is None:
+            return Drawn()
+        return Drawn(done=redraw.done, total=redraw.total, seconds_left=redraw.seconds_left, error=redraw.error)
+
+
+def _docs(app: FastAPI) -> None:
+    async def docs(request: Request) -> Response:
+        return answer(request.scope, described(app.openapi()).encode(), "text/html; charset=utf-8")
+
+    app.router.routes.append(Route("/docs", docs))  # GET and HEAD
+
+
+def _pages(app: FastAPI, site: Path, *, api: bool, model: Later[Path] | None, redraw: Redraw | None) -> None:
     index = (site / "index.html").read_text(encoding="utf-8")
     if api:
         index = index.replace('data-api=""', 'data-api="api"', 1)
 
-    async def page(_: Request) -> HTMLResponse:
-        return HTMLResponse(index)
+    async def page(request: Request) -> Response:
+        under_way = redraw is not None and not redraw.folder
+        html = index.replace("data-api=", 'data-redraw="api/redraw" data-api=', 1) if under_way else index
+        return answer(request.scope, html.encode(), "text/html; charset=utf-8")
 
     app.router.routes += [Route("/", page), Route("/index.html", page)]  # GET and HEAD
-    app.mount("/", _Files(directory=site))
+    app.mount("/", _Site(site, model, redraw))
 
 
-class _Files(StaticFiles):
-    """Readable regular files inside the folder. What leads out of it, or is hidden (.NAME), is not there."""
+class _Site:
+    """The files of a site, with figures/ and data/ that were drawn anew and the model that the page runs before its own."""
 
-    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
-        try:
-            found, status = super().lookup_path(path)
-        except (OSError, ValueError):  # names too long, loops of links, NUL
-            return "", None
-        if status is None or not stat.S_ISREG(status.st_mode) or not os.access(found, os.R_OK):
-            return "", None
-        inside = os.path.relpath(found, os.path.realpath(str(self.directory)))
-        named = (*Path(path).parts, *Path(inside).parts)  # as asked for, and with all links followed
-        return ("", None) if any(part.startswith(".") for part in named) else (found, status)
+    def __init__(self, site: Path, model: Later[Path] | None, redraw: Redraw | None) -> None:
+        self.site = Files(directory=site)
+        self.model = None if (site / "model" / "model.json").is_file() else model
+        self.redraw = redraw
+        self._opened: dict[Path, Files] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        files, path = self.site, Path(self.site.get_path(scope))
+        if path.parts[:1] == ("model",) and self.model:
+            try:
+                folder = await self.model.wait()
+            except Exception:
+                raise HTTPException(503, "the page's model could not be made; the server's output says why") from None
+            files, scope = self._files(folder), {**scope, "root_path": scope.get("root_path", "") + "/model"}
+        elif path.parts[:1] in (("figures",), ("data",)) and self.redraw and self.redraw.folder:
+            again = self._files(self.redraw.folder)
+            files = again if again.lookup_path(str(path))[1] else files
+        await files(scope, receive, send)
+
+    def _files(self, folder: Path) -> Files:
+        if folder not in self._opened:
+            self._opened[folder] = Files(directory=folder)
+        return self._opened[folder]

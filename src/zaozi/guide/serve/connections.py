@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -297,10 +297,18 @@ def access(
     return Access(LOOPBACK_NAMES | wanted if wanted else None, token if api else None)
 
 
-def serve(app: Guard, listeners: Sequence[socket.socket], url: str, deadlines: Deadlines | None = None) -> None:
-    """Print `url`, then answer on sockets that `bind` made until Ctrl-C or SIGTERM; no client can hold up the end."""
+def serve(
+    app: Guard,
+    listeners: Sequence[socket.socket],
+    url: str,
+    deadlines: Deadlines | None = None,
+    *,
+    then: Callable[[], None] = lambda: None,
+) -> None:
+    """Print `url` and call `then`; answer on sockets that `bind` made until Ctrl-C or SIGTERM; no client can hold up the end."""
     for listener in listeners:
         listener.listen(1024)
     print(f"{url}  (Ctrl-C stops it)", flush=True)
+    then()
     with suppress(KeyboardInterrupt):
         Server(app, listeners, deadlines).run()

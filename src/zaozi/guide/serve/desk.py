@@ -11,40 +11,21 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any
 
+import numpy as np
+import torch
 from fastapi import HTTPException
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from zaozi.core.config import Guidance
-from zaozi.diffusion.samplers import SAMPLERS
-from zaozi.pipeline import TextToImage, draw
+from zaozi.core.errors import ZaoziError
+from zaozi.guide.serve.ask import STOPPING, Ask, Init, Limits, Side
+from zaozi.model.denoiser import ModelConfig
+from zaozi.pipeline import TextToImage, draw, halfway, property_values
 
-MAX_PROMPT, MAX_STEPS = 300, 120
-STOPPING = "the server is stopping"
-
-
-class Ask(BaseModel):
-    """One glyph to draw."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-    prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT, pattern=r"\S", description="What to draw.")]
-    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 20
-    sampler: Literal[tuple(SAMPLERS)] = "dpmpp-2m"  # type: ignore[valid-type]
-    guidance: Annotated[float, Field(ge=0, le=30)] = 5.0
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    picture: Annotated[int, Field(ge=0, le=2**20, description="Which of the seed's pictures.")] = 0
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much the API draws."""
-
-    room: int = 16
-    """Requests in the queue, the one being drawn included; further ones are answered 429."""
-    seconds: float = 60.0
-    """Time limit of one request: waiting, drawing and sending together."""
+FARTHEST = 10.0
+"""Standard deviations that a number asked for may lie from the mean of what the model learned from."""
 
 
 class _Stopped(Exception):
@@ -56,6 +37,7 @@ class _Job:
     """One request in the queue: its events, and a flag that stops the drawing thread at its next step."""
 
     ask: Ask
+    options: dict[str, Any]
     loop: asyncio.AbstractEventLoop
     events: asyncio.Queue[dict[str, Any] | None] = field(default_factory=asyncio.Queue)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -87,7 +69,8 @@ class Desk:
     def take(self, ask: Ask) -> _Job:
         """A place in the queue, to be given back with `release`.
 
-        Raises a 429 with Retry-After when the queue is full, and a 503 once the desk is closed.
+        Raises a 429 with Retry-After when the queue is full, a 503 once the desk is closed, and a 422 for what the model
+        cannot draw.
         """
         if self._closed:
             raise HTTPException(503, STOPPING)
@@ -97,16 +80,26 @@ class Desk:
             raise HTTPException(
                 429, f"{self.busy} drawings are under way; try again in {wait} s", {"Retry-After": str(wait)}
             )
+        options = self._options(ask)
         if self._thread is None:  # a daemon: a slow step must not keep the process alive
             self._thread = threading.Thread(target=self._work, name="draw", daemon=True)
             self._thread.start()
         loop = asyncio.get_running_loop()
-        job = _Job(ask, loop)
+        job = _Job(ask, options, loop)
         self.counts["accepted"] += 1
         self._jobs.add(job)
         loop.call_later(self.limits.seconds + 1, self.release, job)  # even if the reader has stalled
         self._queue.put(job)
         return job
+
+    def _options(self, ask: Ask) -> dict[str, Any]:
+        """The properties and the picture of a request as the pipeline takes them. Raises a 422 for what it does not take."""
+        config = self.artist.model.config
+        try:
+            properties = _properties(config, ask.properties)
+            return {"properties": properties, "init": _start(config, ask.init) if ask.init else {}}
+        except ZaoziError as error:
+            raise HTTPException(422, str(error)) from None
 
     def release(self, job: _Job) -> None:
         """Stop a drawing that is still under way at its next step, and free its place."""
@@ -139,20 +132,24 @@ class Desk:
             if job.stop.is_set():
                 raise _Stopped
             self.counts["steps"] += 1
+            if ask.quiet:
+                return
             job.tell({"t": t, "x": _floats(x), "x0": _floats(x0), "eps": _floats(eps)})
 
         try:
             if job.stop.is_set():
                 raise _Stopped
+            prompt = halfway(ask.prompt, ask.to, ask.share) if ask.to else ask.prompt
             picture = draw(
                 self.artist.model,
-                self.artist.encode([ask.prompt]),
+                self.artist.conditions([prompt], job.options["properties"]),
                 pictures=[ask.picture],
                 num_steps=ask.steps,
                 guidance=Guidance(ask.guidance),
                 sampler=ask.sampler,
                 seed=ask.seed,
                 on_step=watch,
+                **job.options["init"],
             )
             job.tell({"picture": _floats(picture)})
             self.counts["finished"] += 1
@@ -187,3 +184,53 @@ class Desk:
 def _floats(x: Tensor) -> str:
     """Base64 of a picture's float32 numbers, little-endian."""
     return base64.b64encode(x.float().cpu().contiguous().numpy().astype("<f4").tobytes()).decode()
+
+
+def _properties(config: ModelConfig, asked: dict[str, str | float]) -> dict[str, str | float]:
+    """Properties asked for, a radical by its number. Raises `ZaoziError` for one that the model does not know."""
+    made = dict(asked)
+    if isinstance(character := made.get("radical"), str) and not character.isdecimal():
+        from zaozi.data.unihan import radical_forms
+
+        if numbers := radical_forms().get(character):
+            made["radical"] = str(numbers[0])
+    for p in config.properties:
+        if p.column in made and p.kind == "class" and isinstance(value := made[p.column], float):
+            made[p.column] = f"{value:g}"
+    values = property_values(config.properties, made, 1)
+    for p in config.properties:
+        if p.kind == "number" and p.column in made:
+            low, high = p.mean - FARTHEST * p.std, p.mean + FARTHEST * p.std
+            if not low <= float(values[p.column]) <= high:
+                raise ZaoziError(f"{p.column} is out of range; use {low:.4g} to {high:.4g}")
+    return made
+
+
+KEPT: dict[Side, tuple[slice, slice]] = {
+    "left": (slice(None), slice(0, 1)),
+    "right": (slice(None), slice(1, 2)),
+    "top": (slice(0, 1), slice(None)),
+    "bottom": (slice(1, 2), slice(None)),
+}
+"""Of a picture's quarters, rows and columns."""
+
+
+def _start(config: ModelConfig, init: Init) -> dict[str, Any]:
+    """The picture to start from as the pipeline takes it. Raises `ZaoziError` for one that is none."""
+    shape = (1, config.channels, config.size, config.size)
+    try:
+        pixels = np.frombuffer(base64.b64decode(init.pixels, validate=True), "<f4")
+    except ValueError:
+        raise ZaoziError("init.pixels is not base64 of float32 numbers") from None
+    if pixels.size != np.prod(shape):
+        raise ZaoziError(f"init.pixels has {pixels.size} numbers; give {' x '.join(map(str, shape[1:]))}")
+    if not (np.abs(pixels) <= 1.001).all():  # nor is what is no number
+        raise ZaoziError("init.pixels is out of range; use -1 (black) to 1 (white)")
+    made: dict[str, Any] = {"init": torch.from_numpy(pixels.reshape(shape).clip(-1, 1)), "strength": init.strength}
+    if init.keep:
+        quarters = torch.zeros(2, 2)
+        quarters[KEPT[init.keep]] = 1.0
+        middle = round(config.size * 0.5)
+        sides = torch.tensor([middle, config.size - middle])
+        made["mask"] = quarters.repeat_interleave(sides, 0).repeat_interleave(sides, 1)[None, None]
+    return made

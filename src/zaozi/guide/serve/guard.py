@@ -13,7 +13,8 @@ from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MAX_BODY = 16_384
+MAX_BODY = 2**19
+"""Bytes: a picture to start from is the largest part of a request."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 POLICY = "; ".join(

@@ -1,0 +1,304 @@
+"""The model that the page draws with: ONNX files whose weights are integers with a scale per row, compressed with gzip.
+
+The rows of a large weight `W` `[O, ...]` become `W_o = s_o * q_o`, with `q` in -127..127. A step `s_o` is the row's largest
+weight over 127, or its root mean square over the levels that `LEVELS` gives, whichever is larger: what gzip makes of the
+integers depends on the step alone. All arithmetic stays in float32; engines multiply the weights out when they load them.
+
+For the model that ships, the package holds the graphs without these weights (`graphs/`), and `fill` puts them in from the
+model's own files, without PyTorch's exporter.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+MANY = 4096
+"""Weights of fewer numbers stay as they are."""
+LEVELS = {"word_embeddings": 4.0, "encoder.layer": 16.0, "position_embeddings": 16.0}
+"""Steps per root mean square of a row, by a part of the weight's name; elsewhere the row's largest weight decides alone."""
+EDITION = 3
+"""Of the files; those kept on disk from an older one are made again."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A weight as integers and a scale per row: `W = scale * integers`."""
+
+    integers: NDArray[np.int8]
+    scale: Array
+    """`[O, 1, ...]`, with as many axes as the weight has."""
+
+    def widened(self) -> Array:
+        """The weight that they stand for, float32."""
+        wide: Array = self.integers.astype(np.float32) * self.scale
+        return wide
+
+
+def as_rows(weight: Array, levels: float | None) -> Rows:
+    """A weight `[O, ...]` in steps of its rows, as the module says.
+
+    >>> as_rows(np.array([[1.0, -0.5], [0.0, 0.0]], np.float32), None).integers.tolist()
+    [[127, -64], [0, 0]]
+    """
+    flat = weight.reshape(len(weight), -1)
+    step = np.abs(flat).max(1) / 127
+    if levels is not None:
+        step = np.maximum(step, np.sqrt(np.square(flat).mean(1)) / levels)
+    scale = np.where(step > 0, step, 1.0).astype(np.float32).reshape(-1, *[1] * (weight.ndim - 1))
+    return Rows(np.clip(np.round(weight / scale), -127, 127).astype(np.int8), scale)
+
+
+def levels_of(name: str) -> float | None:
+    """How many steps a root mean square has in the weight of this name, or None where the largest weight decides."""
+    return next((levels for part, levels in LEVELS.items() if part in name), None)
+
+
+def is_compacted(weight: NDArray[Any]) -> bool:
+    """Whether a weight is stored as integers."""
+    return weight.dtype.kind == "f" and weight.ndim > 1 and weight.size >= MANY
+
+
+def compacted(state: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
+    """The weights that the compact model has in place of these, by the same names, float32."""
+    return {
+        name: as_rows(w.astype(np.float32), levels_of(name)).widened() if is_compacted(w) else w.astype(np.float32)
+        for name, w in state.items()
+        if w.dtype.kind == "f"
+    }
+
+
+# -- graphs ---------------------------------------------------------------------------------------------------------
+
+ROWS, SCALE = ".rows", ".scale"
+Places = dict[str, tuple[str, bool]]
+"""An initializer of a graph -> the weight that it holds, and whether transposed."""
+
+
+def compact_graph(proto: Any, state: Mapping[str, NDArray[Any]] | None = None) -> Places:
+    """Store the large weights of an exported float32 graph as integers and scales, in place; says where each came from.
+
+    Rows that are gathered (embeddings) are widened after the Gather, all others before use, which engines do once, on loading.
+    Without `state` the weights are taken as they stand in the graph. Raises `ValueError` for a weight that is not in `state`.
+    """
+    from onnx import TensorProto, numpy_helper
+
+    large = [w for w in proto.graph.initializer if w.data_type == TensorProto.FLOAT and int(np.prod(w.dims)) >= MANY]
+    if state is None:
+        state = {w.name: numpy_helper.to_array(w) for w in large}
+    wide = {name: w.astype(np.float32) for name, w in state.items() if is_compacted(w)}
+    places = {w.name: _place(w.name, numpy_helper.to_array(w), wide) for w in large}
+    _strip(proto)
+    for name in places:
+        _replace(proto, name)
+    _fill(proto, places, state)
+    return places
+
+
+def _place(name: str, value: Array, wide: Mapping[str, Array]) -> tuple[str, bool]:
+    for known, w in wide.items():
+        if w.shape == value.shape and np.array_equal(w, value):
+            return known, False
+        if w.ndim == 2 and w.T.shape == value.shape and np.array_equal(w.T, value):
+            return known, True
+    raise ValueError(f"{name} {list(value.shape)} is none of the model's weights")
+
+
+def _strip(proto: Any) -> None:
+    """Drop what the exporter notes about each node: most of a graph's bytes."""
+    for part in (*proto.graph.node, *proto.graph.initializer, *proto.graph.input, *proto.graph.output):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    proto.graph.ClearField("value_info")
+    proto.ClearField("metadata_props")
+
+
+def _replace(proto: Any, name: str) -> None:
+    """Put integers and a scale in the place of one weight, and the nodes that multiply them out."""
+    from onnx import TensorProto, helper
+
+    graph = proto.graph
+    weight = next(w for w in graph.initializer if w.name == name)
+    graph.initializer.remove(weight)
+    for end, kind in ((ROWS, TensorProto.INT8), (SCALE, TensorProto.FLOAT)):
+        graph.initializer.append(TensorProto(name=name + end, data_type=kind, dims=weight.dims))
+    users = [node for node in graph.node if name in node.input]
+    if len(users) == 1 and users[0].op_type == "Gather" and users[0].input[0] == name:
+        gather = users[0]
+        at, out, ids = list(graph.node).index(gather), gather.output[0], gather.input[1]
+        graph.node.remove(gather)
+        made = [
+            helper.make_node("Gather", [name + ROWS, ids], [name + ".found"], axis=0),
+            helper.make_node("Gather", [name + SCALE, ids], [name + ".steps"], axis=0),
+            helper.make_node("Cast", [name + ".found"], [name + ".wide"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", [name + ".wide", name + ".steps"], [out]),
+        ]
+    else:
+        at = 0
+        made = [
+            helper.make_node("Cast", [name + ROWS], [name + ".wide"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", [name + ".wide", name + SCALE], [name]),
+        ]
+    for node in reversed(made):
+        graph.node.insert(at, node)
+
+
+def _fill(proto: Any, places: Places, state: Mapping[str, NDArray[Any]]) -> None:
+    """Write the integers and scales of every weight into a graph. Raises `ValueError` where a weight is not as it should be."""
+    from onnx import numpy_helper
+
+    by_name = {w.name: w for w in proto.graph.initializer}
+    for name, (source, transposed) in places.items():
+        if source not in state:
+            raise ValueError(f"the weight {source} is missing")
+        rows = as_rows(state[source].astype(np.float32), levels_of(source))
+        for end, value in ((ROWS, rows.integers), (SCALE, rows.scale)):
+            value = value.T if transposed else value
+            slot = by_name[name + end]
+            if end == ROWS and list(slot.dims) != list(value.shape):
+                raise ValueError(f"the weight {source} is {list(value.shape)}, not {list(slot.dims)}")
+            slot.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), slot.name))
+
+
+def emptied(proto: Any, places: Places) -> bytes:
+    """The graph without its large weights, which `_fill` puts back."""
+    for weight in proto.graph.initializer:
+        if any(weight.name == name + end for name in places for end in (ROWS, SCALE)):
+            weight.ClearField("raw_data")
+    made: bytes = proto.SerializeToString(deterministic=True)
+    return made
+
+
+def packed(data: bytes) -> bytes:
+    """`data` as a gzip file, the same bytes each time."""
+    return gzip.compress(data, 6, mtime=0)
+
+
+# -- the model's files ----------------------------------------------------------------------------------------------
+
+GRAPHS = Path(__file__).parent / "graphs"
+INDEX = "index.json"
+PARTS = ("denoiser", "decoder", "encoder")
+TABLES = ("judge.onnx.gz", "judge.json.gz", "relatives.json.gz", "relatives.bin.gz", "meanings.json.gz")
+CARD = "model.json"
+EXAMPLES = (
+    "gold", "a small song bird", "fish", "tree", "clear water", "sickness", "insect", "fire", "mountain", "to speak",
+    "bright, light", "dragon",
+)  # fmt: skip
+"""Prompts whose text is encoded when the files are made: drawing them needs no text encoder."""
+
+
+def compact_model(name: str = "base") -> Path:
+    """The files that the page draws with, for a shipped model or the folder of one: `denoiser.onnx.gz`, `decoder.onnx.gz`,
+    `encoder.onnx.gz`, `judge.onnx.gz`, `tokenizer.json.gz`, `examples.bin.gz`, model.json, and the tables that explanations need.
+
+    Kept in the cache, by the weights they are made from. A few seconds for the model whose graphs ship, some half a minute
+    for another. Raises `ZaoziError` where there is no such model.
+    """
+    from zaozi.core.files import home, sha256
+    from zaozi.core.outputs import cached
+    from zaozi.model.checkpoint import WEIGHTS, find_model
+    from zaozi.text.encoders import load_encoder
+
+    folder = find_model(name)
+    weights = sha256(folder / WEIGHTS)
+    index = _index()
+    shipped = "".join(sha256(file) for file in sorted(GRAPHS.iterdir()) if file.is_file())
+    recipe = f"{shipped} {EDITION} {EXAMPLES} {LEVELS}"
+    key = hashlib.sha256(f"{weights} {recipe}".encode()).hexdigest()[:24]
+
+    def make(work: Path) -> None:
+        if index["weights"] == weights:
+            graphs = {part: gzip.decompress((GRAPHS / f"{part}.onnx.gz").read_bytes()) for part in PARTS}
+            encoder = load_encoder("minilm", index["card"]["text"]["max_tokens"], network=False)
+            _write(work, graphs, index, _states(folder), encoder)
+        else:
+            from zaozi.guide.skeletons import skeletons
+            from zaozi.pipeline import TextToImage
+
+            artist = TextToImage.from_pretrained(name, device="cpu")
+            graphs, other, states = skeletons(artist)
+            _write(work, graphs, other, states, artist.encoder)
+
+    return cached(home() / "page" / key, "onnx", make)
+
+
+def _index() -> dict[str, Any]:
+    index: dict[str, Any] = json.loads((GRAPHS / INDEX).read_text(encoding="utf-8"))
+    return index
+
+
+def _states(folder: Path) -> dict[str, dict[str, NDArray[Any]]]:
+    """The weights of every part, by the names that the graphs know, from the files that hold them."""
+    from safetensors.numpy import load_file
+
+    from zaozi.model.checkpoint import WEIGHTS
+    from zaozi.text.encoders import minilm_folder
+
+    model = load_file(folder / WEIGHTS)
+    encoder = load_file(minilm_folder() / "model.safetensors")
+    return {
+        "denoiser": model,
+        "decoder": model,
+        "encoder": {f"network.{name}": w for name, w in encoder.items()},
+    }
+
+
+def _write(
+    work: Path,
+    graphs: Mapping[str, bytes],
+    index: Mapping[str, Any],
+    states: Mapping[str, Mapping[str, NDArray[Any]]],
+    encoder: Any,
+) -> None:
+    """Fill the graphs, and write every file of the folder."""
+    import onnx
+
+    from zaozi.core.files import sha256, write_json
+
+    made = {}
+    for part in PARTS:
+        proto = onnx.load_model_from_string(graphs[part])
+        places = {name: (source, bool(transposed)) for name, (source, transposed) in index["places"][part].items()}
+        _fill(proto, places, states[part])
+        made[part] = proto.SerializeToString(deterministic=True)
+        (work / f"{part}.onnx.gz").write_bytes(packed(made[part]))
+    encoder.tokenizer.no_truncation()
+    encoder.tokenizer.no_padding()
+    (work / "tokenizer.json.gz").write_bytes(packed(encoder.tokenizer.to_str().encode()))
+    lengths, values = _examples(made["encoder"], encoder)
+    (work / "examples.bin.gz").write_bytes(packed(values.tobytes()))
+    for name in TABLES:
+        (work / name).write_bytes((GRAPHS / name).read_bytes())
+    files = {
+        file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)}
+        for file in sorted(work.iterdir())
+        if not file.name.startswith(".")
+    }
+    write_json(
+        work / CARD,
+        {**index["card"], "files": files, "examples": list(EXAMPLES), "example_lengths": lengths},
+    )
+
+
+def _examples(graph: bytes, encoder: Any) -> tuple[list[int], Array]:
+    """How many tokens each example has, and its states and pooled vector one after the other, float32."""
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(graph, providers=["CPUExecutionProvider"])
+    lengths, values = [], []
+    for text in EXAMPLES:
+        ids, mask = encoder.ids([text])
+        tokens, pooled = session.run(None, {"ids": ids.numpy(), "mask": mask.numpy()})
+        lengths.append(int(ids.shape[1]))
+        values += [tokens.ravel(), pooled.ravel()]
+    return lengths, np.concatenate(values).astype("<f4")

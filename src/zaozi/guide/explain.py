@@ -1,0 +1,172 @@
+"""What a drawn glyph says: its radical, its other parts, and the real characters most like it.
+
+The page answers the same in the browser, with the same network (`judge.onnx`) and the same table of real glyphs
+(`relatives`): the reference network's features, in the directions in which real glyphs differ most, as bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from zaozi.data.pairs import load_pairs
+from zaozi.data.shards import SPLITS
+from zaozi.data.unihan import characters, components, meaning, radical, radical_forms, radical_senses
+from zaozi.evaluate.copies import nearest_features
+from zaozi.evaluate.reference import Reference, load_reference, look
+
+DIRECTIONS = 48
+"""Of the features' 192 dimensions, those that are kept."""
+LEAST = 0.3
+"""Parts less likely than this are not named."""
+COPIES_BELOW = 0.01
+"""A copy is nearer to a training glyph than this share of held-out real glyphs is (as `zaozi evaluate` has it)."""
+
+
+class Judge(nn.Module):
+    """Pictures `[B, C, S, S]` in [-1, 1] -> features `[B, 192]`, and logits of radicals, structures and parts."""
+
+    def __init__(self, network: Reference) -> None:
+        super().__init__()
+        self.trunk, self.radical = network.trunk, network.radical
+        self.structure, self.parts = network.structure, network.parts
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        z = self.trunk(x)
+        return z, self.radical(z), self.structure(z), self.parts(z)
+
+
+def names(network: Reference) -> dict[str, Any]:
+    """What the network's outputs mean: each radical with its character, meaning and pieces, each part with its character and
+    meaning, and the structures."""
+    c = network.config
+    return {
+        "radicals": [[radical(n), "; ".join(radical_senses(n)[:2]), pieces(n)] for n in c.radicals],
+        "structures": list(c.structures),
+        "parts": [[part, ", ".join(meaning(part)[:1]) if len(part) == 1 else ""] for part in c.parts],
+    }
+
+
+def pieces(number: int) -> str:
+    """The characters that a radical is itself made of, in any of its forms, and those forms: none of them is another part."""
+    forms = [radical(number), *(form for form, numbers in radical_forms().items() if number in numbers)]
+    return "".join(dict.fromkeys([*forms, *(part for form in forms for part in components(form))]))
+
+
+def relatives(data: Path) -> tuple[dict[str, Any], NDArray[np.int8]]:
+    """The table of real glyphs of a dataset: what stands in relatives.json, and the features `[N, 48]` as bytes.
+
+    Features are z -> round(127 (z - mean) P / scale), P `[192, 48]` the principal directions of all glyphs. `copy` is the
+    distance below which a glyph counts as a copy.
+    """
+    network = load_reference()
+    splits = {name: load_pairs(data, name) for name in SPLITS}
+    seen = {name: look(network, np.asarray(pairs.pictures)).features for name, pairs in splits.items()}
+    everything = np.concatenate([seen[name] for name in SPLITS])
+    mean = everything.mean(0)
+    _, _, axes = np.linalg.svd(everything - mean, full_matrices=False)
+    signs = np.sign(axes[np.arange(DIRECTIONS), np.abs(axes[:DIRECTIONS]).argmax(1)])
+    project = (axes[:DIRECTIONS] * signs[:, None]).T
+    flat = (everything - mean) @ project
+    scale = float(np.abs(flat).max())
+    rows = np.round(127 * flat / scale).astype(np.int8)
+    train = len(seen["train"])
+    first = list(SPLITS).index("train")
+    starts = np.cumsum([0, *(len(seen[name]) for name in SPLITS)])
+    known = rows[starts[first] : starts[first] + train].astype(np.float64)
+    held = np.concatenate([rows[starts[i] : starts[i + 1]] for i, n in enumerate(SPLITS) if n != "train"])
+    apart, _ = nearest_features(held.astype(np.float64), known)
+    return {
+        "characters": "".join(c for name in SPLITS for c in splits[name].columns["character"]),
+        "mean": np.round(mean, 5).tolist(),
+        "project": np.round(project, 5).ravel().tolist(),
+        "directions": DIRECTIONS,
+        "scale": round(scale, 5),
+        "copy": round(float(np.quantile(apart, COPIES_BELOW)), 3),
+    }, rows
+
+
+def meanings() -> dict[str, list[str]]:
+    """Every character's senses, where Unihan has any."""
+    found = ((chr(c.code), meaning(chr(c.code))) for c in characters())
+    return {character: list(senses) for character, senses in found if senses}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a glyph says; `Explanation` in web/src/engine/messages.ts."""
+
+    radical: Mapping[str, Any]
+    structure: Mapping[str, Any]
+    parts: Sequence[Mapping[str, Any]]
+    nearest: Sequence[Mapping[str, Any]]
+
+
+class Explainer:
+    """Explains glyphs with the files of an exported model's folder, as the page does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _json(self, name: str) -> Any:
+        return json.loads(gzip.decompress((self.folder / f"{name}.json.gz").read_bytes()))
+
+    @cached_property
+    def _session(self) -> Any:
+        from onnxruntime import InferenceSession
+
+        data = gzip.decompress((self.folder / "judge.onnx.gz").read_bytes())
+        return InferenceSession(data, providers=["CPUExecutionProvider"])
+
+    def explain(self, picture: NDArray[np.float32], count: int = 4) -> Explanation:
+        """What a picture `[C, S, S]` in [-1, 1] shows, and the `count` real glyphs nearest to it."""
+        names, table, senses = self._json("judge"), self._json("relatives"), self._json("meanings")
+        z, radicals, structures, parts = (v[0] for v in self._session.run(None, {"x": picture[None]}))
+        own = int(radicals.argmax())
+        likely = 1 / (1 + np.exp(-parts.astype(np.float64)))
+        shown = [
+            i
+            for i in np.argsort(-likely)
+            if likely[i] > LEAST and names["parts"][i][0] not in names["radicals"][own][2]
+        ]
+        rows = np.frombuffer(gzip.decompress((self.folder / "relatives.bin.gz").read_bytes()), np.int8)
+        rows = rows.reshape(-1, table["directions"]).astype(np.float64)
+        project = np.reshape(table["project"], (-1, table["directions"]))
+        at = 127 * ((z.astype(np.float64) - table["mean"]) @ project) / table["scale"]
+        distance = np.sqrt(np.square(rows - at).sum(1))
+        near = np.argsort(distance, kind="stable")[:count]
+        all_characters = list(table["characters"])
+        return Explanation(
+            radical=_named(names["radicals"][own], _softmax(radicals)[own]),
+            structure={"name": names["structures"][int(structures.argmax())], "probability": float(_softmax(structures).max())},
+            parts=[_named(names["parts"][i], likely[i]) for i in shown[:5]],
+            nearest=[
+                {
+                    "character": all_characters[i],
+                    "definition": ", ".join(senses.get(all_characters[i], [])[:3]),
+                    "distance": float(distance[i]),
+                    "copy": bool(distance[i] < table["copy"]),
+                }
+                for i in near
+            ],
+        )  # fmt: skip
+
+
+def _named(entry: Sequence[str], probability: float) -> dict[str, Any]:
+    return {"character": entry[0], "meaning": entry[1], "probability": float(probability)}
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    shifted = np.exp(logits.astype(np.float64) - logits.max())
+    made: NDArray[np.float64] = shifted / shifted.sum()
+    return made

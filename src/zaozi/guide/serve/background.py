@@ -1,0 +1,142 @@
+"""What the server begins after it has said where it is: loading the model, exporting it, drawing the figures anew."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from zaozi.core.errors import ZaoziError, printable
+
+T = TypeVar("T")
+
+
+class Later(Generic[T]):
+    """A value that a thread makes once it is asked to `start`; any number of requests may wait for it."""
+
+    def __init__(self, make: Callable[[], T], name: str) -> None:
+        self.name = name
+        self._make = make
+        self._made: Future[T] = Future()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @staticmethod
+    def of(value: T) -> Later[T]:
+        """One that is there already."""
+        made = Later(lambda: value, "")
+        made._run()
+        return made
+
+    def start(self) -> None:
+        """Begin, unless that was done before. A daemon thread: it must not keep the process alive."""
+        with self._lock:
+            if self._thread is None and not self._made.done():
+                self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._made.set_result(self._make())
+        except BaseException as error:
+            self._made.set_exception(error)
+            what = str(error) if isinstance(error, ZaoziError) else f"{type(error).__name__}: {error}"
+            print(printable(f"zaozi: {self.name}: {' '.join(what.split())}"), file=sys.stderr)
+
+    @property
+    def value(self) -> T | None:
+        """The value, or None while it is not there."""
+        done = self._made.done() and self._made.exception() is None
+        return self._made.result() if done else None
+
+    async def wait(self) -> T:
+        """The value. Raises what went wrong while it was made."""
+        self.start()
+        return await asyncio.shield(asyncio.wrap_future(self._made))
+
+
+def command(model: str) -> list[str]:
+    """What draws the figures with a model, in a process of its own."""
+    return [sys.executable, "-m", "zaozi.guide.redraw", model]
+
+
+class Redraw:
+    """Figures that a process of its own draws with another model: how far it is, and their folder in the end."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.done = self.total = 0
+        self.folder: Path | None = None
+        self.error: str | None = None
+        self._left, self._at = 0.0, time.monotonic()
+        self._process: subprocess.Popen[str] | None = None
+        self._closed = False
+
+    @property
+    def seconds_left(self) -> int | None:
+        """An estimate; None before there is one."""
+        if self.folder:
+            return 0
+        return max(1, round(self._left - (time.monotonic() - self._at))) if self.total else None
+
+    def start(self) -> None:
+        """Begin."""
+        threading.Thread(target=self._run, name="redraw", daemon=True).start()
+
+    def stop(self) -> None:
+        """End it where it is under way."""
+        self._closed = True
+        if self._process:
+            self._process.terminate()
+
+    def _run(self) -> None:
+        # PyTorch's threads otherwise spin while they wait for each other, which costs several times the work on a busy machine
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+        try:
+            self._process = subprocess.Popen(
+                command(self.model),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                env=environment,
+            )
+        except OSError as error:
+            self.error = f"the figures could not be drawn ({error.strerror})"
+            return
+        if self._closed:
+            self._process.terminate()
+        complaints: list[str] = []
+        assert self._process.stdout
+        assert self._process.stderr
+        stderr = self._process.stderr
+        reader = threading.Thread(target=lambda: complaints.extend(stderr), daemon=True)
+        reader.start()
+        for line in self._process.stdout:
+            self._read(line)
+        reader.join()
+        if self._process.wait() and not self._closed:
+            last = complaints[-1].strip() if complaints else "the process was ended"
+            self.error = f"the figures could not be drawn: {last}"
+            print(printable(f"zaozi: {self.error}"), file=sys.stderr)
+
+    def _read(self, line: str) -> None:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            event = json.loads(line)
+            if "folder" in event:
+                self.folder = Path(event["folder"])
+                self.done = self.total = self.total or 1
+            else:
+                self.total, self._left = event["total"], event["seconds_left"]
+                self.done = min(event["done"], self.total - 1)  # all is done once its folder is there
+                self._at = time.monotonic()

@@ -1,0 +1,77 @@
+"""The graphs of a model's parts without their large weights, as PyTorch's exporter makes them; those of `base` ship in graphs/.
+
+python -m zaozi.guide.skeletons    # writes them anew, after `base` or the exporter has changed
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zaozi.core.config import DataConfig
+from zaozi.core.files import as_json, sha256
+from zaozi.data.pairs import find_dataset
+from zaozi.evaluate.reference import load_reference
+from zaozi.guide import compact
+from zaozi.guide.explain import Judge, meanings, names, relatives
+from zaozi.guide.export import card, exported, parts
+from zaozi.model.checkpoint import WEIGHTS, find_model
+from zaozi.pipeline import TextToImage
+
+States = dict[str, dict[str, NDArray[Any]]]
+
+
+def skeletons(artist: TextToImage) -> tuple[dict[str, bytes], dict[str, Any], States]:
+    """Every part's graph, emptied; the index that says which weight belongs where, and the card; and the weights."""
+    states: States = {
+        "denoiser": _state(artist.model),
+        "decoder": _state(artist.model),
+        "encoder": {f"network.{name}": w for name, w in _state(artist.encoder.network).items()},
+    }
+    graphs, places = {}, {}
+    for name, module, arguments, inputs, named in parts(artist):
+        with torch.no_grad():
+            proto = exported(module, arguments, inputs, named)
+        places[name] = compact.compact_graph(proto, states[name])
+        graphs[name] = compact.emptied(proto, places[name])
+    return graphs, {"card": card(artist), "places": places}, states
+
+
+def _state(module: torch.nn.Module) -> dict[str, NDArray[Any]]:
+    return {name: w.detach().numpy() for name, w in module.state_dict().items()}
+
+
+def judge() -> bytes:
+    """The reference network's whole graph, for pictures of 128x128."""
+    outputs = ["features", "radical", "structure", "parts"]
+    with torch.no_grad():
+        proto = exported(Judge(load_reference()).eval(), (torch.zeros(2, 1, 128, 128),), ["x"], outputs)
+    compact.compact_graph(proto)
+    made: bytes = proto.SerializeToString(deterministic=True)
+    return made
+
+
+def write(folder: Path) -> None:
+    """Write the graphs of `base`, their index, and the tables of real glyphs that explanations need."""
+    graphs, index, _ = skeletons(TextToImage.from_pretrained("base", device="cpu"))
+    folder.mkdir(exist_ok=True)
+    for name, graph in graphs.items():
+        (folder / f"{name}.onnx.gz").write_bytes(compact.packed(graph))
+    (folder / "judge.onnx.gz").write_bytes(compact.packed(judge()))
+    table, rows = relatives(find_dataset(DataConfig()))
+    tables = {"judge.json.gz": names(load_reference()), "relatives.json.gz": table, "meanings.json.gz": meanings()}
+    for name, value in tables.items():
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        (folder / name).write_bytes(compact.packed(text.encode()))
+    (folder / "relatives.bin.gz").write_bytes(compact.packed(np.ascontiguousarray(rows).tobytes()))
+    weights = sha256(find_model("base") / WEIGHTS)
+    (folder / compact.INDEX).write_text(as_json({"weights": weights, **index}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(compact.GRAPHS)

@@ -1,0 +1,49 @@
+/** What is said about a drawn character: its radical, its parts, and the real characters nearest to it. */
+
+import type { Explanation } from './engine/messages';
+
+/** "97% sure", without ever claiming certainty. */
+export function sure(probability: number): string {
+  if (probability > 0.99) return '>99% sure';
+  return probability < 0.01 ? '<1% sure' : `${Math.round(100 * probability)}% sure`;
+}
+
+export function headline({ nearest }: Explanation): string {
+  const copied = nearest.find((one) => one.copy);
+  return copied ? `Almost a copy of ${copied.character}` : 'This character does not exist';
+}
+
+/** "金: metal, gold", as a share card says it. */
+export function radicalInWords({ radical }: Explanation): string {
+  return `${radical.character}: ${radical.meaning}`;
+}
+
+function element<K extends keyof HTMLElementTagNameMap>(tag: K, text = '', kind = ''): HTMLElementTagNameMap[K] {
+  return Object.assign(document.createElement(tag), { textContent: text, className: kind });
+}
+
+/** A row: a character, what it means, and a quiet remark. */
+function row(character: string, meaning: string, remark: string): HTMLLIElement {
+  const item = element('li');
+  const sign = element('span', character, 'sign');
+  sign.lang = 'zh';
+  const words = element('span', meaning, 'meaning');
+  words.title = meaning;
+  item.append(sign, words);
+  if (remark) item.append(element('span', remark, 'remark'));
+  return item;
+}
+
+/** Fill the place of the explanation; with null, say that there is none yet. */
+export function explain(place: HTMLElement, found: Explanation | null): void {
+  const at = (name: string) => place.querySelector(`[data-part="${name}"]`) as HTMLElement;
+  place.classList.toggle('waiting', !found);
+  if (!found) return;
+  at('headline').textContent = headline(found);
+  at('radical').replaceChildren(row(found.radical.character, found.radical.meaning, sure(found.radical.probability)));
+  at('radical-title').hidden = false;
+  at('parts').replaceChildren(...found.parts.slice(0, 3).map((part) => row(part.character, part.meaning, sure(part.probability))));
+  at('parts-title').hidden = !found.parts.length;
+  at('nearest').replaceChildren(...found.nearest.slice(0, 3).map((one) => row(one.character, one.definition, '')));
+  at('nearest-title').hidden = !found.nearest.length;
+}
