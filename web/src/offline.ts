@@ -9,8 +9,12 @@ export function offline(): void {
     try {
       await serviceWorker.register('sw.js');
       const { active } = await serviceWorker.ready;
-      const fetched = performance.getEntriesByType('resource').map(({ name }) => name);
-      active?.postMessage({ fetched: [location.href, ...fetched] });
+      // what comes without it, because it began before, is kept too
+      new PerformanceObserver((list) => {
+        const entries = list.getEntries() as PerformanceResourceTiming[];
+        const fetched = entries.filter((entry) => !entry.workerStart).map(({ name }) => name);
+        if (fetched.length) active?.postMessage({ fetched });
+      }).observe({ type: 'resource', buffered: true });
       threads(true);
     } catch {
       threads(false); // switched off, or no room
