@@ -489,6 +489,21 @@ parts.draw = async () => {
     assert(warm < 4, `a picture took ${warm} s`);
   }
 
+  // what it shows, as Python says it
+  const said = wanted.explanation;
+  const meanings = (part) => page.locator(`[data-part=${part}] .meaning`).allTextContents();
+  await page.waitForFunction((text) => document.querySelector('[data-part=radical]')?.textContent?.includes(text), said.radical.meaning);
+  assert.deepEqual(await meanings('nearest'), said.nearest.slice(0, 3).map((one) => one.definition));
+  assert.deepEqual(await meanings('parts'), said.parts.slice(0, 3).map((one) => one.meaning));
+
+  // a prompt that is no example goes through the text encoder
+  await page.locator('[name=prompt]').fill(wanted.typed.prompt);
+  await draw();
+  const typed = await page.evaluate(() => globalThis.lastDrawn);
+  assert(Math.max(...typed.map((v, i) => Math.abs(v - wanted.typed.pixels[i]))) < 2e-2, 'a typed prompt is drawn otherwise than by Python');
+  await page.locator('[name=prompt]').fill(wanted.prompt);
+  await draw();
+
   // look back, pin, share
   await page.locator('.playground [name=time]').fill('2');
   assert.match((await page.locator('.playground output[for=time]').textContent()) ?? '', /step 3/);

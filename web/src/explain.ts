@@ -34,6 +34,30 @@ function row(character: string, meaning: string, remark: string): HTMLLIElement 
   return item;
 }
 
+interface Sheets {
+  side: number;
+  columns: number;
+  rows: number;
+  order: string;
+}
+let sheets: Promise<Sheets | null> | null = null;
+
+/** Show a real character by its picture from the map's sheets: fonts may lack it. */
+async function pictured(sign: HTMLElement, row: number | undefined, order: string | undefined): Promise<void> {
+  sheets ??= fetch('data/sheets.json').then((answer) => (answer.ok ? answer.json() : null), () => null);
+  const found = await sheets;
+  if (!found || row === undefined || found.order !== order) return;
+  const { side, columns, rows } = found;
+  const [sheet, cell] = [Math.floor(row / (columns * rows)), row % (columns * rows)];
+  sign.setAttribute('role', 'img');
+  sign.setAttribute('aria-label', sign.textContent ?? '');
+  sign.textContent = '';
+  sign.classList.add('pictured');
+  sign.style.width = sign.style.height = `${side}px`;
+  sign.style.backgroundImage = `url(data/atlas-${sheet}.webp)`;
+  sign.style.backgroundPosition = `-${(cell % columns) * side}px -${Math.floor(cell / columns) * side}px`;
+}
+
 /** Fill the place of the explanation; with null, say that there is none yet. */
 export function explain(place: HTMLElement, found: Explanation | null): void {
   const at = (name: string) => place.querySelector(`[data-part="${name}"]`) as HTMLElement;
@@ -44,6 +68,12 @@ export function explain(place: HTMLElement, found: Explanation | null): void {
   at('radical-title').hidden = false;
   at('parts').replaceChildren(...found.parts.slice(0, 3).map((part) => row(part.character, part.meaning, sure(part.probability))));
   at('parts-title').hidden = !found.parts.length;
-  at('nearest').replaceChildren(...found.nearest.slice(0, 3).map((one) => row(one.character, one.definition, '')));
+  at('nearest').replaceChildren(
+    ...found.nearest.slice(0, 3).map((one) => {
+      const item = row(one.character, one.definition, '');
+      void pictured(item.querySelector('.sign') as HTMLElement, one.row, found.order);
+      return item;
+    }),
+  );
   at('nearest-title').hidden = !found.nearest.length;
 }

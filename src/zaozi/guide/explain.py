@@ -7,6 +7,7 @@ The page answers the same in the browser, with the same network (`judge.onnx`) a
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,14 +87,21 @@ def relatives(data: Path) -> tuple[dict[str, Any], NDArray[np.int8]]:
     known = rows[starts[first] : starts[first] + train].astype(np.float64)
     held = np.concatenate([rows[starts[i] : starts[i + 1]] for i, n in enumerate(SPLITS) if n != "train"])
     apart, _ = nearest_features(held.astype(np.float64), known)
+    all_characters = "".join(c for name in SPLITS for c in splits[name].columns["character"])
     return {
-        "characters": "".join(c for name in SPLITS for c in splits[name].columns["character"]),
+        "characters": all_characters,
+        "order": order(all_characters),
         "mean": np.round(mean, 5).tolist(),
         "project": np.round(project, 5).ravel().tolist(),
         "directions": DIRECTIONS,
         "scale": round(scale, 5),
         "copy": round(float(np.quantile(apart, COPIES_BELOW)), 3),
     }, rows
+
+
+def order(characters: str) -> str:
+    """A name for a sequence of characters: the page shows glyphs from the map's sheets only where they have this one."""
+    return hashlib.sha256(characters.encode()).hexdigest()[:16]
 
 
 def meanings() -> dict[str, list[str]]:
@@ -110,6 +118,8 @@ class Explanation:
     structure: Mapping[str, Any]
     parts: Sequence[Mapping[str, Any]]
     nearest: Sequence[Mapping[str, Any]]
+    order: str
+    """Of the table of real glyphs, whose rows `nearest` names; see `order`."""
 
 
 class Explainer:
@@ -156,9 +166,11 @@ class Explainer:
                     "definition": ", ".join(senses.get(all_characters[i], [])[:3]),
                     "distance": float(distance[i]),
                     "copy": bool(distance[i] < table["copy"]),
+                    "row": int(i),
                 }
                 for i in near
             ],
+            order=table["order"],
         )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from zaozi.core.outputs import cached
 from zaozi.data.font import web_font
 from zaozi.data.shards import data_hash
 from zaozi.data.unihan import radical
+from zaozi.guide.explain import order
 from zaozi.guide.figures import FIGURES, figure
 from zaozi.guide.figures.source import Source
 from zaozi.guide.hero import explainer, write_hero
@@ -145,6 +146,8 @@ def _data(source: Source, out: Path) -> None:
             y, x = SIDE * (i // COLUMNS), SIDE * (i % COLUMNS)
             board[y : y + SIDE, x : x + SIDE] = glyph
         Image.fromarray(board).convert("RGB").save(out / f"atlas-{sheet}.webp", lossless=True, quality=80, method=4)
+    layout = {"side": SIDE, "columns": COLUMNS, "rows": ROWS}
+    _write(out / "sheets.json", {**layout, "order": order("".join(pairs.columns["character"]))})
     _write(
         out / "atlas.json",
         {
@@ -153,7 +156,7 @@ def _data(source: Source, out: Path) -> None:
                 {"prompt": prompt, "at": numbers(at, 4), "picture": as_url(picture)}
                 for prompt, at, picture in zip(PLACED, where, made, strict=True)
             ],
-            "sheet": {"side": SIDE, "columns": COLUMNS, "rows": ROWS},
+            "sheet": layout,
         },
     )
 

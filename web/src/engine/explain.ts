@@ -9,6 +9,7 @@ export interface Names {
 }
 export interface Relatives {
   characters: string;
+  order: string;
   mean: number[];
   project: number[];
   directions: number;
@@ -52,7 +53,9 @@ export function explanation(
       definition: (meanings[characters[i]] ?? []).slice(0, 3).join(', '),
       distance,
       copy: distance < relatives.copy,
+      row: i,
     })),
+    order: relatives.order,
   };
 }
 

@@ -32,7 +32,9 @@ export interface Explanation {
   radical: { character: string; meaning: string; probability: number };
   parts: { character: string; meaning: string; probability: number }[];
   structure: { name: string; probability: number };
-  nearest: { character: string; definition: string; distance: number; copy: boolean }[];
+  nearest: { character: string; definition: string; distance: number; copy: boolean; row?: number }[];
+  /** Names the order of all characters, whose rows `nearest` gives. */
+  order?: string;
 }
 
 export type ToWorker =
