@@ -74,6 +74,7 @@ export class Recording {
     const made: Step[] = [];
     await SAMPLERS[sampler](
       async (x, level) => {
+        await new Promise((done) => setTimeout(done)); // the page goes first
         const x0 = unit(guesses[made.length], tones);
         return { x0, eps: mix([1 / level.sigma, x], [-level.alpha / level.sigma, x0]) };
       },
@@ -98,7 +99,9 @@ export async function loadRecording(url: string): Promise<Recording> {
   const answer = await fetch(url);
   if (!answer.ok) throw new Error(`${url} is not there (${answer.status}); build the guide again`);
   const about: Packed = await answer.json();
-  const zipped = Uint8Array.from(atob(about.pictures), (c) => c.charCodeAt(0));
+  const text = atob(about.pictures);
+  const zipped = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) zipped[i] = text.charCodeAt(i);
   const stream = new Blob([zipped]).stream().pipeThrough(new DecompressionStream('gzip'));
   return new Recording(about, new Uint8Array(await new Response(stream).arrayBuffer()));
 }

@@ -15,13 +15,14 @@ const api = document.documentElement.dataset.api;
 if (api) engines.server = new ServerEngine(api, browser);
 for (const root of document.querySelectorAll<HTMLElement>('.playground')) new Playground(root, engines);
 
-/** Live parts wake up when they come near the window. */
+/** Live parts wake up when they come near the window. Browsers lay out a chapter for a list of choices in it, so those come then. */
 function near(selector: string, wake: (root: HTMLElement) => void | Promise<void>) {
   for (const root of document.querySelectorAll<HTMLElement>(selector)) {
     const observer = new IntersectionObserver(
       ([entry]) => {
         if (!entry.isIntersecting) return;
         observer.disconnect();
+        for (const later of root.querySelectorAll('template')) later.replaceWith(later.content);
         Promise.resolve(wake(root)).catch((error) => {
           (root.querySelector('[data-note]') ?? root).textContent = `this part did not load: ${error instanceof Error ? error.message : error}`;
         });
