@@ -44,6 +44,7 @@ let sheets: Promise<Sheets | null> | null = null;
 
 /** Show a real character by its picture from the map's sheets: fonts may lack it. */
 async function pictured(sign: HTMLElement, row: number | undefined, order: string | undefined): Promise<void> {
+  if (!order) return; // the recorded drawings' characters have a font of their own
   sheets ??= fetch('data/sheets.json').then((answer) => (answer.ok ? answer.json() : null), () => null);
   const found = await sheets;
   if (!found || row === undefined || found.order !== order) return;

@@ -117,7 +117,9 @@ def recording(source: Source, explain: Explain | None = None) -> dict[str, Any]:
         "size": source.artist.model.config.size,
         "seeds": list(SEEDS),
         "tones": TONES,
-        "explanations": [explain(r.finished[0].numpy()) for r in made] if explain else None,
+        "explanations": [{**explain(r.finished[0].numpy()), "order": ""} for r in made]
+        if explain
+        else None,  # hero.woff has them
         "pictures": base64.b64encode(packed(made)).decode(),
     }
 
