@@ -1,4 +1,5 @@
 import { copyFileSync, mkdirSync, readFileSync } from 'node:fs';
+import { gzipSync } from 'node:zlib';
 import { resolve } from 'node:path';
 import katex from 'katex';
 import { type Plugin, defineConfig } from 'vite';
@@ -67,7 +68,15 @@ function runtime(): Plugin {
 
 const conditions = ['onnxruntime-web-use-extern-wasm', 'module', 'browser', 'development|production'];
 
+/** How large the runtime's files are as they travel, for the progress bar. */
+function runtimeSizes(): Record<string, number> {
+  const names = ['ort-wasm-simd-threaded.wasm', 'ort-wasm-simd-threaded.asyncify.wasm'];
+  const at = (name: string) => resolve(import.meta.dirname, 'node_modules/onnxruntime-web/dist', name);
+  return Object.fromEntries(names.map((name) => [`${name}.gz`, gzipSync(readFileSync(at(name)), { level: 6 }).length]));
+}
+
 export default defineConfig({
+  define: { __RUNTIME__: JSON.stringify(runtimeSizes()) },
   base: './',
   plugins: [counts(), formulas(), illustrated(resolve(import.meta.dirname, '..')), oneFontFormat(), runtime(), inlined(), offline()],
   resolve: { conditions },

@@ -52,7 +52,7 @@ export class BrowserEngine implements Engine {
     const files = wanted(this.base, this.card, isExample(this.card, prompt) ? CORE : [...CORE, ...TEXT]);
     const bytes = await missing(files);
     const at = new URL('../ort/ort-wasm-simd-threaded.wasm.gz', new URL(this.base, document.baseURI)).href;
-    return bytes && bytes + (await runtime(at)).bytes;
+    return bytes && bytes + runtime(at).bytes;
   }
 
   async load(progress: (loaded: number, total: number) => void, prompt = ' '): Promise<string> {

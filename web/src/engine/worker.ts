@@ -55,7 +55,7 @@ class Model {
     const name = gpu ? 'ort-wasm-simd-threaded.asyncify' : 'ort-wasm-simd-threaded';
     const at = (end: string) => new URL(`../ort/${name}.${end}`, base).href;
     const example = isExample(card, prompt);
-    const files = [await runtime(at('wasm.gz')), ...wanted(base, card, example ? CORE : [...CORE, ...TEXT])];
+    const files = [runtime(at('wasm.gz')), ...wanted(base, card, example ? CORE : [...CORE, ...TEXT])];
     const [ort, [wasm, denoiser, decoder, examples, ...text]] = await Promise.all([importing, fetchAll(files, progress)]);
     ort.env.wasm.wasmPaths = { mjs: at('mjs') };
     ort.env.wasm.wasmBinary = wasm.buffer;
