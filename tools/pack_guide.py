@@ -45,7 +45,7 @@ def pack() -> None:
     for file in sorted(p for p in DIST.rglob("*") if p.is_file()):
         to = SITE / file.relative_to(DIST)
         to.parent.mkdir(parents=True, exist_ok=True)
-        if ".wasm" in file.suffixes:
+        if file.name.endswith((".wasm", ".wasm.gz")):  # not ort.wasm.min.js
             content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
             name = file.name.removesuffix(".gz") + ".xz"
             to.with_name(name).write_bytes(lzma.compress(content, preset=9))
