@@ -1,5 +1,5 @@
 #!/bin/sh
-# Serve a built guide and try it in Chromium, or with LIGHTHOUSE=1 measure it with Lighthouse. Usage: run.sh PYTHON_BIN SITE SHOTS
+# Serve a built guide and try it in Chromium; with LIGHTHOUSE=1 measure it, too. Usage: run.sh PYTHON_BIN SITE SHOTS
 set -eu
 bin=$1 site=$2 shots=$3
 cd "$(dirname "$0")/.."
