@@ -73,8 +73,7 @@ def test_every_part_answers_as_pytorch_does_with_the_same_weights(files: Path) -
 
     artist = TextToImage.from_pretrained("base", device="cpu")
     for network in (artist.model, artist.encoder.network):
-        state = {k: w.numpy() for k, w in network.state_dict().items() if w.is_floating_point()}
-        network.load_state_dict({k: torch.from_numpy(w) for k, w in compact.compacted(state).items()}, strict=False)
+        compact.use_compact_weights(network)
     for name, module, arguments, inputs, _ in parts(artist):
         session = InferenceSession(gzip.decompress((files / f"{name}.onnx.gz").read_bytes()))
         flat = [v for a in arguments for v in (a if isinstance(a, list) else [a])]

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import numpy as np
@@ -28,6 +29,8 @@ from hypothesis import HealthCheck, given, settings
 from zaozi.cli.main import main
 from zaozi.core.config import Guidance
 from zaozi.core.errors import ZaoziError
+from zaozi.data.pictures import KEPT
+from zaozi.diffusion.samplers import SAMPLERS
 from zaozi.guide.serve import (
     MAX_BODY,
     MAX_STEPS,
@@ -43,6 +46,7 @@ from zaozi.guide.serve import (
     make_app,
     serve,
 )
+from zaozi.guide.serve.ask import Sampler, Side
 from zaozi.guide.serve.desk import STOPPING, Desk
 from zaozi.guide.serve.guard import HEADERS
 from zaozi.pipeline import TextToImage, draw
@@ -70,6 +74,11 @@ def client(glyph_artist: TextToImage, site: Path) -> Iterator[TestClient]:
 
 def floats(text: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), "<f4")
+
+
+def test_the_api_knows_every_sampler_and_every_half() -> None:
+    assert get_args(Sampler) == tuple(SAMPLERS)
+    assert get_args(Side) == tuple(KEPT)
 
 
 def start(side: int = 32, value: float = 1.0, **more: object) -> dict[str, object]:

@@ -9,21 +9,13 @@ import dataclasses
 import json
 from typing import Any
 
-import torch
-
-from zaozi.guide.compact import compact_model, compacted
+from zaozi.guide.compact import compact_model, use_compact_weights
 from zaozi.guide.explain import Explainer
 from zaozi.pipeline import TextToImage, draw
 
 PROMPT = "a small song bird"
 TYPED = "the bright red moon"
 OPTIONS: dict[str, Any] = {"num_steps": 20, "sampler": "dpmpp-2m", "guidance_scale": 5.0, "seed": 3}
-
-
-def use_compact_weights(network: torch.nn.Module) -> None:
-    """Give a network the weights that the page's files hold in place of its own."""
-    state = {name: w.numpy() for name, w in network.state_dict().items() if w.is_floating_point()}
-    network.load_state_dict({name: torch.from_numpy(w) for name, w in compacted(state).items()}, strict=False)
 
 
 if __name__ == "__main__":

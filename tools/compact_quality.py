@@ -11,7 +11,6 @@ import argparse
 
 import numpy as np
 import torch
-from browser_golden import use_compact_weights
 from numpy.typing import NDArray
 
 from zaozi.core.config import DataConfig
@@ -20,6 +19,7 @@ from zaozi.evaluate.drawing import How, Studio
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.prompts import flat
 from zaozi.evaluate.towers import encode_all, retrieval
+from zaozi.guide.compact import use_compact_weights
 from zaozi.model.checkpoint import find_model
 
 

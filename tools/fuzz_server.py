@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tqdm import tqdm
+from zaozi.core.progress import progress
 
 HOST = "127.0.0.1"
 METHODS = [
@@ -235,7 +235,7 @@ def main() -> int:
         try:
             asyncio.run(until_ready(port))
             failures: list[bytes] = []
-            with tqdm(total=given.count, desc="requests", delay=2, leave=False, disable=None) as bar:
+            with progress(total=given.count, desc="requests") as bar:
 
                 def watch(sent: bytes, status: str, _: bytes) -> None:
                     bar.update()

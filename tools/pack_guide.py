@@ -9,7 +9,6 @@ ONNX Runtime itself is built from.
 
 from __future__ import annotations
 
-import gzip
 import json
 import lzma
 import shutil
@@ -45,10 +44,8 @@ def pack() -> None:
     for file in sorted(p for p in DIST.rglob("*") if p.is_file()):
         to = SITE / file.relative_to(DIST)
         to.parent.mkdir(parents=True, exist_ok=True)
-        if file.name.endswith((".wasm", ".wasm.gz")):  # not ort.wasm.min.js
-            content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-            name = file.name.removesuffix(".gz") + ".xz"
-            to.with_name(name).write_bytes(lzma.compress(content, preset=9))
+        if file.suffix == ".wasm":
+            to.with_name(to.name + ".xz").write_bytes(lzma.compress(file.read_bytes(), preset=9))
         else:
             shutil.copyfile(file, to)
     (SITE / "assets" / "licenses.txt").write_text(licences(), encoding="utf-8")

@@ -36,22 +36,23 @@ case $where in "$work"/venv/*) ;; *) fail "zaozi comes from $where, not from the
 echo "try_wheel: $(basename "$wheel"), $(($(wc -c <"$wheel") / 1000000)) MB, at $where"
 
 free_port() { "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-port=$(free_port)
-"$zaozi" guide serve --port "$port" >served 2>&1 &
-server=$!
+# Starts the server with some arguments, as $server on $port, and waits until it answers.
+serve() {
+    port=$(free_port)
+    "$zaozi" guide serve "$@" --port "$port" >served 2>&1 &
+    server=$!
+    for _ in $(seq 240); do
+        "$python" -c "from urllib.request import urlopen; urlopen('http://127.0.0.1:$port/', timeout=10)" 2>/dev/null && return
+        sleep 0.5
+    done
+    fail "the server did not answer: $(cat served)"
+}
+serve
 "$python" - "$port" <<'PYTHON' || fail "the page that ships was not served: $(cat served)"
 import sys
-import time
-from urllib.error import URLError
 from urllib.request import urlopen
 
 address = f"http://127.0.0.1:{sys.argv[1]}"
-for _ in range(240):
-    try:
-        urlopen(f"{address}/", timeout=10).close()
-        break
-    except URLError:
-        time.sleep(0.5)
 for path, start in (("/", b"<!doctype html"), ("/figures/01-gaussian.svg", b"<?xml"), ("/data/atlas.json", b"{")):
     with urlopen(f"{address}{path}", timeout=10) as answer:
         assert answer.read().startswith(start), path
@@ -77,23 +78,14 @@ grep -q "did you mean 'glyphs-1h'" told || fail "a misspelt recipe was told as: 
 for file in index.html index.html.gz model/model.json figures/01-gaussian.svg data/atlas.json.gz assets/licenses.txt; do
     test -s "site/$file" || fail "the guide is incomplete: no $file"
 done
-port=$(free_port)
-"$zaozi" guide serve site --port "$port" >served 2>&1 &
-server=$!
+serve site
 "$python" - "$port" <<'PYTHON' || fail "the server did not answer: $(cat served)"
 import json
 import sys
-import time
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 address = f"http://127.0.0.1:{sys.argv[1]}"
-for _ in range(240):
-    try:
-        urlopen(f"{address}/api/health", timeout=10).close()
-        break
-    except URLError:
-        time.sleep(0.5)
+urlopen(f"{address}/api/health", timeout=120).close()  # waits for the model
 with urlopen(f"{address}/", timeout=10) as page:
     assert b"<html" in page.read()
 asked = Request(f"{address}/api/generate", json.dumps({"prompt": "gold", "steps": 5}).encode(), {"Content-Type": "application/json"})

@@ -75,11 +75,11 @@ function runtimeSizes(): Record<string, number> {
   return Object.fromEntries(names.map((name) => [`${name}.gz`, gzipSync(readFileSync(at(name)), { level: 6 }).length]));
 }
 
-export default defineConfig({
-  define: { __RUNTIME__: JSON.stringify(runtimeSizes()) },
+export default defineConfig(({ command }) => ({
+  define: { __RUNTIME__: JSON.stringify(command === 'build' ? runtimeSizes() : {}) },
   base: './',
   plugins: [counts(), formulas(), illustrated(resolve(import.meta.dirname, '..')), oneFontFormat(), runtime(), inlined(), offline()],
   resolve: { conditions },
   worker: { format: 'es' },
   build: { target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false } },
-});
+}));

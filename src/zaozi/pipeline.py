@@ -58,6 +58,11 @@ def from_picture(picture: Image.Image, size: int, channels: int, *, paper: str =
     return torch.from_numpy(pixels / 127.5 - 1.0)[None]
 
 
+def to_mask(picture: Image.Image, size: int) -> Tensor:
+    """What a picture keeps, `[1, 1, S, S]`: 1 where it is white and opaque, else 0."""
+    return (from_picture(picture, size, 1, paper="black") > 0).float()
+
+
 def guided(
     model: Denoiser,
     wanted: Sequence[tuple[Cond, Weight]],
@@ -328,7 +333,7 @@ class TextToImage:
         if init is not None:
             options["init"] = from_picture(init, size, channels)
         if mask is not None:
-            options["mask"] = (from_picture(mask, size, 1, paper="black") > 0).float()
+            options["mask"] = to_mask(mask, size)
         todo = ((p, i) for p in range(len(prompts)) for i in range(count))
         while part := list(islice(todo, batch_size)):
             distinct = sorted({p for p, _ in part})

@@ -1,6 +1,6 @@
 /** What the page says of its figures comes from the figures themselves, while the page is built. */
 
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Plugin } from 'vite';
 
@@ -17,23 +17,14 @@ export interface Figure {
   least: number; // the width in px at which its smallest text is LEGIBLE
 }
 
-/** The figures that ship with the package, or those of the documentation where none do. */
+/** The figures that ship with the package. */
 export function figures(root: string): (name: string) => Figure {
   const site = resolve(root, 'src/zaozi/guide/site/figures');
   const index = resolve(site, 'index.json');
-  if (!existsSync(index)) {
-    const docs = resolve(root, 'docs/figures');
-    return (name) => {
-      if (!existsSync(resolve(docs, `${name}.png`))) return { file: `${name}.mp4`, width: 512, height: 512, least: 0 };
-      const header = readFileSync(resolve(docs, `${name}.png`)).subarray(16, 24);
-      const [width, height] = [header.readUInt32BE(0), header.readUInt32BE(4)];
-      return { file: `${name}.png`, width, height, least: Math.ceil((LEGIBLE / PIXELS) * width) };
-    };
-  }
   const known: Record<string, Omit<Figure, 'least'>> = JSON.parse(readFileSync(index, 'utf-8'));
   return (name) => {
     const figure = known[name];
-    if (!figure) throw new Error(`${index} has no figure '${name}'; run: make guide`);
+    if (!figure) throw new Error(`${index} has no figure '${name}'; run: make figures`);
     if (!figure.file.endsWith('.svg')) return { ...figure, least: Math.ceil((LEGIBLE / PIXELS) * figure.width) };
     const svg = readFileSync(resolve(site, figure.file), 'utf-8');
     return { ...figure, least: Math.ceil((LEGIBLE / smallestText(svg)) * Number(/viewBox="0 0 ([\d.]+)/.exec(svg)?.[1])) };

@@ -1,6 +1,7 @@
 /** What is said about a drawn character: its radical, its parts, and the real characters nearest to it. */
 
 import type { Explanation } from './engine/messages';
+import { type Sheets, showGlyph } from './sheets';
 
 /** "97% sure", without ever claiming certainty. */
 export function sure(probability: number): string {
@@ -34,13 +35,7 @@ function row(character: string, meaning: string, remark: string): HTMLLIElement 
   return item;
 }
 
-interface Sheets {
-  side: number;
-  columns: number;
-  rows: number;
-  order: string;
-}
-let sheets: Promise<Sheets | null> | null = null;
+let sheets: Promise<(Sheets & { order: string }) | null> | null = null;
 
 /** Show a real character by its picture from the map's sheets: fonts may lack it. */
 async function pictured(sign: HTMLElement, row: number | undefined, order: string | undefined): Promise<void> {
@@ -48,15 +43,11 @@ async function pictured(sign: HTMLElement, row: number | undefined, order: strin
   sheets ??= fetch('data/sheets.json').then((answer) => (answer.ok ? answer.json() : null), () => null);
   const found = await sheets;
   if (!found || row === undefined || found.order !== order) return;
-  const { side, columns, rows } = found;
-  const [sheet, cell] = [Math.floor(row / (columns * rows)), row % (columns * rows)];
   sign.setAttribute('role', 'img');
   sign.setAttribute('aria-label', sign.textContent ?? '');
   sign.textContent = '';
   sign.classList.add('pictured');
-  sign.style.width = sign.style.height = `${side}px`;
-  sign.style.backgroundImage = `url(data/atlas-${sheet}.webp)`;
-  sign.style.backgroundPosition = `-${(cell % columns) * side}px -${Math.floor(cell / columns) * side}px`;
+  showGlyph(sign, found, row, 0.5);
 }
 
 /** Fill the place of the explanation; with null, say that there is none yet. */

@@ -4,6 +4,7 @@ import { pictureNoise } from './diffusion/noise';
 import { SAMPLERS } from './diffusion/samplers';
 import { levels, schedule } from './diffusion/schedules';
 import { mix } from './diffusion/vectors';
+import { fromBase64, unpacked } from './engine/files';
 import type { Explanation, Step } from './engine/messages';
 import { START, type Wanted, toLink, withSeed } from './links';
 
@@ -99,9 +100,5 @@ export async function loadRecording(url: string): Promise<Recording> {
   const answer = await fetch(url);
   if (!answer.ok) throw new Error(`${url} is not there (${answer.status}); build the guide again`);
   const about: Packed = await answer.json();
-  const text = atob(about.pictures);
-  const zipped = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) zipped[i] = text.charCodeAt(i);
-  const stream = new Blob([zipped]).stream().pipeThrough(new DecompressionStream('gzip'));
-  return new Recording(about, new Uint8Array(await new Response(stream).arrayBuffer()));
+  return new Recording(about, await unpacked(fromBase64(about.pictures)));
 }

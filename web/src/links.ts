@@ -12,7 +12,7 @@ export const START: Wanted = { prompt: 'gold', steps: 20, sampler: 'dpmpp-2m', g
 export const LIMITS = { steps: [1, 120], guidance: [0, 15], seed: [0, 2 ** 32 - 1], share: [0, 1] } as const;
 export const HALVES: readonly Half[] = ['left', 'right', 'top', 'bottom'];
 const LONGEST = 300; // characters of a prompt
-const DEPTH = 4; // of drawings that keep a half of another
+export const DEEPEST = 4; // of drawings that keep a half of another
 const PROPERTY = 'is-'; // before the column's name
 
 /** The settings that a link carries, or null where it carries none. */
@@ -39,7 +39,7 @@ export function fromLink(hash: string, depth = 0): Wanted | null {
   const to = (given.get('to') ?? '').slice(0, LONGEST);
   if (to.trim()) Object.assign(wanted, { to, share: number('share', 0.5) });
   const half = HALVES.find((name) => name === given.get('keep'));
-  const of = half && depth < DEPTH ? fromLink(given.get('of') ?? '', depth + 1) : null;
+  const of = half && depth < DEEPEST ? fromLink(given.get('of') ?? '', depth + 1) : null;
   if (half && of) wanted.kept = { half, of };
   return wanted;
 }
@@ -62,5 +62,3 @@ export function withSeed(wanted: Wanted, seed: number): Wanted {
 export function depth(wanted: Wanted): number {
   return wanted.kept ? 1 + depth(wanted.kept.of) : 0;
 }
-
-export const DEEPEST = DEPTH;

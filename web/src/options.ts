@@ -1,6 +1,7 @@
 /** The settings of a drawing as fields of the page. */
 
 import { SAMPLERS } from './diffusion/samplers';
+import { halfMask } from './engine/edit';
 import type { Card, Half } from './engine/messages';
 import { DEEPEST, LIMITS, type Wanted, depth } from './links';
 import { paint } from './paint';
@@ -93,10 +94,6 @@ export class Options {
     if (pixels) paint(canvas, faded(pixels, this.kept.half));
   }
 
-  get keeping(): boolean {
-    return !!this.kept;
-  }
-
   private choose(column: string, value: string): void {
     const field = this.field<HTMLSelectElement>(column);
     if (value && ![...field.options].some((option) => option.value === value)) field.add(new Option(named(column, value), value));
@@ -119,10 +116,7 @@ export class Options {
 function faded(pixels: Float32Array, half: Half): Float32Array {
   const channels = Number.isInteger(Math.sqrt(pixels.length)) ? 1 : 3;
   const side = Math.sqrt(pixels.length / channels);
-  return pixels.map((v, i) => {
-    const [x, y] = [i % side, Math.floor(i / side) % side];
-    const kept = { left: x < side / 2, right: x >= side / 2, top: y < side / 2, bottom: y >= side / 2 }[half];
-    return kept ? v : 1 - (1 - v) * 0.15;
-  });
+  const kept = halfMask(half, side);
+  return pixels.map((v, i) => (kept[i % kept.length] ? v : 1 - (1 - v) * 0.15));
 }
 

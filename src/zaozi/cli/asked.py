@@ -11,13 +11,7 @@ from PIL import Image
 
 from zaozi.core.config import Guidance
 from zaozi.core.errors import ZaoziError
-
-KEPT = {
-    "left": (0.0, 0.0, 0.5, 1.0),
-    "right": (0.5, 0.0, 1.0, 1.0),
-    "top": (0.0, 0.0, 1.0, 0.5),
-    "bottom": (0.0, 0.5, 1.0, 1.0),
-}
+from zaozi.data.pictures import KEPT, half_mask
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -122,7 +116,4 @@ def mask_of(keep: str, size: int) -> Image.Image:
                 f"--keep {keep} is neither a side nor a file; use left, right, top, bottom or a mask's file"
             )
         return picture_to_start_from(keep, size)
-    mask = Image.new("L", (size, size), "black")
-    left, top, right, bottom = (round(size * v) for v in KEPT[keep])
-    mask.paste("white", (left, top, right, bottom))
-    return mask
+    return half_mask(keep, size)

@@ -12,7 +12,6 @@ import tyro
 from PIL import Image
 
 from zaozi.cli.asked import (
-    KEPT,
     asked_properties,
     check_guide,
     composition,
@@ -26,6 +25,7 @@ from zaozi.core.config import Guidance, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.outputs import file_output, first_free
 from zaozi.core.progress import progress
+from zaozi.data.pictures import KEPT
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -44,7 +44,6 @@ def _figures(
         seed: Of everything random.
         overwrite: Replace files of these names that zaozi did not write; without it they are refused.
     """
-
     from zaozi.guide.figures import chosen, draw_all, figures_output
 
     names = chosen(only)
@@ -186,20 +185,19 @@ def _serve(
 
     artist = Later(load, "loading the model") if api else None
     page_model = Later(lambda: browser_model(model), "making the page's model")
-    with using_environment(PATIENT):
-        drawing = Redraw(model) if site is None and (redraw or not shows(_weights(model))) else None
-    app = make_app(artist, site or SITE, Limits(room, seconds), allowed, model=page_model, redraw=drawing)
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     url = f"{where}?token={allowed.token}" if allowed.token else where
+    with using_environment(PATIENT):  # of this process, and of the one that draws figures
+        drawing = Redraw(model) if site is None and (redraw or not shows(_weights(model))) else None
+        app = make_app(artist, site or SITE, Limits(room, seconds), allowed, model=page_model, redraw=drawing)
 
-    def begin() -> None:
-        if browser and sys.stdout.isatty():
-            _open(url)
-        for task in (artist, drawing):
-            if task:
-                task.start()
+        def begin() -> None:
+            if browser and sys.stdout.isatty():
+                _open(url)
+            for task in (artist, drawing):
+                if task:
+                    task.start()
 
-    with using_environment(PATIENT):
         serve(app, listeners, url, then=begin)
 
 

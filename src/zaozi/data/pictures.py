@@ -210,3 +210,20 @@ def _opaque(picture: Image.Image, mode: str, paper: str, top: float) -> Image.Im
         sheet.alpha_composite(picture.convert("RGBA"))
         picture = sheet
     return picture.convert(mode)
+
+
+KEPT = {
+    "left": (0.0, 0.0, 0.5, 1.0),
+    "right": (0.5, 0.0, 1.0, 1.0),
+    "top": (0.0, 0.0, 1.0, 0.5),
+    "bottom": (0.0, 0.5, 1.0, 1.0),
+}
+"""The halves of a picture: left, top, right and bottom, as shares of its side."""
+
+
+def half_mask(side: str, size: int) -> Image.Image:
+    """One of the halves that `KEPT` names in white, the other in black."""
+    mask = Image.new("L", (size, size), "black")
+    left, top, right, bottom = (round(size * v) for v in KEPT[side])
+    mask.paste("white", (left, top, right, bottom))
+    return mask

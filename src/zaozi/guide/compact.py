@@ -4,8 +4,8 @@ The rows of a large weight `W` `[O, ...]` become `W_o = s_o * q_o`, with `q` in 
 weight over 127, or its root mean square over the levels that `LEVELS` gives, whichever is larger: what gzip makes of the
 integers depends on the step alone. All arithmetic stays in float32; engines multiply the weights out when they load them.
 
-For the model that ships, the package holds the graphs without these weights (`graphs/`), and `fill` puts them in from the
-model's own files, without PyTorch's exporter.
+For the model that ships, the package holds the graphs without these weights (`graphs/`), and `compact_model` puts them in from
+the model's own files, without PyTorch's exporter.
 """
 
 from __future__ import annotations
@@ -75,6 +75,14 @@ def compacted(state: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
         for name, w in state.items()
         if w.dtype.kind == "f"
     }
+
+
+def use_compact_weights(network: Any) -> None:
+    """Give a PyTorch network the weights that the compact model has in place of its own."""
+    import torch
+
+    state = {name: w.numpy() for name, w in network.state_dict().items() if w.is_floating_point()}
+    network.load_state_dict({name: torch.from_numpy(w) for name, w in compacted(state).items()}, strict=False)
 
 
 # -- graphs ---------------------------------------------------------------------------------------------------------

@@ -30,8 +30,6 @@ DIRECTIONS = 48
 """Of the features' 192 dimensions, those that are kept."""
 LEAST = 0.3
 """Parts less likely than this are not named."""
-COPIES_BELOW = 0.01
-"""A copy is nearer to a training glyph than this share of held-out real glyphs is (as `zaozi evaluate` has it)."""
 
 
 class Judge(nn.Module):
@@ -70,23 +68,20 @@ def relatives(data: Path) -> tuple[dict[str, Any], NDArray[np.int8]]:
     Features are z -> round(127 (z - mean) P / scale), P `[192, 48]` the principal directions of all glyphs. `copy` is the
     distance below which a glyph counts as a copy.
     """
+    from zaozi.evaluate.measure import COPIES_BELOW
+
     network = load_reference()
     splits = {name: load_pairs(data, name) for name in SPLITS}
     seen = {name: look(network, np.asarray(pairs.pictures)).features for name, pairs in splits.items()}
-    everything = np.concatenate([seen[name] for name in SPLITS])
+    everything = np.concatenate(list(seen.values()))
     mean = everything.mean(0)
     _, _, axes = np.linalg.svd(everything - mean, full_matrices=False)
     signs = np.sign(axes[np.arange(DIRECTIONS), np.abs(axes[:DIRECTIONS]).argmax(1)])
     project = (axes[:DIRECTIONS] * signs[:, None]).T
-    flat = (everything - mean) @ project
-    scale = float(np.abs(flat).max())
-    rows = np.round(127 * flat / scale).astype(np.int8)
-    train = len(seen["train"])
-    first = list(SPLITS).index("train")
-    starts = np.cumsum([0, *(len(seen[name]) for name in SPLITS)])
-    known = rows[starts[first] : starts[first] + train].astype(np.float64)
-    held = np.concatenate([rows[starts[i] : starts[i + 1]] for i, n in enumerate(SPLITS) if n != "train"])
-    apart, _ = nearest_features(held.astype(np.float64), known)
+    scale = float(np.abs((everything - mean) @ project).max())
+    rows = {name: np.round(127 * ((z - mean) @ project) / scale).astype(np.int8) for name, z in seen.items()}
+    held = np.concatenate([some for name, some in rows.items() if name != "train"])
+    apart, _ = nearest_features(held.astype(np.float64), rows["train"].astype(np.float64))
     all_characters = "".join(c for name in SPLITS for c in splits[name].columns["character"])
     return {
         "characters": all_characters,
@@ -96,7 +91,7 @@ def relatives(data: Path) -> tuple[dict[str, Any], NDArray[np.int8]]:
         "directions": DIRECTIONS,
         "scale": round(scale, 5),
         "copy": round(float(np.quantile(apart, COPIES_BELOW)), 3),
-    }, rows
+    }, np.concatenate(list(rows.values()))
 
 
 def order(characters: str) -> str:
@@ -128,57 +123,57 @@ class Explainer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def _json(self, name: str) -> Any:
-        return json.loads(gzip.decompress((self.folder / f"{name}.json.gz").read_bytes()))
+    def _read(self, name: str) -> bytes:
+        return gzip.decompress((self.folder / f"{name}.gz").read_bytes())
 
     @cached_property
     def _session(self) -> Any:
         from onnxruntime import InferenceSession
 
-        data = gzip.decompress((self.folder / "judge.onnx.gz").read_bytes())
-        return InferenceSession(data, providers=["CPUExecutionProvider"])
+        return InferenceSession(self._read("judge.onnx"), providers=["CPUExecutionProvider"])
+
+    @cached_property
+    def _tables(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, list[str]]]:
+        """The names of the outputs, the table of real glyphs, and the senses of characters."""
+        names, table, senses = (json.loads(self._read(f"{name}.json")) for name in ("judge", "relatives", "meanings"))
+        return names, table, senses
+
+    @cached_property
+    def _rows(self) -> NDArray[np.float64]:
+        """The features of the real glyphs, `[N, 48]`."""
+        rows = np.frombuffer(self._read("relatives.bin"), np.int8)
+        return rows.reshape(-1, self._tables[1]["directions"]).astype(np.float64)
 
     def explain(self, picture: NDArray[np.float32], count: int = 4) -> Explanation:
         """What a picture `[C, S, S]` in [-1, 1] shows, and the `count` real glyphs nearest to it."""
-        names, table, senses = self._json("judge"), self._json("relatives"), self._json("meanings")
-        z, radicals, structures, parts = (v[0] for v in self._session.run(None, {"x": picture[None]}))
-        own = int(radicals.argmax())
-        likely = 1 / (1 + np.exp(-parts.astype(np.float64)))
-        shown = [
-            i
-            for i in np.argsort(-likely)
-            if likely[i] > LEAST and names["parts"][i][0] not in names["radicals"][own][2]
-        ]
-        rows = np.frombuffer(gzip.decompress((self.folder / "relatives.bin.gz").read_bytes()), np.int8)
-        rows = rows.reshape(-1, table["directions"]).astype(np.float64)
+        names, table, senses = self._tables
+        z, *logits = (torch.from_numpy(v[0]).double() for v in self._session.run(None, {"x": picture[None]}))
+        radicals, structures, parts = logits[0].softmax(0), logits[1].softmax(0), logits[2].sigmoid()
+        own, structure = int(radicals.argmax()), int(structures.argmax())
+        pieces = names["radicals"][own][2]
+        shown = [i for i in parts.argsort(descending=True).tolist() if parts[i] > LEAST]
+        shown = [i for i in shown if names["parts"][i][0] not in pieces]
         project = np.reshape(table["project"], (-1, table["directions"]))
-        at = 127 * ((z.astype(np.float64) - table["mean"]) @ project) / table["scale"]
-        distance = np.sqrt(np.square(rows - at).sum(1))
-        near = np.argsort(distance, kind="stable")[:count]
-        all_characters = list(table["characters"])
+        at = 127 * ((z.numpy() - table["mean"]) @ project) / table["scale"]
+        distance = np.sqrt(np.square(self._rows - at).sum(1))
+        near = [(int(i), table["characters"][i]) for i in np.argsort(distance, kind="stable")[:count]]
         return Explanation(
-            radical=_named(names["radicals"][own], _softmax(radicals)[own]),
-            structure={"name": names["structures"][int(structures.argmax())], "probability": float(_softmax(structures).max())},
-            parts=[_named(names["parts"][i], likely[i]) for i in shown[:5]],
+            radical=_named(names["radicals"][own], radicals[own]),
+            structure={"name": names["structures"][structure], "probability": float(structures[structure])},
+            parts=[_named(names["parts"][i], parts[i]) for i in shown[:5]],
             nearest=[
                 {
-                    "character": all_characters[i],
-                    "definition": ", ".join(senses.get(all_characters[i], [])[:3]),
+                    "character": character,
+                    "definition": ", ".join(senses.get(character, [])[:3]),
                     "distance": float(distance[i]),
                     "copy": bool(distance[i] < table["copy"]),
-                    "row": int(i),
+                    "row": i,
                 }
-                for i in near
+                for i, character in near
             ],
             order=table["order"],
-        )  # fmt: skip
+        )
 
 
-def _named(entry: Sequence[str], probability: float) -> dict[str, Any]:
+def _named(entry: Sequence[str], probability: torch.Tensor) -> dict[str, Any]:
     return {"character": entry[0], "meaning": entry[1], "probability": float(probability)}
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    shifted = np.exp(logits.astype(np.float64) - logits.max())
-    made: NDArray[np.float64] = shifted / shifted.sum()
-    return made

@@ -117,11 +117,14 @@ def recording(source: Source, explain: Explain | None = None) -> dict[str, Any]:
         "size": source.artist.model.config.size,
         "seeds": list(SEEDS),
         "tones": TONES,
-        "explanations": [{**explain(r.finished[0].numpy()), "order": ""} for r in made]
-        if explain
-        else None,  # hero.woff has them
+        "explanations": [_in_words(explain(r.finished[0].numpy())) for r in made] if explain else None,
         "pictures": base64.b64encode(packed(made)).decode(),
     }
+
+
+def _in_words(explanation: Mapping[str, Any]) -> dict[str, Any]:
+    """An explanation whose characters are written, not shown by pictures: data/hero.woff has them."""
+    return {**explanation, "order": ""}
 
 
 def write_hero(source: Source, out: Path, explain: Explain | None = None) -> None:

@@ -28,9 +28,10 @@ States = dict[str, dict[str, NDArray[Any]]]
 
 def skeletons(artist: TextToImage) -> tuple[dict[str, bytes], dict[str, Any], States]:
     """Every part's graph, emptied; the index that says which weight belongs where, and the card; and the weights."""
+    model = _state(artist.model)
     states: States = {
-        "denoiser": _state(artist.model),
-        "decoder": _state(artist.model),
+        "denoiser": model,
+        "decoder": model,
         "encoder": {f"network.{name}": w for name, w in _state(artist.encoder.network).items()},
     }
     graphs, places = {}, {}

@@ -337,8 +337,8 @@ class Trainer:
                     bar.set_postfix(loss=f"{entry['loss']:.4f}", samples_s=f"{speed:.0f}")
                     record(entry)
                     if bar.disable and now - said > SAY_SECONDS:
-                        said, gone = now, self._progress() - began[1]
-                        left = (now - began[0]) * (1.0 - self._progress()) / max(gone, 1e-9)
+                        said, at = now, self._progress()
+                        left = (now - began[0]) * (1.0 - at) / max(at - began[1], 1e-9)
                         self.say(
                             f"step {self.step}, loss {entry['loss']:.4f}, {speed:.0f} samples/s, {left / 60:.0f} min left"
                         )

@@ -2,6 +2,7 @@
 
 import type createScatterplot from 'regl-scatterplot';
 import { hasCharacters } from '../fonts';
+import { type Sheets, showGlyph } from '../sheets';
 import { onlyOnPurpose } from './gestures';
 import { meaning, search } from './search';
 
@@ -13,7 +14,7 @@ interface Data {
   structures: string[];
   parts: string[];
   drawn: { prompt: string; at: [number, number]; picture: string }[];
-  sheet: { side: number; columns: number; rows: number; format?: string };
+  sheet: Sheets;
 }
 type Plot = ReturnType<typeof createScatterplot>;
 
@@ -77,14 +78,8 @@ export async function atlas(root: HTMLElement): Promise<void> {
 
   /** A glyph's picture, `size` of its own size. */
   function glyph(i: number, size = 1): HTMLElement {
-    const { side, columns, rows, format = 'webp' } = data.sheet;
-    const [sheet, cell] = [Math.floor(i / (columns * rows)), i % (columns * rows)];
     const picture = Object.assign(document.createElement('span'), { className: 'glyph' });
-    const { style } = picture;
-    style.backgroundImage = `url(data/atlas-${sheet}.${format})`;
-    style.backgroundPosition = `-${(cell % columns) * side * size}px -${Math.floor(cell / columns) * side * size}px`;
-    style.backgroundSize = `${columns * side * size}px auto`;
-    style.width = style.height = `${side * size}px`;
+    showGlyph(picture, data.sheet, i, size);
     return picture;
   }
 

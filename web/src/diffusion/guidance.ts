@@ -9,15 +9,7 @@ export type DenoiseEach = (x: Picture, level: Level, given: readonly boolean[]) 
 
 /** uncond + scale * (cond - uncond) (arXiv:2207.12598, eq. 6); scales 0 and 1 cost one row instead of two. */
 export function cfg(model: DenoiseEach, scale: number): Denoise {
-  if (!(Number.isFinite(scale) && scale >= 0)) throw new RangeError(`guidance scale ${scale} is out of range; use 0 or more`);
-  return async (x, level) => {
-    if (scale === 0 || scale === 1) return (await model(x, level, [scale === 1]))[0];
-    const [cond, base] = await model(x, level, [true, false]);
-    return {
-      x0: mix([1 - scale, base.x0], [scale, cond.x0]),
-      eps: mix([1 - scale, base.eps], [scale, cond.eps]),
-    };
-  };
+  return composed((x, level, rows) => model(x, level, rows.map((row) => row !== null)), [1], scale);
 }
 
 /** Estimates for the conditions of these numbers (null: no condition at all), made in one call. */

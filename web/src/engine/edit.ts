@@ -1,6 +1,7 @@
 /** Starting from a picture: the twins of what `draw` in pipeline.py does with `init`, `strength` and `mask`. */
 
 import type { Level } from '../diffusion/schedules';
+import type { Half } from './messages';
 import { type Picture, mix } from '../diffusion/vectors';
 
 /** A picture [C, S, S] with each side divided by `factor`, by averaging. */
@@ -20,7 +21,7 @@ export function shrunk(pixels: Float32Array, channels: number, factor: number): 
 }
 
 /** 1 where a half of a picture of this side is kept. */
-export function halfMask(keep: 'left' | 'right' | 'top' | 'bottom', side: number): Uint8Array {
+export function halfMask(keep: Half, side: number): Uint8Array {
   const across = { left: (x: number) => x < side / 2, right: (x: number) => x >= side / 2 };
   const inside = (x: number, y: number) => (keep === 'top' ? across.left(y) : keep === 'bottom' ? across.right(y) : across[keep](x));
   return Uint8Array.from({ length: side * side }, (_, i) => (inside(i % side, Math.floor(i / side)) ? 1 : 0));

@@ -1,6 +1,6 @@
 /** Engines as the page sees them: something that draws a request, step by step, and can be stopped. */
 
-import { CORE, TEXT, fetchCard, isExample, missing, runtime, wanted } from './files';
+import { CORE, TEXT, fetchCard, fromBase64, isExample, missing, runtime, wanted } from './files';
 import type { Card, Explanation, FromWorker, Reading, Request, Step, ToWorker } from './messages';
 
 type Asked =
@@ -42,8 +42,6 @@ export class BrowserEngine implements Engine {
   private next = 0;
   private progress: (loaded: number, total: number) => void = () => undefined;
   card: Card | null = null;
-  /** CPU threads; 1 where the page is not isolated from others. */
-  threads = globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 8) : 1;
 
   constructor(private readonly base: string) {}
 
@@ -61,8 +59,8 @@ export class BrowserEngine implements Engine {
       const answer = await this.ask({ kind: 'load', base: new URL(this.base, document.baseURI).href, prompt });
       if (answer?.kind !== 'ready') throw new Error('the drawing thread did not start');
       this.card = answer.card;
-      this.threads = answer.threads;
-      return answer.engine === 'webgpu' ? 'this browser, on its GPU' : `this browser, on ${this.threads} CPU thread${this.threads > 1 ? 's' : ''}`;
+      const { engine, threads } = answer;
+      return engine === 'webgpu' ? 'this browser, on its GPU' : `this browser, on ${threads} CPU thread${threads > 1 ? 's' : ''}`;
     } catch (error) {
       this.worker?.terminate();
       this.worker = null;
@@ -211,8 +209,7 @@ function base64(values: Float32Array): string {
 
 /** Base64 of little-endian float32. */
 function floats(text: string): Float32Array {
-  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  return new Float32Array(bytes.buffer);
+  return new Float32Array(fromBase64(text).buffer);
 }
 
 async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {

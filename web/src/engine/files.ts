@@ -78,6 +78,14 @@ async function read({ url, bytes, sha256 }: Wanted, add: (bytes: number) => void
   return data;
 }
 
+/** The bytes that base64 stands for. A loop: `Uint8Array.from` takes many times as long. */
+export function fromBase64(text: string): Uint8Array<ArrayBuffer> {
+  const characters = atob(text);
+  const bytes = new Uint8Array(characters.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = characters.charCodeAt(i);
+  return bytes;
+}
+
 const isGzip = (data: Uint8Array) => data[0] === 0x1f && data[1] === 0x8b;
 
 /** What a gzip file holds; some servers unpack it on the way. */

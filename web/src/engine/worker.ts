@@ -6,7 +6,7 @@ import { clamped, composed, inpainted } from '../diffusion/guidance';
 import { pictureNoise } from '../diffusion/noise';
 import { type Estimate, SAMPLERS } from '../diffusion/samplers';
 import { type Level, levels, schedule } from '../diffusion/schedules';
-import { type Picture, mix } from '../diffusion/vectors';
+import type { Picture } from '../diffusion/vectors';
 import { type Names, type Relatives, explanation } from './explain';
 import { CORE, type Progress, TEXT, fetchAll, fetchCard, isExample, runtime, wanted } from './files';
 import type { Card, Explanation, FromWorker, Reading, Request, Step, ToWorker } from './messages';
@@ -186,15 +186,14 @@ class Model {
   /** Draw one picture: [C, S, S] in [-1, 1], as the Python pipeline draws it from the same seed. */
   async draw(request: Request, watch: (step: Step) => void): Promise<Float32Array> {
     const run = ++this.run;
-    const before = this.last; // the sessions are not to be called twice at a time
-    let done: () => void = () => undefined;
-    this.last = new Promise<void>((resolve) => (done = resolve));
-    await before;
-    try {
-      return await this.walk(request, () => run === this.run, watch);
-    } finally {
-      done();
-    }
+    return this.inTurn(() => this.walk(request, () => run === this.run, watch));
+  }
+
+  /** The sessions share a heap: one piece of work at a time, in the order in which they came. */
+  private inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const made = this.last.then(work);
+    this.last = made.catch(() => undefined);
+    return made;
   }
 
   /** The conditions that a request asks for, each with its weight. */
@@ -263,10 +262,13 @@ class Model {
       this.table('relatives.bin.gz'),
       this.json<Record<string, string[]>>('meanings'),
     ]);
-    await this.last; // one session at a time
     const { channels, size } = this.card;
-    const grey = mix([1 / channels, pixels.slice(0, size * size)], ...Array.from({ length: channels - 1 }, (_, c) => [1 / channels, pixels.slice((c + 1) * size * size, (c + 2) * size * size)] as const));
-    const said = await judge.run({ x: this.tensor('float32', Float32Array.from(grey), [1, 1, size, size]) });
+    const grey = Float32Array.from({ length: size * size }, (_, i) => {
+      let sum = 0;
+      for (let c = 0; c < channels; c++) sum += pixels[c * size * size + i];
+      return sum / channels;
+    });
+    const said = await this.inTurn(() => judge.run({ x: this.tensor('float32', grey, [1, 1, size, size]) }));
     const of = (name: string) => said[name].data as Float32Array;
     const answers = { features: of('features'), radical: of('radical'), structure: of('structure'), parts: of('parts') };
     return explanation(answers, names, relatives, new Int8Array(rows.buffer), meanings);

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -99,8 +98,6 @@ class Redraw:
             self._process.terminate()
 
     def _run(self) -> None:
-        # PyTorch's threads otherwise spin while they wait for each other, which costs several times the work on a busy machine
-        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
         try:
             self._process = subprocess.Popen(
                 command(self.model),
@@ -109,7 +106,6 @@ class Redraw:
                 stderr=subprocess.PIPE,
                 text=True,
                 encoding="utf-8",
-                env=environment,
             )
         except OSError as error:
             self.error = f"the figures could not be drawn ({error.strerror})"

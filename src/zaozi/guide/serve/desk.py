@@ -20,9 +20,10 @@ from torch import Tensor
 
 from zaozi.core.config import Guidance
 from zaozi.core.errors import ZaoziError
-from zaozi.guide.serve.ask import STOPPING, Ask, Init, Limits, Side
+from zaozi.data.pictures import half_mask
+from zaozi.guide.serve.ask import STOPPING, Ask, Init, Limits
 from zaozi.model.denoiser import ModelConfig
-from zaozi.pipeline import TextToImage, draw, halfway, property_values
+from zaozi.pipeline import TextToImage, draw, halfway, property_values, to_mask
 
 FARTHEST = 10.0
 """Standard deviations that a number asked for may lie from the mean of what the model learned from."""
@@ -206,15 +207,6 @@ def _properties(config: ModelConfig, asked: dict[str, str | float]) -> dict[str,
     return made
 
 
-KEPT: dict[Side, tuple[slice, slice]] = {
-    "left": (slice(None), slice(0, 1)),
-    "right": (slice(None), slice(1, 2)),
-    "top": (slice(0, 1), slice(None)),
-    "bottom": (slice(1, 2), slice(None)),
-}
-"""Of a picture's quarters, rows and columns."""
-
-
 def _start(config: ModelConfig, init: Init) -> dict[str, Any]:
     """The picture to start from as the pipeline takes it. Raises `ZaoziError` for one that is none."""
     shape = (1, config.channels, config.size, config.size)
@@ -228,9 +220,5 @@ def _start(config: ModelConfig, init: Init) -> dict[str, Any]:
         raise ZaoziError("init.pixels is out of range; use -1 (black) to 1 (white)")
     made: dict[str, Any] = {"init": torch.from_numpy(pixels.reshape(shape).clip(-1, 1)), "strength": init.strength}
     if init.keep:
-        quarters = torch.zeros(2, 2)
-        quarters[KEPT[init.keep]] = 1.0
-        middle = round(config.size * 0.5)
-        sides = torch.tensor([middle, config.size - middle])
-        made["mask"] = quarters.repeat_interleave(sides, 0).repeat_interleave(sides, 1)[None, None]
+        made["mask"] = to_mask(half_mask(init.keep, config.size), config.size)
     return made
