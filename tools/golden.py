@@ -14,15 +14,20 @@ import torch
 
 from zaozi.core.noise import standard_normal
 from zaozi.core.types import Cond, Estimate, Level
-from zaozi.diffusion.guidance import cfg, clamped
+from zaozi.data.unihan import glossed, meaning
+from zaozi.diffusion.guidance import cfg, clamped, inpainted
 from zaozi.diffusion.levels import GRIDS, levels
 from zaozi.diffusion.mixture import TWO
 from zaozi.diffusion.prediction import score
 from zaozi.diffusion.samplers import SAMPLERS
 from zaozi.diffusion.schedules import SCHEDULES, logsnr, schedule
+from zaozi.text.encoders import is_latin
 
 GOLDEN = Path(__file__).parents[1] / "web" / "tests" / "golden.json"
 SEED, PICTURE, STEPS = 7, 3, 9
+KNOWN, MASK = [0.6, -0.2], [1.0, 0.0]
+CHINESE = ("狗", "木 火", "火、水", "⽊", "龘龘龘龘龘龘龘龘龘龘龘龘龘", "𰻞", "dog 狗", "。")
+WORDS = ("bird", "crème", "ﬁre", "µm", "α", "αβ", "狗", "жук", "x²", "ʰa")
 
 
 def _signal(level: Level) -> float:
@@ -31,7 +36,7 @@ def _signal(level: Level) -> float:
 
 
 def golden() -> dict[str, Any]:
-    """Noise, schedules, grids, a mixture's density and score, and every sampler's trajectory on it."""
+    """Noise, schedules, grids, a mixture's density and score, every sampler's trajectory on it, edits, and what is read."""
 
     def noise(draw: int) -> torch.Tensor:
         return torch.from_numpy(standard_normal(SEED, PICTURE, draw, 2)).double().reshape(1, 1, 1, 2)
@@ -74,7 +79,33 @@ def golden() -> dict[str, Any]:
             for path in SCHEDULES
             for scale in (1.0, 3.0)
         },
+        "known": KNOWN,
+        "mask": MASK,
+        "inpainted": {
+            f"{name}/{path}": _walk(name, path, 3.0, noise, edit=True) for name in SAMPLERS for path in SCHEDULES
+        },
+        "shrunk": {
+            f"{channels}/{factor}": torch.nn.functional.avg_pool2d(_picture(channels), factor).flatten().tolist()
+            for channels in (1, 3)
+            for factor in (1, 2)
+        },
+        "halves": {half: _half(half, 6) for half in ("left", "right", "top", "bottom")},
+        "meanings": {c: list(meaning(c)) for c in sorted({*"".join(CHINESE)}) if meaning(c)},
+        "glossed": {text: glossed(text) for text in CHINESE},
+        "latin": {word: is_latin(word) for word in WORDS},
     }
+
+
+def _picture(channels: int) -> torch.Tensor:
+    return torch.from_numpy(standard_normal(SEED, PICTURE, 0, channels * 64)).double().reshape(1, channels, 8, 8)
+
+
+def _half(half: str, side: int) -> list[int]:
+    """Row by row, 1 in that half of a picture."""
+    mask = torch.zeros(side, side, dtype=torch.int64)
+    first = slice(0, side // 2) if half in ("left", "top") else slice(side // 2, side)
+    (mask.T if half in ("left", "right") else mask)[first] = 1
+    return mask.flatten().tolist()
 
 
 def _level(level: Level) -> list[float]:
@@ -85,8 +116,11 @@ def _point(p: list[float]) -> torch.Tensor:
     return torch.tensor(p, dtype=torch.float64).reshape(1, 1, 1, 2)
 
 
-def _walk(name: str, path: str, scale: float, noise: Any) -> list[list[float]]:
-    """x before each call that is watched, and at the end, of one point on the mixture; unconditional is its mirror."""
+def _walk(name: str, path: str, scale: float, noise: Any, *, edit: bool = False) -> list[list[float]]:
+    """x before each call that is watched, and at the end, of one point on the mixture; unconditional is its mirror.
+
+    With `edit`, what `MASK` marks is kept as in `KNOWN`.
+    """
 
     def model(x: torch.Tensor, level: Level, cond: Cond) -> Estimate:
         rows = []
@@ -99,9 +133,13 @@ def _walk(name: str, path: str, scale: float, noise: Any) -> list[list[float]]:
     cond = Cond(torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1))
     grid = levels(schedule(path), STEPS)
     seen: list[list[float]] = []
+    denoise, x = clamped(cfg(model, cond, scale), -1.0, 1.0), float(grid[0].sigma) * noise(0)
+    if edit:
+        known = _point(KNOWN)
+        denoise, x = inpainted(denoise, known, _point(MASK)), x + float(grid[0].alpha) * known
     end = SAMPLERS[name](
-        clamped(cfg(model, cond, scale), -1.0, 1.0),
-        float(grid[0].sigma) * noise(0),
+        denoise,
+        x,
         grid,
         noise=noise,
         on_step=lambda level, x, guess: seen.append(x.flatten().tolist()),

@@ -2,6 +2,9 @@
 
 import { Notice } from './notice';
 
+const AFTER = 2000; // milliseconds after load: what the worker fetches must not delay the first screen
+const SAID = 'zaozi: one thread';
+
 export function offline(): void {
   if (!import.meta.env.PROD || !('serviceWorker' in navigator)) return threads(false);
   const { serviceWorker } = navigator;
@@ -20,13 +23,24 @@ export function offline(): void {
       threads(false); // switched off, or no room
     }
   };
-  if (document.readyState === 'complete') void register();
-  else addEventListener('load', () => void register());
+  const later = () => setTimeout(() => void register(), AFTER);
+  if (document.readyState === 'complete') later();
+  else addEventListener('load', later);
 }
 
-/** A page that its server did not isolate draws on one thread; once the service worker is there, the next visit has all. */
+/** A page that its server did not isolate draws on one thread; once the service worker is there, a reload gives it all. Said once per visit. */
 function threads(next: boolean): void {
-  if (globalThis.crossOriginIsolated) return;
-  const notice = new Notice(next ? 'Drawing uses one CPU thread on this first visit.' : 'Drawing uses one CPU thread here, so it takes longer.');
-  if (next) notice.offer('Reload to use all', () => location.reload());
+  if (globalThis.crossOriginIsolated || !firstTime()) return;
+  if (next) new Notice('Drawing uses one CPU thread on this first visit.').offer('Reload to use all', () => location.reload());
+  else new Notice('Drawing uses one CPU thread here, so it takes longer.');
+}
+
+function firstTime(): boolean {
+  try {
+    const first = !sessionStorage.getItem(SAID);
+    sessionStorage.setItem(SAID, 'yes');
+    return first;
+  } catch {
+    return true; // storage is switched off
+  }
 }

@@ -277,6 +277,7 @@ export class Playground implements Watcher {
     if (manner === 'sketch') {
       this.player.present(wanted.prompt, [], drawn.pixels, `a sketch in ${Math.min(wanted.steps, SKETCH)} steps`);
       this.explained(wanted, null);
+      this.root.dispatchEvent(new CustomEvent('sketched', { detail: wanted.prompt, bubbles: true }));
       return;
     }
     this.player.present(wanted.prompt, this.steps, drawn.pixels);

@@ -4,7 +4,7 @@ import type { Drawn, Engine } from './engine/engine';
 import type { Explanation, Reading, Request, Step } from './engine/messages';
 import { type Wanted, toLink, withSeed } from './links';
 
-export const PAUSE = { sketch: 150, whole: 600 }; // milliseconds after the last key
+export const PAUSE = { sketch: 80, whole: 600 }; // milliseconds after the last key
 export const SKETCH = 4; // steps
 export const GRID = 9; // seeds shown beside each other
 
@@ -33,6 +33,7 @@ export class Studio {
   private run = 0; // a later drawing, or a stop, ends the one under way
   private key = 0; // a later key, or a drawing, ends the wait for a pause
   private timers: ReturnType<typeof setTimeout>[] = [];
+  private typedAt = Number.NEGATIVE_INFINITY; // when the last key was pressed
   private sketching: Promise<void> = Promise.resolve();
   private whole = false; // under way
   private known = new Map<string, Float32Array>(); // finished pictures, by link
@@ -42,16 +43,19 @@ export class Studio {
     private readonly watcher: Watcher,
   ) {}
 
-  /** A key was pressed: a sketch soon, the whole once typing stops. */
+  /**
+   * A key was pressed: the first is sketched at once, later ones after a short pause, the whole is drawn once typing stops. A sketch
+   * under way is finished, so that there is always something to see; of those that wait for it, only the last is made.
+   */
   typed(wanted: Wanted): void {
+    const now = performance.now();
+    const first = now - this.typedAt > PAUSE.whole;
+    this.typedAt = now;
     const key = this.forget();
     if (this.whole) this.halt();
-    this.timers = [
-      setTimeout(() => (this.sketching = this.sketch(wanted)), PAUSE.sketch),
-      setTimeout(() => {
-        void this.sketching.then(() => (key === this.key ? this.draw(wanted, 'calm') : undefined)); // a slow sketch is not thrown away
-      }, PAUSE.whole),
-    ];
+    const after = (pause: number, work: () => Promise<void>) =>
+      setTimeout(() => (this.sketching = this.sketching.then(() => (key === this.key ? work() : undefined))), pause);
+    this.timers = [after(first ? 0 : PAUSE.sketch, () => this.sketch(wanted)), after(PAUSE.whole, async () => void this.draw(wanted, 'calm'))];
   }
 
   /** The whole drawing, its explanation, and the other seeds. */

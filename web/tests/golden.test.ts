@@ -1,11 +1,14 @@
 import raw from './golden.json';
 import { describe, expect, test } from 'vitest';
-import { cfg, clamped } from '../src/diffusion/guidance';
+import { cfg, clamped, inpainted } from '../src/diffusion/guidance';
 import { type Part, estimate, logDensity, score } from '../src/diffusion/mixture';
 import { pictureNoise, standardNormal } from '../src/diffusion/noise';
 import { SAMPLERS } from '../src/diffusion/samplers';
 import { levels, logsnr, schedule, signal } from '../src/diffusion/schedules';
 import type { Picture } from '../src/diffusion/vectors';
+import { halfMask, shrunk, start } from '../src/engine/edit';
+import { isLatin, reading } from '../src/engine/reading';
+import type { Half } from '../src/engine/messages';
 
 const golden: any = raw;
 const mixture: Part[] = golden.mixture;
@@ -47,24 +50,63 @@ test('a mixture, its density and its score', () => {
   });
 });
 
+/** The mixture as a network: where no text is given, its mirror image. */
+const network = async (x: Picture, level: Parameters<typeof estimate>[2], given: readonly boolean[]) =>
+  given.map((yes) => {
+    const sign = yes ? 1 : -1;
+    const guess = estimate(mixture, x.map((v) => sign * v), level);
+    return { x0: guess.x0.map((v) => sign * v), eps: guess.eps.map((v) => sign * v) };
+  });
+
 describe('every sampler walks the way Python walks', () => {
-  const model = async (x: Picture, level: Parameters<typeof estimate>[2], given: readonly boolean[]) =>
-    given.map((yes) => {
-      const sign = yes ? 1 : -1;
-      const guess = estimate(mixture, x.map((v) => sign * v), level);
-      return { x0: guess.x0.map((v) => sign * v), eps: guess.eps.map((v) => sign * v) };
-    });
   for (const [name, wanted] of Object.entries<number[][]>(golden.trajectories)) {
     test(name, async () => {
       const [sampler, path, scale] = name.split('/');
       const noise = pictureNoise(golden.seed, golden.picture, 2);
       const grid = levels(schedule(path), golden.steps);
       const seen: Picture[] = [];
-      const start = Float64Array.from(noise(0), (v) => grid[0].sigma * v);
-      const end = await SAMPLERS[sampler](clamped(cfg(model, Number(scale)), -1, 1), start, grid, noise, (_, x) => {
+      const first = Float64Array.from(noise(0), (v) => grid[0].sigma * v);
+      const end = await SAMPLERS[sampler](clamped(cfg(network, Number(scale)), -1, 1), first, grid, noise, (_, x) => {
         seen.push(x);
       });
       close([...seen, end].flatMap((x) => [...x]), wanted.flat(), 1e-6);
     });
   }
+});
+
+describe('a part that is kept comes out as it was, by every sampler', () => {
+  for (const [name, wanted] of Object.entries<number[][]>(golden.inpainted)) {
+    test(name, async () => {
+      const [sampler, path] = name.split('/');
+      const noise = pictureNoise(golden.seed, golden.picture, 2);
+      const grid = levels(schedule(path), golden.steps);
+      const seen: Picture[] = [];
+      const denoise = inpainted(clamped(cfg(network, 3), -1, 1), golden.known, Uint8Array.from(golden.mask));
+      const first = start(noise(0), grid[0], golden.known);
+      const end = await SAMPLERS[sampler](denoise, first, grid, noise, (_, x) => {
+        seen.push(x);
+      });
+      close([...seen, end].flatMap((x) => [...x]), wanted.flat(), 1e-6);
+      expect(Math.abs(end[0] - golden.known[0])).toBeLessThan(1e-6);
+    });
+  }
+});
+
+test('pictures shrink, and halves are where Python has them', () => {
+  for (const [name, wanted] of Object.entries<number[]>(golden.shrunk)) {
+    const [channels, factor] = name.split('/').map(Number);
+    const picture = standardNormal(golden.seed, golden.picture, 0, channels * 64);
+    close(shrunk(picture, channels, factor), wanted, 1e-5);
+  }
+  for (const [half, wanted] of Object.entries<number[]>(golden.halves)) expect([...halfMask(half as Half, 6)]).toEqual(wanted);
+});
+
+test('Chinese prompts are read by their meanings, and Latin words are told from others', () => {
+  for (const [prompt, glosses] of Object.entries<Record<string, string>>(golden.glossed)) {
+    const read = reading(prompt, golden.meanings, () => true);
+    const found = Object.entries(glosses);
+    expect(read.note).toBe(found.length ? found.map(([c, gloss]) => `${c}: ${gloss}`).join('; ') : null);
+    expect(read.text).toBe(found.length ? found.map(([, gloss]) => gloss).join(', ') : prompt);
+  }
+  for (const [word, wanted] of Object.entries(golden.latin)) expect([word, isLatin(word)]).toEqual([word, wanted]);
 });

@@ -165,20 +165,18 @@ describe('drawing while typing', () => {
   });
   afterEach(() => void vi.useRealTimers());
 
-  test('waits for a pause, sketches, draws the whole, explains it, then the other seeds', async () => {
+  test('sketches the first key at once and the others after a pause, draws the whole, explains it, then the other seeds', async () => {
     for (const prompt of ['g', 'go', 'gol', 'gold']) {
       typed(prompt);
       await vi.advanceTimersByTimeAsync(PAUSE.sketch - 10);
+      expect(engine.asked.map((r) => [r.prompt, r.steps, r.quiet])).toEqual([['g', SKETCH, true]]);
     }
-    expect(engine.asked).toEqual([]);
-    await vi.advanceTimersByTimeAsync(20);
-    expect(engine.asked.map((r) => [r.prompt, r.steps, r.quiet])).toEqual([['gold', SKETCH, true]]);
     await vi.advanceTimersByTimeAsync(5000);
     expect(notes.told).toEqual([
-      'sketch gold', 'drawn sketch gold', 'calm gold', 'step', 'drawn calm gold', 'explained',
+      'sketch g', 'drawn sketch g', 'sketch gold', 'drawn sketch gold', 'calm gold', 'step', 'drawn calm gold', 'explained',
       ...[1, 2, 3, 4, 5, 6, 7, 8].map((seed) => `seed ${seed}`), 'rested',
     ]);
-    expect(engine.asked.slice(2).every((r) => r.quiet && r.steps === 20)).toBe(true);
+    expect(engine.asked.slice(3).every((r) => r.quiet && r.steps === 20)).toBe(true);
   });
 
   test('lets the last key win over a whole drawing', async () => {
@@ -196,6 +194,16 @@ describe('drawing while typing', () => {
     expect(notes.told).toEqual(['sketch gold']);
     await vi.advanceTimersByTimeAsync(2000);
     expect(notes.told).toEqual(['sketch gold', 'drawn sketch gold', 'calm gold']);
+  });
+
+  test('finishes the sketch under way, then makes the last that was asked for', async () => {
+    engine.took = 500;
+    for (const prompt of ['g', 'go', 'gol', 'gold']) {
+      typed(prompt);
+      await vi.advanceTimersByTimeAsync(PAUSE.sketch + 10);
+    }
+    await vi.advanceTimersByTimeAsync(PAUSE.whole + 600);
+    expect(notes.told.slice(0, 5)).toEqual(['sketch g', 'drawn sketch g', 'sketch gold', 'drawn sketch gold', 'calm gold']);
   });
 
   test('draws nothing of what was typed over', async () => {

@@ -13,6 +13,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ MANY = 4096
 """Weights of fewer numbers stay as they are."""
 LEVELS = {"word_embeddings": 4.0, "encoder.layer": 16.0, "position_embeddings": 16.0}
 """Steps per root mean square of a row, by a part of the weight's name; elsewhere the row's largest weight decides alone."""
-EDITION = 3
+EDITION = 4
 """Of the files; those kept on disk from an older one are made again."""
 
 
@@ -187,8 +188,15 @@ def emptied(proto: Any, places: Places) -> bytes:
 
 
 def packed(data: bytes) -> bytes:
-    """`data` as a gzip file, the same bytes each time."""
-    return gzip.compress(data, 6, mtime=0)
+    """`data` as a gzip file, the same bytes each time. Weights take up to 5% less without a search for long matches."""
+
+    def by(strategy: int) -> bytes:
+        made = zlib.compressobj(
+            9, zlib.DEFLATED, 16 + zlib.MAX_WBITS, 9, strategy
+        )  # 16: with gzip's header, which has no time
+        return made.compress(data) + made.flush()
+
+    return min(by(zlib.Z_DEFAULT_STRATEGY), by(zlib.Z_FILTERED), key=len)
 
 
 # -- the model's files ----------------------------------------------------------------------------------------------

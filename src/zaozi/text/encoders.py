@@ -96,7 +96,7 @@ def _pool(states: Tensor, mask: Tensor) -> Tensor:
     return torch.nn.functional.normalize(mean, dim=-1)
 
 
-def _latin(word: str) -> bool:
+def is_latin(word: str) -> bool:
     """Whether a word's letters are Latin (accents and ligatures fold), but for one Greek letter, as in 5 µm or α."""
     if word.isascii():
         return True
@@ -149,7 +149,7 @@ class _Frozen:
         unknown = known = 0
         for places in tokens_of.values():
             word = text[spans[places[0]][0] : spans[places[-1]][1]]
-            if any(ids[i] == self.unknown for i in places) or (self.english and not _latin(word)):
+            if any(ids[i] == self.unknown for i in places) or (self.english and not is_latin(word)):
                 unknown += 1
             elif any(unicodedata.category(c)[0] in "LNS" for c in word):  # punctuation is no word
                 known += 1

@@ -181,7 +181,7 @@ export function field(root: HTMLElement): void {
     void drop((level) =>
       Array.from({ length: 8 }, (_, i) => {
         const angle = (2 * Math.PI * (i + 0.37)) / 8;
-        const far = 0.4 + 2.2 * level.sigma;
+        const far = 1.6 * level.alpha + 0.9 * level.sigma; // of the noisy points, the outer ones
         return [far * Math.cos(angle), far * Math.sin(angle)];
       }),
     );

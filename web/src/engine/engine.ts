@@ -1,6 +1,6 @@
 /** Engines as the page sees them: something that draws a request, step by step, and can be stopped. */
 
-import { CORE, TEXT, fetchCard, fromBase64, isExample, missing, runtime, wanted } from './files';
+import { CORE, TEXT, fetchCard, fromBase64, hasGpu, isExample, missing, runtime, runtimeName, wanted } from './files';
 import type { Card, Explanation, FromWorker, Reading, Request, Step, ToWorker } from './messages';
 
 type Asked =
@@ -49,8 +49,8 @@ export class BrowserEngine implements Engine {
     this.card ??= await fetchCard(this.base);
     const files = wanted(this.base, this.card, isExample(this.card, prompt) ? CORE : [...CORE, ...TEXT]);
     const bytes = await missing(files);
-    const at = new URL('../ort/ort-wasm-simd-threaded.wasm.gz', new URL(this.base, document.baseURI)).href;
-    return bytes && bytes + runtime(at).bytes;
+    if (!bytes) return 0;
+    return bytes + runtime(`../ort/${runtimeName(await hasGpu())}.wasm.gz`).bytes;
   }
 
   async load(progress: (loaded: number, total: number) => void, prompt = ' '): Promise<string> {
@@ -117,7 +117,8 @@ export class BrowserEngine implements Engine {
       else one?.resolve(data);
     };
     worker.onerror = (event) => {
-      for (const one of this.waiting.values()) one.reject(new Error(event.message || 'the drawing thread did not start'));
+      const error = new Error(event.message ? `drawing failed (${event.message}); load the page again` : 'the drawing thread did not start');
+      for (const one of this.waiting.values()) one.reject(error);
       this.waiting.clear();
     };
     return (this.worker = worker);

@@ -37,6 +37,15 @@ export async function missing(files: readonly Wanted[]): Promise<number> {
 
 declare const __RUNTIME__: Record<string, number>; // compressed sizes, put in when the page is built
 
+/** Whether WebGPU can be used here; its runtime is another file. */
+export async function hasGpu(): Promise<boolean> {
+  const { gpu } = navigator as { gpu?: { requestAdapter(): Promise<unknown> } };
+  return !!(await gpu?.requestAdapter().catch(() => null));
+}
+
+/** The name of ONNX Runtime's files, without their ends. */
+export const runtimeName = (gpu: boolean) => (gpu ? 'ort-wasm-simd-threaded.asyncify' : 'ort-wasm-simd-threaded');
+
 /** The runtime as a file to fetch. */
 export function runtime(url: string): Wanted {
   return { url, bytes: __RUNTIME__[url.slice(url.lastIndexOf('/') + 1)] ?? 0 };

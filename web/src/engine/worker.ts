@@ -8,7 +8,7 @@ import { type Estimate, SAMPLERS } from '../diffusion/samplers';
 import { type Level, levels, schedule } from '../diffusion/schedules';
 import type { Picture } from '../diffusion/vectors';
 import { type Names, type Relatives, explanation } from './explain';
-import { CORE, type Progress, TEXT, fetchAll, fetchCard, isExample, runtime, wanted } from './files';
+import { CORE, type Progress, TEXT, fetchAll, fetchCard, hasGpu, isExample, runtime, runtimeName, wanted } from './files';
 import type { Card, Explanation, FromWorker, Reading, Request, Step, ToWorker } from './messages';
 import { isChinese, reading } from './reading';
 import { halfMask, shrunk, start } from './edit';
@@ -25,9 +25,22 @@ interface Condition {
 
 class Stopped extends Error {}
 
-class Model {
-  private run = 0; // of the drawing that may go on; a later one, or a stop, ends it
+/** One piece of work at a time, in the order in which they came. */
+class Queue {
   private last: Promise<unknown> = Promise.resolve();
+
+  add<T>(work: () => Promise<T>): Promise<T> {
+    const made = this.last.then(work);
+    this.last = made.catch(() => undefined);
+    return made;
+  }
+}
+
+class Model {
+  private newest = 0; // the drawing that may go on; a later one, or a stop, ends it
+  private readonly drawings = new Queue();
+  /** Into the runtime: its sessions share a heap, and WebGPU's cannot be entered again while a call of any of them is under way. */
+  private readonly calls = new Queue();
   private texts = new Map<string, Text>();
   private tables = new Map<string, Promise<Uint8Array<ArrayBuffer>>>();
   private encoder: Promise<{ session: Ort.InferenceSession; tokenizer: Tokenizer }> | null = null;
@@ -50,10 +63,9 @@ class Model {
   /** Ready to draw `prompt`: an example needs no text encoder, which then follows behind. */
   static async load(base: string, prompt: string, progress: Progress): Promise<Model> {
     const card = await fetchCard(base);
-    const gpu = await (navigator as { gpu?: { requestAdapter(): Promise<unknown> } }).gpu?.requestAdapter().catch(() => null);
+    const gpu = await hasGpu();
     const importing: Promise<typeof Ort> = gpu ? import('onnxruntime-web/webgpu') : import('onnxruntime-web/wasm');
-    const name = gpu ? 'ort-wasm-simd-threaded.asyncify' : 'ort-wasm-simd-threaded';
-    const at = (end: string) => new URL(`../ort/${name}.${end}`, base).href;
+    const at = (end: string) => new URL(`../ort/${runtimeName(gpu)}.${end}`, base).href;
     const example = isExample(card, prompt);
     const files = [runtime(at('wasm.gz')), ...wanted(base, card, example ? CORE : [...CORE, ...TEXT])];
     const [ort, [wasm, denoiser, decoder, examples, ...text]] = await Promise.all([importing, fetchAll(files, progress)]);
@@ -72,7 +84,7 @@ class Model {
   }
 
   stop() {
-    this.run++;
+    this.newest++;
   }
 
   private keepExamples(values: Float32Array) {
@@ -90,7 +102,7 @@ class Model {
     this.encoder ??= (async () => {
       const [encoder, tokenizer] = files ?? (await fetchAll(wanted(this.base, this.card, TEXT), () => undefined));
       const json = JSON.parse(new TextDecoder().decode(tokenizer));
-      return { session: await session(this.ort, encoder, this.providers), tokenizer: new Tokenizer(json, {}) };
+      return { session: await this.open(encoder), tokenizer: new Tokenizer(json, {}) };
     })();
     this.encoder.catch(() => (this.encoder = null));
     return this.encoder;
@@ -131,7 +143,7 @@ class Model {
     let ids = tokenizer.encode(read).ids;
     if (ids.length > most) ids = [...ids.slice(0, most - 1), ids[ids.length - 1]];
     const dims = [1, ids.length];
-    const found = await session.run({
+    const found = await this.run(session, {
       ids: this.tensor('int64', BigInt64Array.from(ids, BigInt), dims),
       mask: this.tensor('bool', new Uint8Array(ids.length).fill(1), dims),
     });
@@ -175,7 +187,7 @@ class Model {
           ? this.tensor('int64', BigInt64Array.from(given, (v) => BigInt(v === undefined ? 0 : p.values.indexOf(`${v}`) + 1)), [count])
           : this.tensor('float32', Float32Array.from(given, (v) => (v === undefined ? NaN : Number(v))), [count]);
     }
-    const found = await this.denoiser.run(feeds);
+    const found = await this.run(this.denoiser, feeds);
     const [x0, eps] = [found.x0.data as Float32Array, found.eps.data as Float32Array];
     return rows.map((_, i) => ({
       x0: x0.slice(i * x.length, (i + 1) * x.length),
@@ -185,15 +197,16 @@ class Model {
 
   /** Draw one picture: [C, S, S] in [-1, 1], as the Python pipeline draws it from the same seed. */
   async draw(request: Request, watch: (step: Step) => void): Promise<Float32Array> {
-    const run = ++this.run;
-    return this.inTurn(() => this.walk(request, () => run === this.run, watch));
+    const run = ++this.newest;
+    return this.drawings.add(() => this.walk(request, () => run === this.newest, watch));
   }
 
-  /** The sessions share a heap: one piece of work at a time, in the order in which they came. */
-  private inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const made = this.last.then(work);
-    this.last = made.catch(() => undefined);
-    return made;
+  private run(session: Ort.InferenceSession, feeds: Record<string, Ort.Tensor>) {
+    return this.calls.add(() => session.run(feeds));
+  }
+
+  private open(data: Uint8Array) {
+    return this.calls.add(() => session(this.ort, data, this.providers));
   }
 
   /** The conditions that a request asks for, each with its weight. */
@@ -243,7 +256,7 @@ class Model {
       await new Promise((resolve) => setTimeout(resolve)); // so that a stop is heard
       if (!wanted()) throw new Stopped();
     });
-    const found = await this.decoder.run({ x0: this.tensor('float32', Float32Array.from(x0), [1, ...this.card.shape]) });
+    const found = await this.run(this.decoder, { x0: this.tensor('float32', Float32Array.from(x0), [1, ...this.card.shape]) });
     const made = found.picture.data as Float32Array;
     if (init?.keep) {
       const mask = halfMask(init.keep, this.card.size);
@@ -254,7 +267,7 @@ class Model {
 
   /** What is to be seen in a picture [C, S, S]. */
   async explain(pixels: Float32Array): Promise<Explanation> {
-    this.judge ??= this.table('judge.onnx.gz').then((data) => session(this.ort, data, this.providers));
+    this.judge ??= this.table('judge.onnx.gz').then((data) => this.open(data));
     const [judge, names, relatives, rows, meanings] = await Promise.all([
       this.judge,
       this.json<Names>('judge'),
@@ -268,7 +281,7 @@ class Model {
       for (let c = 0; c < channels; c++) sum += pixels[c * size * size + i];
       return sum / channels;
     });
-    const said = await this.inTurn(() => judge.run({ x: this.tensor('float32', grey, [1, 1, size, size]) }));
+    const said = await this.run(judge, { x: this.tensor('float32', grey, [1, 1, size, size]) });
     const of = (name: string) => said[name].data as Float32Array;
     const answers = { features: of('features'), radical: of('radical'), structure: of('structure'), parts: of('parts') };
     return explanation(answers, names, relatives, new Int8Array(rows.buffer), meanings);
@@ -281,6 +294,13 @@ function session(ort: typeof Ort, data: Uint8Array, executionProviders: string[]
 
 const say = (message: FromWorker, transfer: Transferable[] = []) => postMessage(message, { transfer });
 let model: Model | null = null;
+
+// of a promise that nobody waits for, such as one inside the runtime: then the drawing would never end
+addEventListener('unhandledrejection', ({ reason }) => {
+  setTimeout(() => {
+    throw reason;
+  });
+});
 
 addEventListener('message', async ({ data }: MessageEvent<ToWorker>) => {
   const id = 'id' in data ? data.id : 0;

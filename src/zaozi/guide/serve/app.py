@@ -228,13 +228,14 @@ def _docs(app: FastAPI) -> None:
 
 
 def _pages(app: FastAPI, site: Path, *, api: bool, model: Later[Path] | None, redraw: Redraw | None) -> None:
-    index = (site / "index.html").read_text(encoding="utf-8")
-    if api:
-        index = index.replace('data-api=""', 'data-api="api"', 1)
-
     async def page(request: Request) -> Response:
-        under_way = redraw is not None and not redraw.folder
-        html = index.replace("data-api=", 'data-redraw="api/redraw" data-api=', 1) if under_way else index
+        html = (site / "index.html").read_text(
+            encoding="utf-8"
+        )  # as it is now: its scripts' names change with each build
+        if api:
+            html = html.replace('data-api=""', 'data-api="api"', 1)
+        if redraw is not None and not redraw.folder:
+            html = html.replace("data-api=", 'data-redraw="api/redraw" data-api=', 1)
         return answer(request.scope, html.encode(), "text/html; charset=utf-8")
 
     app.router.routes += [Route("/", page), Route("/index.html", page)]  # GET and HEAD

@@ -4,8 +4,8 @@
  * VERSION and FILES are filled in when the page is built. Files with a hash in their name come from the cache; all others from the
  * network, and from the cache where there is none. The model's files are kept by the page itself, in the cache 'zaozi'.
  */
-const VERSION = '7e4edeb5ee59ed80';
-const FILES = ["./","assets/gifenc-DSvOsFPA.js","assets/index-BtdtzrfX.js","assets/ort.wasm.min-C-8u33Sh.js","assets/ort.webgpu.min-AEMzdfWt.js","assets/regl-scatterplot.esm-CYkQ3ORi.js","assets/rolldown-runtime-I1t7kcUN.js","assets/worker-cdD1YI36.js"];
+const VERSION = '6019df1ae7ab871a';
+const FILES = ["./","assets/gifenc-CBwqSI3Q.js","assets/index-CkZsAdGB.js","assets/ort.wasm.min-C-8u33Sh.js","assets/ort.webgpu.min-AEMzdfWt.js","assets/regl-scatterplot.esm-CSYBImph.js","assets/rolldown-runtime-I1t7kcUN.js","assets/worker-DiRmq6tM.js"];
 const NAME = `zaozi-page-${VERSION}`;
 const ROOT = new URL('./', self.location.href).href;
 const ISOLATED = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp', 'Cross-Origin-Resource-Policy': 'same-origin' };
