@@ -6,7 +6,9 @@ The package holds those of the shipped model. `python -m zaozi.guide.redraw` dra
 
 from __future__ import annotations
 
+import gc
 import json
+import multiprocessing
 import os
 import re
 import sys
@@ -21,6 +23,7 @@ from PIL import Image
 
 from zaozi import __version__
 from zaozi.core.files import home, sha256, write_json
+from zaozi.core.heap import give_back_freed_memory
 from zaozi.core.outputs import cached
 from zaozi.data.font import web_font
 from zaozi.data.shards import data_hash
@@ -72,6 +75,8 @@ def draw_site(source: Source, out: Path, tell: Tell = lambda done, total, left: 
         else:
             with styled():
                 index |= _figure(source, out / "figures", name)
+        gc.collect()
+        give_back_freed_memory()
         cost = COSTS.get(name, 1)
         left, spent = left - cost, spent + cost
         rate = (time.monotonic() - start + 60) / (spent + 60)  # one at first, until enough of it was seen
@@ -161,6 +166,13 @@ def _data(source: Source, out: Path) -> None:
     )
 
 
+def _prepare(model: str) -> None:
+    """Build the dataset and the map's layout, which stay on the disk."""
+    from zaozi.guide.figures.atlas import described
+
+    described(Source(model))
+
+
 def _write(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
@@ -173,6 +185,10 @@ def main(args: list[str]) -> None:
     def tell(done: int, total: int, left: float) -> None:
         print(json.dumps({"done": done, "total": total, "seconds_left": round(left)}), flush=True)
 
+    # in a process of its own, whose memory is free again when it ends; what goes wrong there is raised here, below
+    preparation = multiprocessing.get_context("spawn").Process(target=_prepare, args=(args[0],))
+    preparation.start()
+    preparation.join()
     print(json.dumps({"folder": str(drawn_folder(Source(args[0]), tell))}), flush=True)
 
 
