@@ -58,6 +58,9 @@ def test_the_splits_of_the_glyphs_never_change(glyphs: Path, rows: list[dict[str
     """Models and measurements that were published rest on them, row by row."""
     counts = read_manifest(glyphs)["counts"]
     assert [counts[split] for split in ("train", "validation", "test")] == [17_508, 1_136, 2_104]
+    readme = " ".join((Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8").split())
+    assert f"the {counts['pairs']:,} Chinese glyphs" in readme
+    assert f"trained on {counts['train']:,} of them" in readme
     digest = hashlib.sha256("".join(f"{row['split']} {row['key']}\n" for row in rows).encode())
     assert digest.hexdigest() == "27aa498fabe35e1b1b092ec4b28e83339495425ad445cf9a4c0ae16364ee7654"
 
