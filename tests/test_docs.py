@@ -56,3 +56,10 @@ def test_the_notebook_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch) -
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), f"guide.ipynb {cell['id']}", "exec"), space)
     assert callable(space["restart"])
+
+
+def test_the_defaults_of_drawing_stand_once() -> None:
+    second = re.compile(r'\b(steps: int = 20|(guidance|scale)\w*: float = 5|sampler: str = "|batch_size: int = 16)\b')
+    sources = Path(__file__).parents[1] / "src" / "zaozi"
+    found = {file.name: second.findall(file.read_text(encoding="utf-8")) for file in sources.rglob("*.py")}
+    assert {name for name, some in found.items() if some} == {"config.py"}, "use Sampling.steps and so on"

@@ -25,6 +25,7 @@ from zaozi.cli.main import main
 from zaozi.cli.record import folder_name
 from zaozi.core.config import (
     Guidance,
+    Sampling,
     from_dict,
     to_dict,
 )
@@ -81,15 +82,16 @@ def pixels(pictures: list[Image.Image]) -> np.ndarray:
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 def test_a_picture_depends_on_seed_index_and_prompt_alone(artist: TextToImage, sampler: str) -> None:
-    arguments = {"num_steps": 4, "sampler": sampler, "seed": 5, "guidance_scale": 1.5}
-    together = pixels(artist("gold", count=5, batch_size=5, **arguments))
-    pairs = pixels(artist("gold", count=5, batch_size=2, **arguments))
+    how = Sampling(4, sampler, Guidance(1.5), seed=5)
+    together = pixels(artist("gold", how, count=5, batch_size=5))
+    pairs = pixels(artist("gold", how, count=5, batch_size=2))
     assert np.abs(together - pairs).max() <= 1
-    stream = artist.pictures(["a small song bird that lives in a tree", "gold"], count=2, batch_size=3, **arguments)
+    prompts = ["a small song bird that lives in a tree", "gold"]
+    stream = artist.pictures(prompts, replace(how, batch_size=3), count=2)
     mixed = {(p, i): np.asarray(picture).astype(int) for p, i, picture in stream}
     assert list(mixed) == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert np.abs(mixed[1, 1] - together[1]).max() <= 1
-    other = pixels(artist("gold", count=1, **(arguments | {"seed": 6})))
+    other = pixels(artist("gold", how, count=1, seed=6))
     assert np.abs(other[0] - together[0]).max() > 1
 
 
@@ -397,7 +399,7 @@ def test_compositions_of_one_are_the_prompt_itself(glyph_artist: TextToImage) ->
     assert close(way[:1], plain[:1])
     assert close(way[2:], glyph_artist("water", num_steps=4))
     path = [
-        picture for _, _, picture in glyph_artist.pictures(["fire"] * 3, toward_seed=(5, [0.0, 0.4, 1.0]), num_steps=4)
+        picture for _, _, picture in glyph_artist.pictures(["fire"] * 3, Sampling(4, toward_seed=(5, [0.0, 0.4, 1.0])))
     ]
     assert close(path, [glyph_artist("fire", toward_seed=(5, share), num_steps=4)[0] for share in (0.0, 0.4, 1.0)])
     assert close(path[:1], plain[:1])
@@ -411,7 +413,7 @@ def test_compositions_of_one_are_the_prompt_itself(glyph_artist: TextToImage) ->
 
 def test_composed_and_plain_prompts_share_a_batch(glyph_artist: TextToImage) -> None:
     prompts = ["gold", {"fire": 1.0, "water": -1.0}]
-    together = {p: picture for p, _, picture in glyph_artist.pictures(prompts, num_steps=4)}
+    together = {p: picture for p, _, picture in glyph_artist.pictures(prompts, Sampling(4))}
     assert close([together[0]], glyph_artist("gold", num_steps=4))
     assert close([together[1]], glyph_artist(prompts[1], num_steps=4))  # type: ignore[arg-type]
 
@@ -523,15 +525,15 @@ def test_nothing_is_ever_not_a_number(glyph_artist: TextToImage, scale: float, s
     for name in SAMPLERS:
         for threshold in ("clamp", "dynamic", "none"):
             guidance = Guidance(scale, threshold=threshold)  # type: ignore[arg-type]
-            x = draw(glyph_artist.model, cond, pictures=[0, 1], num_steps=steps, sampler=name, guidance=guidance)
+            x = draw(glyph_artist.model, cond, Sampling(steps, name, guidance), pictures=[0, 1])
             assert torch.isfinite(x).all(), (name, threshold)
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "dpmpp-sde", "unipc"])
 def test_a_thousand_steps_stay_numbers(glyph_artist: TextToImage, sampler: str) -> None:
     cond = glyph_artist.encode(["gold"])
-    how = Guidance(100.0, threshold="none")
-    x = draw(glyph_artist.model, cond, pictures=[0], num_steps=1000, sampler=sampler, guidance=how)
+    how = Sampling(1000, sampler, Guidance(100.0, threshold="none"))
+    x = draw(glyph_artist.model, cond, how, pictures=[0])
     assert torch.isfinite(x).all()
 
 

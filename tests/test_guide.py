@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from zaozi.cli.main import main
-from zaozi.core.config import DiffusionConfig, NetworkConfig, SpaceConfig, TextConfig
+from zaozi.core.config import DiffusionConfig, Guidance, NetworkConfig, Sampling, SpaceConfig, TextConfig
 from zaozi.core.errors import ZaoziError
 from zaozi.data.glyphs import build_glyphs
 from zaozi.diffusion.prediction import score
@@ -124,20 +124,20 @@ def test_attention_is_shown_of_every_network(tmp_path: Path, network: NetworkCon
 def test_figures_show_what_direct_calls_return(live: tuple[Source, dict[str, Any]]) -> None:
     source, data = live
 
-    def pictures(prompts: list[str], numbers: list[int], **options: Any) -> list[str]:
+    def pictures(prompts: list[str], numbers: list[int], how: Sampling = Sampling()) -> list[str]:
         cond = source.artist.encode(prompts)
-        return [as_url(p) for p in draw(source.artist.model, cond, pictures=numbers, **options)]
+        return [as_url(p) for p in draw(source.artist.model, cond, how, pictures=numbers)]
 
     texts = [d["text"] for d in data["02-real-and-drawn"]["drawn"]]
     assert [d["picture"] for d in data["02-real-and-drawn"]["drawn"]] == pictures(texts, list(range(16)))
     for setting in data["10-films"]["settings"]:
-        how = {"num_steps": setting["steps"], "sampler": setting["sampler"]}
-        assert setting["finished"] == pictures(["gold"] * 16, list(range(16)), **how)[:4]
-    assert data["14-first-guess"]["finished"] == pictures(["gold"] * 4, [0, 1, 2, 3], num_steps=120)
+        how = Sampling(setting["steps"], setting["sampler"])
+        assert setting["finished"] == pictures(["gold"] * 16, list(range(16)), how)[:4]
+    assert data["14-first-guess"]["finished"] == pictures(["gold"] * 4, [0, 1, 2, 3], Sampling(120))
     grid = data["15-guidance-and-steps"]
     for row, steps in zip(grid["pictures"], grid["steps"], strict=True):
         for picture, scale in zip(row, grid["scales"], strict=True):
-            assert [picture] == pictures(["gold"], [3], num_steps=steps, guidance_scale=scale)
+            assert [picture] == pictures(["gold"], [3], Sampling(steps, guidance=Guidance(scale)))
 
     words, encoder = data["12-words-as-vectors"], source.artist.encoder
     assert words["tokens"] == encoder.tokens(words["definition"])

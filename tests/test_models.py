@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from conftest import PROPERTIES, fill_randomly, random_cond, with_train
 from zaozi.cli.main import main
 from zaozi.core import limits
-from zaozi.core.config import DiffusionConfig, NetworkConfig, Recipe, SpaceConfig, TextConfig
+from zaozi.core.config import DiffusionConfig, NetworkConfig, Recipe, Sampling, SpaceConfig, TextConfig
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import sha256
 from zaozi.model.checkpoint import CONFIG, SHIPPED, WEIGHTS, find_model, load_model, newest, shipped
@@ -221,7 +221,7 @@ def test_a_changed_config_draws_finite_pictures_or_is_refused(
         known = {p.column: p for p in model.config.properties}
         given_ = {name: torch.ones(1) if p.kind == "number" else torch.ones(1).long() for name, p in known.items()}
         given_ = {k: v for k, v in given_.items() if known[k].kind == "number" or known[k].values}
-        x = draw(model, replace(cond, properties=given_), pictures=[0], num_steps=2)
+        x = draw(model, replace(cond, properties=given_), Sampling(2), pictures=[0])
         said = ""
     except ZaoziError as error:
         said = str(error)

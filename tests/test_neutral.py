@@ -25,7 +25,9 @@ SIDE = 128
 
 def drawn(model: TextToImage, sampler: str) -> NDArray[np.uint8]:
     """One row of glyphs, `[SIDE, 16 * SIDE]`."""
-    return np.concatenate([np.asarray(model(prompt, num_steps=10, sampler=sampler, seed=7)[0]) for prompt in PROMPTS], 1)
+    return np.concatenate(
+        [np.asarray(model(prompt, num_steps=10, sampler=sampler, seed=7)[0]) for prompt in PROMPTS], 1
+    )
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -27,7 +27,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 
 from zaozi.cli.main import main
-from zaozi.core.config import Guidance
+from zaozi.core.config import Guidance, Sampling
 from zaozi.core.errors import ZaoziError
 from zaozi.data.pictures import KEPT
 from zaozi.diffusion.samplers import SAMPLERS
@@ -49,7 +49,7 @@ from zaozi.guide.serve import (
 from zaozi.guide.serve.ask import Sampler, Side
 from zaozi.guide.serve.desk import STOPPING, Desk
 from zaozi.guide.serve.guard import HEADERS
-from zaozi.pipeline import TextToImage, draw
+from zaozi.pipeline import Edit, TextToImage, draw
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import fuzz_server
@@ -91,7 +91,10 @@ def test_it_draws_what_the_pipeline_draws(client: TestClient, glyph_artist: Text
     answer = client.post("/api/generate", json={"prompt": "gold", "steps": 4, "seed": 3, "guidance": 2, "picture": 1})
     *steps, last = [json.loads(line) for line in answer.text.splitlines()]
     wanted = draw(
-        glyph_artist.model, glyph_artist.encode(["gold"]), pictures=[1], num_steps=4, seed=3, guidance=Guidance(2.0)
+        glyph_artist.model,
+        glyph_artist.encode(["gold"]),
+        Sampling(4, seed=3, guidance=Guidance(2.0)),
+        pictures=[1],
     )
     assert floats(last["picture"]) == pytest.approx(wanted.numpy().ravel(), abs=1e-6)
     assert [s["t"] for s in steps] == [1000, 750, 500, 250]
@@ -101,7 +104,7 @@ def test_it_draws_what_the_pipeline_draws(client: TestClient, glyph_artist: Text
 @pytest.mark.parametrize("prompt", ["", "   "])
 def test_an_empty_prompt_draws_without_text(client: TestClient, glyph_artist: TextToImage, prompt: str) -> None:
     answer = client.post("/api/generate", json={"prompt": prompt, "steps": 2})
-    wanted = draw(glyph_artist.model, glyph_artist.encode([""]), pictures=[0], num_steps=2)
+    wanted = draw(glyph_artist.model, glyph_artist.encode([""]), Sampling(2), pictures=[0])
     assert floats(json.loads(answer.text.splitlines()[-1])["picture"]) == pytest.approx(
         wanted.numpy().ravel(), abs=1e-6
     )
@@ -116,8 +119,8 @@ def asked(client: TestClient, **body: object) -> np.ndarray:
 def test_properties_a_way_and_a_start_draw_what_the_pipeline_draws(
     client: TestClient, glyph_artist: TextToImage
 ) -> None:
-    def wanted(cond: object, **options: object) -> object:
-        made = draw(glyph_artist.model, cond, pictures=[0], num_steps=3, **options)  # type: ignore[arg-type]
+    def wanted(cond: object, edit: Edit = Edit()) -> object:
+        made = draw(glyph_artist.model, cond, Sampling(3), pictures=[0], edit=edit)  # type: ignore[arg-type]
         return pytest.approx(made.numpy().ravel(), abs=1e-6)
 
     properties: dict[str, str | float] = {"structure": "left-right", "strokes": 9, "radical": "167"}
@@ -131,12 +134,12 @@ def test_properties_a_way_and_a_start_draw_what_the_pipeline_draws(
 
     picture, cond = torch.linspace(-1, 1, 32 * 32).reshape(1, 1, 32, 32), glyph_artist.encode(["gold"])
     sent = {"pixels": base64.b64encode(picture.numpy().astype("<f4").tobytes()).decode()}
-    assert asked(client, init={**sent, "strength": 0.5}) == wanted(cond, init=picture, strength=0.5)
+    assert asked(client, init={**sent, "strength": 0.5}) == wanted(cond, Edit(picture, 0.5))
     for side, rows, columns in (("top", slice(0, 16), slice(None)), ("right", slice(None), slice(16, 32))):
         mask = torch.zeros(1, 1, 32, 32)
         mask[..., rows, columns] = 1
         found = asked(client, init={**sent, "keep": side})
-        assert found == wanted(cond, init=picture, mask=mask)
+        assert found == wanted(cond, Edit(picture, mask=mask))
         assert np.array_equal(found.reshape(32, 32)[rows, columns], picture[0, 0, rows, columns].numpy())
 
 

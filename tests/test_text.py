@@ -35,7 +35,7 @@ from transformers import (
 
 from zaozi import TextToImage
 from zaozi.cli.main import main
-from zaozi.core.config import DiffusionConfig, NetworkConfig, Recipe, SpaceConfig, TextConfig
+from zaozi.core.config import DiffusionConfig, NetworkConfig, Recipe, Sampling, SpaceConfig, TextConfig
 from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Cond
 from zaozi.data import unihan
@@ -623,7 +623,7 @@ def warned(artist: TextToImage, *prompts: Prompt, **options: Any) -> list[str]:
     """What drawing for some prompts warns of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        list(artist.pictures(prompts, num_steps=1, **options))
+        list(artist.pictures(prompts, Sampling(1), **options))
     return [str(warning.message) for warning in caught]
 
 
@@ -647,7 +647,7 @@ def test_pictures_that_are_alike_for_different_prompts_are_never_silent(glyph_ar
     drawn: dict[bytes, list[str]] = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for p, _, picture in glyph_artist.pictures(prompts, num_steps=1):
+        for p, _, picture in glyph_artist.pictures(prompts, Sampling(1)):
             drawn.setdefault(picture.tobytes(), []).append(prompts[p])
     said = "\n".join(str(warning.message) for warning in caught)
     assert any(len(alike) > 1 for alike in drawn.values())

@@ -21,7 +21,16 @@ import torch
 
 from conftest import PROPERTIES, draw_folder, fill_randomly, random_cond, with_train
 from zaozi.core import machine
-from zaozi.core.config import DataConfig, DiffusionConfig, NetworkConfig, OptimConfig, Property, Recipe, to_dict
+from zaozi.core.config import (
+    DataConfig,
+    DiffusionConfig,
+    NetworkConfig,
+    OptimConfig,
+    Property,
+    Recipe,
+    Sampling,
+    to_dict,
+)
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import sha256
 from zaozi.core.machine import using_threads
@@ -176,8 +185,8 @@ def test_a_checkpoint_draws_what_the_trainer_drew(tiny_recipe: Recipe) -> None:
     model, cond = load_model(folder), random_cond(2)
     from zaozi.pipeline import draw
 
-    arguments = {"pictures": [0, 1], "num_steps": 3}
-    assert torch.equal(draw(model, cond, **arguments), draw(trainer.average, cond, **arguments))
+    made = [draw(one, cond, Sampling(3), pictures=[0, 1]) for one in (model, trainer.average)]
+    assert torch.equal(*made)
     raw = read_tensors(folder / RAW)
     assert all(torch.equal(raw[k], v) for k, v in trainer.model.network.state_dict().items())
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
 
+from zaozi.core.config import Sampling
 from zaozi.guide.compact import compact_model, use_compact_weights
 from zaozi.guide.explain import Explainer
 from zaozi.pipeline import TextToImage, draw
 
 PROMPT = "a small song bird"
 TYPED = "the bright red moon"
-OPTIONS: dict[str, Any] = {"num_steps": 20, "sampler": "dpmpp-2m", "guidance_scale": 5.0, "seed": 3}
+HOW = Sampling(seed=3)
 
 
 if __name__ == "__main__":
@@ -25,14 +25,15 @@ if __name__ == "__main__":
     explainer = Explainer(compact_model("base"))
     made = {}
     for prompt in (PROMPT, TYPED):
-        picture = draw(artist.model, artist.encode([prompt]), pictures=[0], **OPTIONS)
+        picture = draw(artist.model, artist.encode([prompt]), HOW, pictures=[0])
         made[prompt] = picture.flatten().tolist()
         if prompt == PROMPT:
             explanation = explainer.explain(picture[0].numpy())
     print(
         json.dumps(
             {
-                "prompt": PROMPT, **OPTIONS, "pixels": made[PROMPT], "explanation": dataclasses.asdict(explanation),
+                "prompt": PROMPT, "num_steps": HOW.steps, "sampler": HOW.sampler, "guidance_scale": HOW.guidance.scale,
+                "seed": HOW.seed, "pixels": made[PROMPT], "explanation": dataclasses.asdict(explanation),
                 "typed": {"prompt": TYPED, "pixels": made[TYPED]},
             }
         )

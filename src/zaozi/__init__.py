@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["TextToImage", "ZaoziError", "__version__"]
+__all__ = ["Edit", "Guidance", "Sampling", "TextToImage", "ZaoziError", "__version__"]
 
 if TYPE_CHECKING:
+    from zaozi.core.config import Guidance, Sampling
     from zaozi.core.errors import ZaoziError
-    from zaozi.pipeline import TextToImage
+    from zaozi.pipeline import Edit, TextToImage
+
+_HOMES = {
+    "Edit": "zaozi.pipeline",
+    "Guidance": "zaozi.core.config",
+    "Sampling": "zaozi.core.config",
+    "TextToImage": "zaozi.pipeline",
+    "ZaoziError": "zaozi.core.errors",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that `import zaozi` costs nothing."""
-    if name == "TextToImage":
-        from zaozi.pipeline import TextToImage
-
-        return TextToImage
-    if name == "ZaoziError":
-        from zaozi.core.errors import ZaoziError
-
-        return ZaoziError
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'zaozi' has no attribute '{name}'")

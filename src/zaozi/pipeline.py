@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from zaozi.core.config import Guidance, Property
+from zaozi.core.config import Guidance, Property, Sampling
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.noise import between, picture_noise
 from zaozi.core.types import Cond, Conditional, Denoise, Level
@@ -88,91 +88,111 @@ def guided(
     return limit(denoise, *model.space.bounds, plus=how.plus)
 
 
+def check_strength(strength: float) -> None:
+    """Raises `ZaoziError` for a share of the steps that is not above 0 and up to 1."""
+    if not 0 < strength <= 1:
+        raise ZaoziError(f"strength {strength} is out of range; use above 0 (nearly as given) to 1 (all anew)")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What a drawing starts from beside noise. Raises `ZaoziError` for a strength out of range, or one without a picture."""
+
+    init: Tensor | None = None
+    """A picture `[1 or B, C, S, S]` in [-1, 1]."""
+    strength: float = 1.0
+    """Of the steps only this last share, above 0 to 1, is walked, from `init` noised so far."""
+    mask: Tensor | None = None
+    """`[1 or B, 1, S, S]`: where it is 1, `init` is kept as it is."""
+    start: Tensor | None = None
+    """The noise itself `[1 or B, C, s, s]`, in place of the seed's."""
+
+    def __post_init__(self) -> None:
+        check_strength(self.strength)
+        if self.init is None and (self.mask is not None or self.strength != 1):
+            raise ZaoziError("a mask or a strength needs a picture to start from; give init")
+
+
+class Short(TypedDict, total=False):
+    """Fields of `Sampling` and `Edit` as keywords of `TextToImage`; they replace those of the objects."""
+
+    num_steps: int
+    guidance_scale: float
+    guidance: Guidance
+    sampler: str
+    seed: int
+    grid: str
+    eta: float
+    toward_seed: tuple[int, float | Sequence[float]] | None
+    batch_size: int
+    init: Image.Image | Tensor | None
+    mask: Image.Image | Tensor | None
+    strength: float
+    start: Tensor | None
+    weak: Denoiser | None
+
+
 @torch.inference_mode()
 def draw(
     model: Denoiser,
     cond: Cond | Sequence[tuple[Cond, Weight]],
+    how: Sampling = Sampling(),
     *,
     pictures: Sequence[int],
-    num_steps: int = 20,
-    guidance_scale: float = 5.0,
-    guidance: Guidance | None = None,
-    sampler: str = "dpmpp-2m",
-    grid: str = "uniform",
-    eta: float = 0.0,
-    seed: int = 0,
-    toward_seed: tuple[int, float | Sequence[float]] | None = None,
+    edit: Edit = Edit(),
     against: Cond | None = None,
     weak: Denoiser | None = None,
-    init: Tensor | None = None,
-    strength: float = 1.0,
-    mask: Tensor | None = None,
-    start: Tensor | None = None,
     on_step: Watch | None = None,
 ) -> Tensor:
-    """Draw one picture a row of `cond`: `[B, C, S, S]` in [-1, 1]. Row r starts from the noise of (seed, pictures[r]).
+    """Draw one picture per row of `cond`: `[B, C, S, S]` in [-1, 1]. Row r starts from the noise of (seed, pictures[r]).
 
-    - `cond` may be several conditions with weights, whose directions are added; `against` is a negative one.
-    - `guidance` says more than `guidance_scale` alone, and goes before it; `weak` is a lesser model to guide away from.
-    - `toward_seed` (other, share in [0, 1], or one a row) starts from noise on the way to that of another seed; `start`
-      `[1 or B, C, s, s]` is the noise itself.
-    - `init` `[1 or B, C, S, S]` in [-1, 1] is a picture to start from: of the steps only the last share `strength`, above 0
-      to 1, is walked, from the picture noised so far. Where `mask` `[1 or B, 1, S, S]` is 1 it is kept as it is.
-
-    Raises `ZaoziError` for steps, scale, eta, seed, sampler, grid or strength out of range.
+    `cond` may be several conditions with weights, whose directions are added; `against` is a negative one, and `weak` a lesser
+    model to guide away from. All rows are one batch. Raises `ZaoziError` for steps, scale, eta, seed, sampler or grid out of
+    range, or an edit of the wrong shape.
     """
-    sample = find_sampler(sampler)
-    if eta:
-        if sampler != "ddim" or not 0 <= eta <= 1:
-            raise ZaoziError(f"eta {eta} does not suit '{sampler}'; use it with ddim, from 0 to 1")
-        sample = partial(sample, eta=eta)
-    check_strength(strength)
-    if init is None and (mask is not None or strength != 1):
-        raise ZaoziError("a mask or a strength needs a picture to start from; give init")
+    sample = find_sampler(how.sampler)
+    if how.eta:
+        if how.sampler != "ddim" or not 0 <= how.eta <= 1:
+            raise ZaoziError(f"eta {how.eta} does not suit '{how.sampler}'; use it with ddim, from 0 to 1")
+        sample = partial(sample, eta=how.eta)
     device = next(model.parameters()).device
-    noise = picture_noise(seed, pictures, model.shape, device)
-    if toward_seed is not None:
-        noise = between(noise, picture_noise(toward_seed[0], pictures, model.shape, device), toward_seed[1])
-    path = levels(model.schedule, num_steps, grid)
-    path = path[num_steps - max(1, round(num_steps * strength)) :]
+    noise = picture_noise(how.seed, pictures, model.shape, device)
+    if how.toward_seed is not None:
+        other, share = how.toward_seed
+        noise = between(noise, picture_noise(other, pictures, model.shape, device), share)
+    path = levels(model.schedule, how.steps, how.grid)
+    path = path[how.steps - max(1, round(how.steps * edit.strength)) :]
     wanted = [(cond, 1.0)] if isinstance(cond, Cond) else cond
     if weak is not None:
         check_alike(model, weak)
         weak = weak.to(device)
-    how = guidance or Guidance(guidance_scale)
     denoise = guided(
         model,
         [(c.to(device), w) for c, w in wanted],
-        how,
+        how.guidance,
         against=None if against is None else against.to(device),
         weak=weak,
     )
     x = noise(0)
-    if start is not None:
+    if (start := edit.start) is not None:
         if start.shape[1:] != x.shape[1:] or len(start) not in (1, len(x)):
             raise ZaoziError(f"the start is {tuple(start.shape)}; give {tuple(x.shape)}, or one for all")
         x = start.to(x).expand_as(x)
     x = float(path[0].sigma) * x
-    if init is not None:
-        known = model.space.encode(init.to(device))
+    if edit.init is not None:
+        known = model.space.encode(edit.init.to(device))
         x = x + float(path[0].alpha) * known
-        if mask is not None:
-            denoise = inpainted(denoise, known, _shrunk(mask.to(device), model.shape[1]))
+        if edit.mask is not None:
+            denoise = inpainted(denoise, known, _shrunk(edit.mask.to(device), model.shape[1]))
 
     def watch(level: Level, x: Tensor, guess: tuple[Tensor, Tensor]) -> None:
         if on_step:
             on_step(float(level.t), x, guess[0], guess[1])
 
     made = model.space.decode(sample(denoise, x, path, noise=noise, on_step=watch))
-    if init is not None and mask is not None:
-        made = torch.lerp(made, init.to(made), mask.to(made))
+    if edit.init is not None and edit.mask is not None:
+        made = torch.lerp(made, edit.init.to(made), edit.mask.to(made))
     return made
-
-
-def check_strength(strength: float) -> None:
-    """Raises `ZaoziError` for a share of the steps that is not above 0 and up to 1."""
-    if not 0 < strength <= 1:
-        raise ZaoziError(f"strength {strength} is out of range; use above 0 (nearly as given) to 1 (all anew)")
 
 
 def check_alike(model: Denoiser, weak: Denoiser) -> None:
@@ -303,39 +323,30 @@ class TextToImage:
     def pictures(
         self,
         prompts: Sequence[Prompt],
+        how: Sampling = Sampling(),
         *,
         count: int = 1,
         properties: Mapping[str, str | float] | None = None,
         negative: str = "",
-        batch_size: int = 16,
-        init: Image.Image | None = None,
-        mask: Image.Image | None = None,
-        toward_seed: tuple[int, float | Sequence[float]] | None = None,
-        **options: Any,
+        edit: Edit = Edit(),
+        weak: Denoiser | None = None,
+        on_step: Watch | None = None,
     ) -> Iterator[tuple[int, int, Image.Image]]:
-        """(p, i, picture) for picture i of prompt p, in order, drawn `batch_size` at a time across prompts.
+        """(p, i, picture) for picture i of prompt p, in order, drawn `how.batch_size` at a time across prompts.
 
-        `options` are those of `draw`. Picture i of a prompt depends on (seed, i, prompt) alone, whatever the batch size.
-        `negative` is a prompt to steer away from; `init` a picture to start from, and white (opaque) parts of `mask` are kept.
-        The share of `toward_seed` may be one a prompt.
+        Picture i of a prompt depends on (seed, i, prompt) alone, whatever the batch size. `negative` is a prompt to steer away
+        from. A share per row in `how.toward_seed` is one per prompt here, and several rows of `edit.start` one per picture.
+        Raises `ZaoziError` for an empty prompt or anything out of range.
         """
-        if count < 1 or batch_size < 1:
-            raise ZaoziError(f"count {count} or batch size {batch_size} is out of range; use 1 or more")
-        how: Guidance | None = options.get("guidance")
-        unsaid = bool(properties) or (how.scale if how else options.get("guidance_scale")) == 0
-        check_texts(self.encoder, prompts, unsaid)
+        if count < 1 or how.batch_size < 1:
+            raise ZaoziError(f"count {count} or batch size {how.batch_size} is out of range; use 1 or more")
+        check_texts(self.encoder, prompts, bool(properties) or how.guidance.scale == 0)
         unwanted = None
         if negative.strip():
             check_texts(self.encoder, [negative], False)
             unwanted = self.encode([negative])
-        starts: Tensor | None = options.pop("start", None)
-        size, channels = self.model.config.size, self.model.config.channels
-        if init is not None:
-            options["init"] = from_picture(init, size, channels)
-        if mask is not None:
-            options["mask"] = to_mask(mask, size)
         todo = ((p, i) for p in range(len(prompts)) for i in range(count))
-        while part := list(islice(todo, batch_size)):
+        while part := list(islice(todo, how.batch_size)):
             distinct = sorted({p for p, _ in part})
             rows = torch.tensor([distinct.index(p) for p, _ in part])
             wanted = [
@@ -343,69 +354,72 @@ class TextToImage:
                 for cond, weight in self.conditions([prompts[p] for p in distinct], properties)
             ]
             numbers = [i for _, i in part]
-            against = unwanted.take(torch.zeros_like(rows)) if unwanted else None
-            start = starts[numbers] if starts is not None and len(starts) > 1 else starts
-            toward = toward_seed
-            if toward and not isinstance(share := toward[1], (int, float)):
-                toward = toward[0], [share[p] for p, _ in part]
-            x = draw(self.model, wanted, pictures=numbers, against=against, start=start, toward_seed=toward, **options)
+            own = edit
+            if edit.start is not None and len(edit.start) > 1:
+                own = replace(edit, start=edit.start[numbers])
+            one = how
+            if how.toward_seed and not isinstance(share := how.toward_seed[1], (int, float)):
+                one = replace(how, toward_seed=(how.toward_seed[0], [share[p] for p, _ in part]))
+            x = draw(
+                self.model,
+                wanted,
+                one,
+                pictures=numbers,
+                edit=own,
+                against=unwanted.take(torch.zeros_like(rows)) if unwanted else None,
+                weak=weak,
+                on_step=on_step,
+            )
             for (p, i), picture in zip(part, to_pictures(x), strict=True):
                 yield p, i, picture
 
     def __call__(
         self,
         prompt: Prompt = "",
+        how: Sampling = Sampling(),
         *,
         count: int = 1,
-        num_steps: int = 20,
-        guidance_scale: float = 5.0,
-        guidance: Guidance | None = None,
-        sampler: str = "dpmpp-2m",
-        grid: str = "uniform",
-        eta: float = 0.0,
-        seed: int = 0,
         properties: Mapping[str, str | float] | None = None,
         negative: str = "",
-        init: Image.Image | None = None,
-        strength: float = 1.0,
-        mask: Image.Image | None = None,
-        batch_size: int = 16,
+        edit: Edit = Edit(),
         on_step: Watch | None = None,
-        **more: Any,
+        **short: Unpack[Short],
     ) -> list[Image.Image]:
         """`count` pictures for one prompt. `on_step(t, x_t, x0_hat, eps_hat)` watches every step of every batch.
 
-        The prompt may be several with weights, {"fire": 1, "sickness": 0.7}. `init` is a picture to start from and
-        `strength` how much of it is drawn anew; white parts of `mask` are kept. `more` goes to `draw`.
-        Raises `ZaoziError` for an empty prompt or anything out of range.
+        The prompt may be several with weights, {"fire": 1, "sickness": 0.7}. Fields of `how` and `edit` may be given as
+        keywords, too: `num_steps`, `guidance_scale`, `seed`, `init`, ... (see `Short`), `init` and `mask` as images. `weak` is
+        a lesser model to guide away from. Raises `ZaoziError` for an empty prompt or anything out of range.
         """
+        weak = short.pop("weak", None)
+        how, edit = self.options(how, edit, short)
         made = self.pictures(
-            [prompt],
-            count=count,
-            num_steps=num_steps,
-            guidance_scale=guidance_scale,
-            guidance=guidance,
-            sampler=sampler,
-            grid=grid,
-            eta=eta,
-            seed=seed,
-            properties=properties,
-            negative=negative,
-            init=init,
-            strength=strength,
-            mask=mask,
-            batch_size=batch_size,
-            on_step=on_step,
-            **more,
+            [prompt], how, count=count, properties=properties, negative=negative, edit=edit, weak=weak, on_step=on_step
         )
         return [picture for _, _, picture in made]
 
-    def interpolate(self, a: str, b: str, *, frames: int = 9, **options: Any) -> list[Image.Image]:
+    def options(self, how: Sampling, edit: Edit, short: Short) -> tuple[Sampling, Edit]:
+        """`how` and `edit` with the fields that `short` names replaced. Raises `ZaoziError` or `TypeError`."""
+        given: dict[str, Any] = dict(short)
+        if "num_steps" in given:
+            given["steps"] = given.pop("num_steps")
+        if (scale := given.pop("guidance_scale", None)) is not None and "guidance" not in given:
+            given["guidance"] = replace(how.guidance, scale=scale)
+        size, channels = self.model.config.size, self.model.config.channels
+        if isinstance(init := given.get("init"), Image.Image):
+            given["init"] = from_picture(init, size, channels)
+        if isinstance(mask := given.get("mask"), Image.Image):
+            given["mask"] = to_mask(mask, size)
+        of_edit = {name: given.pop(name) for name in ("init", "mask", "strength", "start") if name in given}
+        return replace(how, **given), replace(edit, **of_edit)
+
+    def interpolate(self, a: str, b: str, *, frames: int = 9, **short: Unpack[Short]) -> list[Image.Image]:
         """Pictures on the way from prompt a to prompt b from one noise: each is drawn by both, weighted 1 - s and s."""
         if frames < 2:
             raise ZaoziError(f"frames {frames} is out of range; use 2 or more")
         way = [halfway(a, b, k / (frames - 1)) for k in range(frames)]
-        return [picture for _, _, picture in self.pictures(way, **options)]
+        how, edit = self.options(Sampling(), Edit(), short)
+        return [picture for _, _, picture in self.pictures(way, how, edit=edit)]
 
     @torch.inference_mode()
     def invert(
@@ -484,8 +498,11 @@ def check_texts(encoder: TextEncoder, prompts: Sequence[Prompt], may_be_empty: b
 
 
 __all__ = [
+    "Edit",
     "Guidance",
     "Prompt",
+    "Sampling",
+    "Short",
     "TextToImage",
     "Watch",
     "draw",

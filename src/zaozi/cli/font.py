@@ -9,6 +9,7 @@ import tyro
 
 from zaozi.cli.asked import read_prompts
 from zaozi.cli.main import parse
+from zaozi.core.config import Guidance, Sampling
 from zaozi.core.errors import ZaoziError
 from zaozi.core.outputs import file_output
 from zaozi.core.progress import progress
@@ -25,10 +26,10 @@ def _font(
     prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     count: int = 1,
     family: str = "Zaozi",
-    steps: int = 20,
-    sampler: str = "dpmpp-2m",
-    guidance: float = 5.0,
-    seed: int = 0,
+    steps: int = Sampling.steps,
+    sampler: str = Sampling.sampler,
+    guidance: float = Guidance.scale,
+    seed: int = Sampling.seed,
     model: str = "base",
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
@@ -64,7 +65,7 @@ def _font(
     output = file_output(out, "font", ".png", ".tsv", overwrite=overwrite, inputs=inputs)
     output.check()
     artist = TextToImage.from_pretrained(model)
-    drawn = artist.pictures(wanted, count=count, num_steps=steps, sampler=sampler, guidance_scale=guidance, seed=seed)
+    drawn = artist.pictures(wanted, Sampling(steps, sampler, Guidance(guidance), seed), count=count)
     bar = progress(drawn, total=len(wanted) * count, desc="drawing", unit="glyph")
     texts, pictures = zip(*((wanted[p], picture) for p, _, picture in bar), strict=True)
     rows = [f"U+{FIRST + i:04X}\t{chr(FIRST + i)}\t{text}" for i, text in enumerate(texts)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,7 @@ from zaozi.cli.asked import (
 )
 from zaozi.cli.main import parse
 from zaozi.cli.record import RunFolder, read_run, run_output
-from zaozi.core.config import Guidance, to_dict
+from zaozi.core.config import Guidance, Sampling, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.outputs import file_output, first_free
 from zaozi.core.progress import progress
@@ -30,7 +31,7 @@ from zaozi.data.pictures import KEPT
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zaozi.pipeline import Prompt, TextToImage
+    from zaozi.pipeline import Prompt
 
 SHOWN, FILMED, FRAMES = 64, 16, 150
 """Pictures of a prompt, and prompts, that the contact sheet shows at most; pictures of a film, and frames. A run of any count
@@ -56,17 +57,17 @@ class Drawing:
     """Draw the way from the prompt to this one, in --count pictures."""
     count: int = 8
     """Pictures a prompt."""
-    steps: int = 20
+    steps: int = Sampling.steps
     """Steps of the sampler, 1 to 1000."""
-    sampler: str = "dpmpp-2m"
+    sampler: str = Sampling.sampler
     """How it walks from noise to a picture: dpmpp-2m, ddim, ...; a wrong name lists them all."""
-    guidance: float = 5.0
+    guidance: float = Guidance.scale
     """Guidance scale; 1 is none, 5 is usual, more is truer and less varied."""
     guide: Guidance = field(default_factory=Guidance)
     """More about guidance; its scale is --guidance."""
     weak: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
     """A lesser model, an early checkpoint say, to guide away from (autoguidance)."""
-    seed: int = 0
+    seed: int = Sampling.seed
     """Picture i depends on (seed, i, prompt) alone."""
     to_seed: int | None = None
     """Draw the way from --seed to this seed, in --count pictures."""
@@ -74,9 +75,9 @@ class Drawing:
     """A shipped name, or the folder of a model or training run."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """The output folder; by default out or, where that holds files that zaozi did not write, out-2 and so on."""
-    grid: str = "uniform"
+    grid: str = Sampling.grid
     """Which levels are visited: uniform, trailing, logsnr or karras."""
-    eta: float = 0.0
+    eta: float = Sampling.eta
     """Fresh noise in ddim, 0 (none) to 1 (as ddpm)."""
     property: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """What else to ask for, as NAME=VALUE (zaozi model info lists them); may be repeated."""
@@ -94,7 +95,7 @@ class Drawing:
     """How much of the picture is drawn anew: the share of the steps that is walked, above 0 to 1; 0.8 to 0.95 varies it."""
     keep: Annotated[str, tyro.conf.arg(metavar="SIDE")] = ""
     """What to keep of it: left, right, top or bottom, or a picture whose white parts are kept."""
-    batch_size: int = 16
+    batch_size: int = Sampling.batch_size
     """Pictures drawn at a time."""
     video: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """A film of the first prompt's pictures forming (.mp4, .gif or .webp)."""
@@ -164,26 +165,21 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
 
     from zaozi.data.sheet import contact_sheet
     from zaozi.model.checkpoint import find_model, load_model
-    from zaozi.pipeline import TextToImage, check_strength
+    from zaozi.pipeline import Edit, TextToImage, check_strength, from_picture, to_mask
 
     check_strength(s.strength)
     artist = TextToImage.from_pretrained(s.model, device=s.device or None)
     size = artist.model.config.size
-    options: dict[str, Any] = {
-        "properties": given,
-        "negative": s.negative,
-        "num_steps": s.steps,
-        "guidance": replace(s.guide, scale=s.guidance),
-        "sampler": s.sampler,
-        "grid": s.grid,
-        "eta": s.eta,
-        "seed": s.seed,
-        "strength": s.strength,
-        "batch_size": s.batch_size,
-        "init": picture_to_start_from(s.init, size) if s.init else None,
-        "mask": mask_of(s.keep, size) if s.keep else None,
-        "weak": load_model(find_model(s.weak)) if s.weak else None,
-    }
+    guidance = replace(s.guide, scale=s.guidance)
+    how = Sampling(s.steps, s.sampler, guidance, s.seed, s.grid, s.eta, batch_size=s.batch_size)
+    init = picture_to_start_from(s.init, size) if s.init else None
+    edit = Edit(
+        from_picture(init, size, artist.model.config.channels) if init else None,
+        s.strength,
+        to_mask(mask_of(s.keep, size), size) if s.keep else None,
+    )
+    weak = load_model(find_model(s.weak)) if s.weak else None
+    draw = partial(artist.pictures, properties=given, negative=s.negative, edit=edit, weak=weak)
     settings, used, digests = settled(replace(s, prompt=tuple(wanted), prompts="", out="", overwrite=False), recorded)
     labels = labels_of(s, wanted, given)
     made = {"settings": to_dict(settings), "sha256": digests}
@@ -200,7 +196,7 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
     with output.open() as writer:
         folder = RunFolder(writer, labels, s.count, outlines=s.svg, made=made)
         try:
-            for row, i, picture in stream(artist, s, wanted, options, film, drawings):
+            for row, i, picture in stream(draw, how, s, wanted, film, drawings):
                 folder.add(row, i, picture)
                 drawn += 1
                 if row < SHOWN and i < SHOWN:
@@ -254,10 +250,10 @@ def labels_of(s: Drawing, wanted: list[str], given: dict[str, str | float]) -> l
 
 
 def stream(
-    artist: TextToImage,
+    draw: Callable[..., Iterator[tuple[int, int, Image.Image]]],
+    how: Sampling,
     s: Drawing,
     wanted: list[str],
-    options: dict[str, Any],
     film: Frames,
     drawings: int,
 ) -> Iterator[tuple[int, int, Image.Image]]:
@@ -274,20 +270,15 @@ def stream(
             bar.update()
             film.see(x)
 
-        options = {**options, "on_step": watch}
         if s.to:
             way = [halfway(wanted[0], s.to, share) for share in shares]
-            made: Iterator[tuple[int, int, Image.Image]] = (
-                (0, k, picture) for k, _, picture in artist.pictures(way, **options)
-            )
+            made: Iterator[tuple[int, int, Image.Image]] = ((0, k, p) for k, _, p in draw(way, how, on_step=watch))
         elif s.to_seed is not None:
             way = [prompt for prompt in prompts for _ in shares]
-            toward = s.to_seed, shares * len(prompts)
-            made = (
-                (*divmod(n, s.count), picture) for n, _, picture in artist.pictures(way, toward_seed=toward, **options)
-            )
+            toward = replace(how, toward_seed=(s.to_seed, shares * len(prompts)))
+            made = ((*divmod(n, s.count), picture) for n, _, picture in draw(way, toward, on_step=watch))
         else:
-            made = artist.pictures(prompts, count=s.count, **options)
+            made = draw(prompts, how, count=s.count, on_step=watch)
         for row, column, picture in made:
             yield row, column, picture
             film.drawn(row)

@@ -22,7 +22,7 @@ def _invert(
     prompt: str = "",
     edit: str = "",
     steps: int = 50,
-    guidance: float = 5.0,
+    guidance: float = Guidance.scale,
     model: str = "base",
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("out/inverted.png"),
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,

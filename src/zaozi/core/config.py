@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -110,6 +110,26 @@ class Guidance:
     """CFG++: the noise is estimated without guidance; then the scale lies in [0, 1]."""
     threshold: Literal["clamp", "dynamic", "none"] = "clamp"
     """What happens to x0_hat beyond the pictures' range."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn: one object for Python, the command line, the API and evaluation. The defaults stand here alone."""
+
+    steps: int = 20
+    """1 to 1000."""
+    sampler: str = "dpmpp-2m"
+    guidance: Guidance = Guidance()
+    seed: int = 0
+    """Picture i depends on (seed, i, prompt) alone."""
+    grid: str = "uniform"
+    """Which levels are visited: uniform, trailing, logsnr or karras."""
+    eta: float = 0.0
+    """Fresh noise in ddim, 0 (none) to 1 (as ddpm)."""
+    toward_seed: tuple[int, float | Sequence[float]] | None = None
+    """(other seed, share in [0, 1], or a share per row): start from noise on the way to that of another seed."""
+    batch_size: int = 16
+    """Pictures drawn at a time; this changes nothing in them."""
 
 
 @dataclass(frozen=True)

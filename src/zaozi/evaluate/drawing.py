@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zaozi.core.config import Guidance
+from zaozi.core.config import Guidance, Sampling
 from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Estimate, Level
 from zaozi.diffusion.levels import MAX_STEPS, levels
@@ -29,12 +29,12 @@ from zaozi.train.step import precision
 
 @dataclass(frozen=True)
 class How:
-    """How glyphs are drawn for a measurement; the options are those of `zaozi.pipeline.draw`. Raises `ZaoziError`."""
+    """How glyphs are drawn for a measurement; see `Sampling`. Raises `ZaoziError`."""
 
-    steps: int = 20
-    guidance: float = 5.0
-    sampler: str = "dpmpp-2m"
-    seed: int = 0
+    steps: int = Sampling.steps
+    guidance: float = Guidance.scale
+    sampler: str = Sampling.sampler
+    seed: int = Sampling.seed
     batch_size: int = 32
     precision: str = "auto"
     guide: Guidance = field(default_factory=Guidance)
@@ -46,6 +46,12 @@ class How:
         find_sampler(self.sampler)
         if not 1 <= self.steps <= MAX_STEPS:
             raise ZaoziError(f"{self.steps} steps are out of range; use 1 to {MAX_STEPS}")
+
+    @property
+    def sampling(self) -> Sampling:
+        """The same as the pipeline takes it."""
+        guidance = replace(self.guide, scale=self.guidance)
+        return Sampling(self.steps, self.sampler, guidance, self.seed, batch_size=self.batch_size)
 
     @property
     def rows_a_picture(self) -> int:
@@ -142,11 +148,8 @@ class Studio:
                     x = draw(
                         artist.model,
                         wanted,
+                        how.sampling,
                         pictures=[first + r for r in rows],
-                        num_steps=how.steps,
-                        guidance=replace(how.guide, scale=how.guidance),
-                        sampler=how.sampler,
-                        seed=how.seed,
                         weak=weak,
                     )
                 made += list(zip(rows, to_bytes(x), strict=True))

@@ -26,7 +26,7 @@ from zaozi.evaluate.report import plain
 from zaozi.train.loop import Trainer
 
 GOAL = 0.70
-HOW = How(steps=20, guidance=5.0)
+HOW = How()
 
 
 def adherence(studio: Studio, reader: Reader, how: How, rounds: int = 1) -> Figure:

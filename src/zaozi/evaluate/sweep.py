@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from zaozi.core.config import Guidance, Sampling
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json
 from zaozi.core.outputs import Output
@@ -32,9 +33,9 @@ MEASURES = {
 
 def settings(guidance: Sequence[float], steps: Sequence[int], samplers: Sequence[str]) -> list[How]:
     """Every setting once: the scales at 20 steps of the first sampler, and each sampler's steps at guidance 5."""
-    first = samplers[0] if samplers else "dpmpp-2m"
+    first = samplers[0] if samplers else Sampling.sampler
     made = [How(20, scale, first) for scale in guidance]
-    made += [How(count, 5.0, sampler) for sampler in samplers for count in steps]
+    made += [How(count, sampler=sampler) for sampler in samplers for count in steps]
     return list(dict.fromkeys(made))
 
 
@@ -122,7 +123,7 @@ def plot(rows: Sequence[dict[str, Any]], samplers: Sequence[str]) -> Any:
 
     canvas = Canvas(figsize=(10, 11), layout="constrained")
     grid = canvas.subplots(len(MEASURES), 2, sharey="row")
-    first = samplers[0] if samplers else "dpmpp-2m"
+    first = samplers[0] if samplers else Sampling.sampler
 
     def line(axes: Any, chosen: list[dict[str, Any]], x: str, name: str, label: str) -> None:
         known = [(float(r[x]), f) for r in chosen if (f := figure(r[name]))]
@@ -134,7 +135,7 @@ def plot(rows: Sequence[dict[str, Any]], samplers: Sequence[str]) -> Any:
     for (left, right), (name, title) in zip(grid, MEASURES.items(), strict=True):
         line(left, [r for r in rows if r["sampler"] == first and r["steps"] == 20], "guidance", name, first)
         for sampler in samplers:
-            chosen = [r for r in rows if r["sampler"] == sampler and r["guidance"] == 5.0]
+            chosen = [r for r in rows if r["sampler"] == sampler and r["guidance"] == Guidance.scale]
             line(right, chosen, "steps", name, sampler)
         if name == "frechet" and rows and (floor := figure(rows[0]["floor"])):
             for axes in (left, right):

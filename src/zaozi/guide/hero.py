@@ -10,7 +10,7 @@ import gzip
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from zaozi.core.config import Sampling
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
 from zaozi.data.font import default_font, web_font
@@ -30,7 +31,7 @@ from zaozi.pipeline import draw, to_pictures
 
 PROMPT, SEEDS, LARGE = "gold", range(9), 7
 """What is drawn, from which seeds, and which of them is shown large."""
-STEPS, SAMPLER, GUIDANCE = 20, "dpmpp-2m", 5.0
+HOW = Sampling()
 TONES = 31
 """Grey values, less one, of the recorded guesses: enough for a picture in motion, and a third of the size."""
 EXPLAINED = (128, 1)
@@ -54,17 +55,14 @@ class Recording:
 
 @torch.inference_mode()
 def recorded(source: Source) -> list[Recording]:
-    """The drawings of `SEEDS`, each with its `STEPS` steps; drawn once for a source."""
+    """The drawings of `SEEDS`, each with its steps; drawn once for a source."""
 
     def make() -> list[Recording]:
         cond = source.artist.encode([PROMPT])
         made = []
         for seed in progress(SEEDS, desc="recording", unit="picture"):
             diary = Diary()
-            finished = draw(
-                source.artist.model, cond, pictures=[0], num_steps=STEPS, guidance_scale=GUIDANCE, sampler=SAMPLER,
-                seed=seed, on_step=diary,
-            )  # fmt: skip
+            finished = draw(source.artist.model, cond, replace(HOW, seed=seed), pictures=[0], on_step=diary)
             _, x, x0, _ = zip(*diary.steps, strict=True)
             made.append(Recording(seed, torch.cat(x), torch.cat(x0), finished))
         return made
@@ -109,9 +107,9 @@ def recording(source: Source, explain: Explain | None = None) -> dict[str, Any]:
     return {
         "prompt": PROMPT,
         "seed": LARGE,
-        "steps": STEPS,
-        "sampler": SAMPLER,
-        "guidance": GUIDANCE,
+        "steps": HOW.steps,
+        "sampler": HOW.sampler,
+        "guidance": HOW.guidance.scale,
         "schedule": source.schedule.name,
         "shape": list(source.artist.model.shape),
         "size": source.artist.model.config.size,
@@ -174,10 +172,10 @@ def _paste(board: Image.Image, picture: Tensor, at: tuple[int, int], side: int) 
 def moving_picture(source: Source, path: Path, side: int = 144) -> None:
     """Write an animated WebP of the nine drawings forming in a grid, which rests on the finished ones and starts again."""
     made = recorded(source)
-    frames = [tiled(to_pictures(torch.stack([r.x[step] for r in made])), side) for step in range(STEPS)]
+    frames = [tiled(to_pictures(torch.stack([r.x[step] for r in made])), side) for step in range(HOW.steps)]
     finished = tiled(to_pictures(torch.cat([r.finished for r in made])), side)
     frames[0].save(
-        path, save_all=True, append_images=[*frames[1:], finished], duration=[110] * STEPS + [2500], loop=0, quality=50,
+        path, save_all=True, append_images=[*frames[1:], finished], duration=[110] * HOW.steps + [2500], loop=0, quality=50,
         method=6,
     )  # fmt: skip
 

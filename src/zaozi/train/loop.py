@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zaozi.core.config import Recipe, to_dict
+from zaozi.core.config import Recipe, Sampling, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json, flush, home, sha256
 from zaozi.core.limits import check
@@ -448,7 +448,7 @@ class Trainer:
         prompts, count = self.recipe.train.prompts, 8
         cond = self.encoder.encode(prompts).take(torch.arange(len(prompts)).repeat_interleave(count))
         with self._autocast():
-            x = draw(self.average, cond, pictures=list(range(count)) * len(prompts), num_steps=16)
+            x = draw(self.average, cond, Sampling(16), pictures=list(range(count)) * len(prompts))
         made = to_pictures(x)
         sheet = contact_sheet([made[i * count : (i + 1) * count] for i in range(len(prompts))], prompts, tile=96)
         writer.put(f"samples-{self.step:08d}.png", png(sheet))

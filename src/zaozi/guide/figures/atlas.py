@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zaozi.core.config import Sampling
 from zaozi.core.files import home
 from zaozi.core.outputs import cached
 from zaozi.data.pairs import Pairs, load_pairs
@@ -197,7 +198,7 @@ def origins(source: Source) -> Figure:
     """A drawn glyph, the training glyphs nearest to it, and its way over the plane while it took shape."""
     prompt = "a small song bird"
     diary = Diary()
-    made = drawn(source, [prompt] * 3, range(3), num_steps=40, on_step=diary)
+    made = drawn(source, [prompt] * 3, range(3), Sampling(40), diary)
     decode = source.artist.model.space.decode
     with torch.inference_mode():
         way = [decode(x0) for _, _, x0, _ in diary.steps]

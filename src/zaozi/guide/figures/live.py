@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zaozi.core.config import Guidance
+from zaozi.core.config import Guidance, Sampling
 from zaozi.core.types import Level
 from zaozi.data.unihan import radical
 from zaozi.diffusion.losses import training_times, weight_on_f
@@ -21,13 +21,20 @@ from zaozi.guide.figures.paper import ACCENT, INK, Figure, as_url, canvas, numbe
 from zaozi.guide.figures.source import Source
 from zaozi.guide.video import Film
 from zaozi.model.checkpoint import find_model
-from zaozi.pipeline import draw
+from zaozi.pipeline import Watch, draw
 
 
 @torch.inference_mode()
-def drawn(source: Source, prompts: Sequence[str], pictures: Sequence[int], **options: Any) -> Tensor:
+def drawn(
+    source: Source,
+    prompts: Sequence[str],
+    pictures: Sequence[int],
+    how: Sampling = Sampling(),
+    on_step: Watch | None = None,
+) -> Tensor:
     """Finished pictures `[B, 1, S, S]` for prompts, one each."""
-    return draw(source.artist.model, source.artist.encode(list(prompts)), pictures=list(pictures), **options)
+    cond = source.artist.encode(list(prompts))
+    return draw(source.artist.model, cond, how, pictures=list(pictures), on_step=on_step)
 
 
 class Diary:
@@ -140,7 +147,7 @@ def films(source: Source) -> Figure:
             film.add(x)
             seen.append((t, x[0].clone()))
 
-        finished = drawn(source, ["gold"] * 16, range(16), num_steps=steps, sampler=sampler, on_step=watch)
+        finished = drawn(source, ["gold"] * 16, range(16), Sampling(steps, sampler), watch)
         made[f"{sampler}-{steps}"] = film.ending(finished)
         at = [min(int(share * len(seen)), len(seen) - 1) for share in shares]
         pictures = [seen[k][1] for k in at]
@@ -171,7 +178,7 @@ def first_guess(source: Source) -> Figure:
     """What the model sees in pure noise for "gold", and what 120 steps make of it."""
     count, steps = 4, 120
     diary = Diary()
-    finished = drawn(source, ["gold"] * count, range(count), num_steps=steps, on_step=diary)
+    finished = drawn(source, ["gold"] * count, range(count), Sampling(steps), diary)
     at = [0, 10, 30, 60, 90]
     plot, axes = canvas(count, len(at) + 1, height=6.8, width=9.8)
     for row in range(count):
@@ -196,7 +203,7 @@ def guidance_and_steps(source: Source) -> Figure:
     """One noise under every guidance scale and number of steps."""
     scales, counts = (0.0, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0), (1, 2, 5, 10, 20, 50)
     rows = [
-        [drawn(source, ["gold"], [3], num_steps=n, guidance=Guidance(scale))[0] for scale in scales] for n in counts
+        [drawn(source, ["gold"], [3], Sampling(n, guidance=Guidance(scale)))[0] for scale in scales] for n in counts
     ]
     plot, axes = canvas(len(counts), len(scales), width=11, height=8.4)
     for row, (n, pictures) in enumerate(zip(counts, rows, strict=True)):

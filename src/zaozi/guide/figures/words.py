@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from zaozi.core.config import Guidance
+from zaozi.core.config import Guidance, Sampling
 from zaozi.guide.figures.paper import ACCENT, ON_PICTURE, Figure, as_url, canvas, numbers, show
 from zaozi.guide.figures.source import Source
 from zaozi.nn.attention import CrossAttention
@@ -84,7 +84,7 @@ def attention(source: Source) -> Figure:
         layer.keep_weights = True
     try:
         draw(
-            artist.model, artist.encode([prompt]), pictures=[0], num_steps=steps, guidance=Guidance(1.0), on_step=watch
+            artist.model, artist.encode([prompt]), Sampling(steps, guidance=Guidance(1.0)), pictures=[0], on_step=watch
         )
     finally:
         for layer in layers:

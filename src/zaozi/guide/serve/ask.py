@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from zaozi.core.config import Guidance, Sampling
+
 MAX_PROMPT, MAX_STEPS, MAX_PIXELS = 300, 120, 2**19
 STOPPING = "the server is stopping"
 Sampler = Literal["ddpm", "ddim", "euler", "heun", "dpmpp-2m", "dpmpp-2m-sde", "dpmpp-sde", "unipc"]
@@ -36,10 +38,10 @@ class Ask(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     prompt: Annotated[str, Field(max_length=MAX_PROMPT, description="What to draw; empty to draw without a text.")]
-    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 20
-    sampler: Sampler = "dpmpp-2m"
-    guidance: Annotated[float, Field(ge=0, le=30)] = 5.0
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = Sampling.steps
+    sampler: Sampler = Sampling.sampler  # type: ignore[assignment]
+    guidance: Annotated[float, Field(ge=0, le=30)] = Guidance.scale
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Sampling.seed
     picture: Annotated[int, Field(ge=0, le=2**20, description="Which of the seed's pictures.")] = 0
     properties: Annotated[
         dict[Word, Word | float],

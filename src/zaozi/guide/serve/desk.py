@@ -18,12 +18,12 @@ import torch
 from fastapi import HTTPException
 from torch import Tensor
 
-from zaozi.core.config import Guidance
+from zaozi.core.config import Guidance, Sampling
 from zaozi.core.errors import ZaoziError
 from zaozi.data.pictures import half_mask
 from zaozi.guide.serve.ask import STOPPING, Ask, Init, Limits
 from zaozi.model.denoiser import ModelConfig
-from zaozi.pipeline import TextToImage, draw, halfway, property_values, to_mask
+from zaozi.pipeline import Edit, TextToImage, draw, halfway, property_values, to_mask
 
 FARTHEST = 10.0
 """Standard deviations that a number asked for may lie from the mean of what the model learned from."""
@@ -38,7 +38,8 @@ class _Job:
     """One request in the queue: its events, and a flag that stops the drawing thread at its next step."""
 
     ask: Ask
-    options: dict[str, Any]
+    properties: dict[str, str | float]
+    edit: Edit
     loop: asyncio.AbstractEventLoop
     events: asyncio.Queue[dict[str, Any] | None] = field(default_factory=asyncio.Queue)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -81,24 +82,23 @@ class Desk:
             raise HTTPException(
                 429, f"{self.busy} drawings are under way; try again in {wait} s", {"Retry-After": str(wait)}
             )
-        options = self._options(ask)
+        properties, edit = self._options(ask)
         if self._thread is None:  # a daemon: a slow step must not keep the process alive
             self._thread = threading.Thread(target=self._work, name="draw", daemon=True)
             self._thread.start()
         loop = asyncio.get_running_loop()
-        job = _Job(ask, options, loop)
+        job = _Job(ask, properties, edit, loop)
         self.counts["accepted"] += 1
         self._jobs.add(job)
         loop.call_later(self.limits.seconds + 1, self.release, job)  # even if the reader has stalled
         self._queue.put(job)
         return job
 
-    def _options(self, ask: Ask) -> dict[str, Any]:
+    def _options(self, ask: Ask) -> tuple[dict[str, str | float], Edit]:
         """The properties and the picture of a request as the pipeline takes them. Raises a 422 for what it does not take."""
         config = self.artist.model.config
         try:
-            properties = _properties(config, ask.properties)
-            return {"properties": properties, "init": _start(config, ask.init) if ask.init else {}}
+            return _properties(config, ask.properties), _start(config, ask.init) if ask.init else Edit()
         except ZaoziError as error:
             raise HTTPException(422, str(error)) from None
 
@@ -143,14 +143,11 @@ class Desk:
             prompt = halfway(ask.prompt, ask.to, ask.share) if ask.to else ask.prompt
             picture = draw(
                 self.artist.model,
-                self.artist.conditions([prompt], job.options["properties"]),
+                self.artist.conditions([prompt], job.properties),
+                Sampling(ask.steps, ask.sampler, Guidance(ask.guidance), ask.seed),
                 pictures=[ask.picture],
-                num_steps=ask.steps,
-                guidance=Guidance(ask.guidance),
-                sampler=ask.sampler,
-                seed=ask.seed,
+                edit=job.edit,
                 on_step=watch,
-                **job.options["init"],
             )
             job.tell({"picture": _floats(picture)})
             self.counts["finished"] += 1
@@ -207,7 +204,7 @@ def _properties(config: ModelConfig, asked: dict[str, str | float]) -> dict[str,
     return made
 
 
-def _start(config: ModelConfig, init: Init) -> dict[str, Any]:
+def _start(config: ModelConfig, init: Init) -> Edit:
     """The picture to start from as the pipeline takes it. Raises `ZaoziError` for one that is none."""
     shape = (1, config.channels, config.size, config.size)
     try:
@@ -218,7 +215,5 @@ def _start(config: ModelConfig, init: Init) -> dict[str, Any]:
         raise ZaoziError(f"init.pixels has {pixels.size} numbers; give {' x '.join(map(str, shape[1:]))}")
     if not (np.abs(pixels) <= 1.001).all():  # nor is what is no number
         raise ZaoziError("init.pixels is out of range; use -1 (black) to 1 (white)")
-    made: dict[str, Any] = {"init": torch.from_numpy(pixels.reshape(shape).clip(-1, 1)), "strength": init.strength}
-    if init.keep:
-        made["mask"] = to_mask(half_mask(init.keep, config.size), config.size)
-    return made
+    mask = to_mask(half_mask(init.keep, config.size), config.size) if init.keep else None
+    return Edit(torch.from_numpy(pixels.reshape(shape).clip(-1, 1)), init.strength, mask)

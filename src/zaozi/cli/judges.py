@@ -1,0 +1,89 @@
+"""`zaozi evaluate train-reference` and `zaozi evaluate train-clip`: the networks that judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from zaozi.cli.evaluate import Dir
+from zaozi.cli.main import parse
+
+
+def train_reference(args: list[str]) -> None:
+    parse(_train_reference, args, "evaluate train-reference")
+
+
+def train_clip(args: list[str]) -> None:
+    parse(_train_clip, args, "evaluate train-clip")
+
+
+def _train_reference(
+    data: Dir = None,
+    epochs: int = 12,
+    seed: int = 0,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/reference"),
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> None:
+    """Train the reference network: it names radical, structure and parts, and never sees a test glyph.
+
+    Args:
+        data: The glyph dataset; built when it is not there.
+        epochs: Passes over the glyphs, some 25 s each on two cores.
+        seed: Of weights, order and augmentation.
+        out: The output folder.
+        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
+    """
+    from zaozi.core.config import DataConfig
+    from zaozi.core.noise import check_seed
+    from zaozi.data.pairs import find_dataset, load_pairs
+    from zaozi.evaluate.fit import train_reference
+    from zaozi.evaluate.reference import reference_output, save_reference
+
+    check_seed(seed)
+    output = reference_output(out, overwrite=overwrite)
+    output.check()
+    folder = find_dataset(DataConfig(path=str(data) if data else ""))
+    network = train_reference(load_pairs(folder, "train"), load_pairs(folder, "test"), epochs=epochs, seed=seed)
+    save_reference(output, network)
+    print(f"{out}: next, zaozi evaluate train-clip --reference {out}")
+
+
+def _train_clip(
+    data: Dir = None,
+    epochs: int = 60,
+    seed: int = 0,
+    reference: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/reference"),
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> None:
+    """Train the two towers that match glyphs with captions, on a reference network's features; kept in its folder.
+
+    Args:
+        data: The glyph dataset; built when it is not there.
+        epochs: Passes over the pairs, a second each.
+        seed: Of weights and order.
+        reference: The reference network's folder.
+        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
+    """
+    import torch
+
+    from zaozi.core.config import DataConfig
+    from zaozi.core.noise import check_seed
+    from zaozi.data.pairs import find_dataset, load_pairs
+    from zaozi.evaluate.fit import train_towers
+    from zaozi.evaluate.measure import TEXT_TOKENS
+    from zaozi.evaluate.reference import load_reference, look
+    from zaozi.evaluate.towers import save_towers, towers_output
+    from zaozi.text.encoders import load_encoder
+
+    check_seed(seed)
+    output = towers_output(reference, overwrite=overwrite)
+    output.check()
+    folder = find_dataset(DataConfig(path=str(data) if data else ""))
+    network = load_reference(reference)
+    pairs = load_pairs(folder, "train"), load_pairs(folder, "validation")
+    features = [torch.from_numpy(look(network, p.pictures).features).float() for p in pairs]
+    encoder = load_encoder("minilm", TEXT_TOKENS)
+    towers = train_towers((features[0], features[1]), pairs, encoder, epochs=epochs, seed=seed)
+    save_towers(output, towers)
