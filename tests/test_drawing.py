@@ -59,8 +59,8 @@ width = 4
 steps = 3
 [train]
 batch_size = 8
-sample_steps = 0
-validate_steps = 0
+sample_every = 0
+validate_every = 0
 self_check = false
 """
     )

@@ -30,7 +30,7 @@ from zaozi.evaluate.compare import best
 from zaozi.evaluate.control import Readout, _beside, measure_composed, measure_properties, questions
 from zaozi.evaluate.copies import nearest_features, nearest_pixels, thumbnails
 from zaozi.evaluate.distances import diversity, frechet, kid, prdc
-from zaozi.evaluate.drawing import How, Studio, calls
+from zaozi.evaluate.drawing import How, ParallelSampler, calls
 from zaozi.evaluate.ink import half_grey, specks
 from zaozi.evaluate.intervals import mean_figure, share_figure, statistic_figure
 from zaozi.evaluate.measure import Judge, spread
@@ -509,7 +509,7 @@ def test_speedrun(small_glyphs: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     recipe = Recipe(
         name="dash",
         network=NetworkConfig(width=32, depth=1, head_width=16, patch=8),
-        train=TrainConfig(batch_size=8, sample_steps=0, validate_steps=0, self_check=False, precision="fp32"),
+        train=TrainConfig(batch_size=8, sample_every=0, validate_every=0, self_check=False, precision="fp32"),
     )
     home, kernels = os.environ["ZAOZI_HOME"], os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     record = speedrun(recipe, tmp_path / "run", minutes=0.5, rounds=1)
@@ -638,7 +638,7 @@ def test_evaluate_control(glyph_model: str, small_glyphs: Path, tmp_path: Path) 
 
 
 def test_every_glyph_can_be_asked_for_its_own_property(glyph_model: str) -> None:
-    studio, how = Studio(Path(glyph_model)), How(1, precision="fp32")
+    studio, how = ParallelSampler(Path(glyph_model)), How(1, precision="fp32")
     mixed = studio.draw(["fire"] * 2, how, properties={"structure": ["left-right", "single"], "strokes": [5.0, 20.0]})
     for value, strokes, row in (("left-right", 5.0, 0), ("single", 20.0, 1)):
         alone = studio.draw(["fire"] * 2, how, properties={"structure": [value] * 2, "strokes": [strokes] * 2})
@@ -652,7 +652,7 @@ def test_every_glyph_can_be_asked_for_its_own_property(glyph_model: str) -> None
 
 
 def test_a_radical_is_asked_for_beside_texts_that_mean_another(judge: Judge, glyph_model: str) -> None:
-    studio, means = Studio(Path(glyph_model)), dict(zip(*flat(), strict=True))
+    studio, means = ParallelSampler(Path(glyph_model)), dict(zip(*flat(), strict=True))
     asked: list[tuple[str, object]] = []
 
     def draw(prompts: list[str], how: How, *, properties: dict[str, list[object]], **_: object) -> NDArray[np.uint8]:
@@ -660,7 +660,7 @@ def test_a_radical_is_asked_for_beside_texts_that_mean_another(judge: Judge, gly
         return noise(np.random.Generator(np.random.Philox(0)), len(prompts))
 
     studio.draw = draw  # type: ignore[assignment, method-assign]
-    studio.seconds_a_glyph = lambda how: 0.0  # type: ignore[method-assign]
+    studio.seconds_per_glyph = lambda how: 0.0  # type: ignore[method-assign]
     found = measure_properties(studio, judge, How(1), 200, say=lambda _: None)
     assert found is not None
     assert set(found["radical"]) == {"alone", "alone by chance", "beside", "beside by chance", "real"}
@@ -674,7 +674,7 @@ def test_a_radical_is_asked_for_beside_texts_that_mean_another(judge: Judge, gly
 
 
 def test_both_radicals_are_looked_for_in_both_ways(judge: Judge, glyph_model: str) -> None:
-    studio = Studio(Path(glyph_model))
+    studio = ParallelSampler(Path(glyph_model))
     asked: list[object] = []
 
     def draw(prompts: list[object], how: How, **_: object) -> NDArray[np.uint8]:

@@ -488,7 +488,7 @@ def dies(record: Record) -> Image.Image:
 
 def test_a_process_that_is_killed_while_drawing_is_told(tmp_path: Path) -> None:
     with pytest.raises(ZaoziError, match="a process that draws was ended"):
-        shards.build(records(["a", "b"]), dies, tmp_path / "d", about={}, processes=1)
+        shards.build(records(["a", "b"]), dies, shards.dataset_output(tmp_path / "d"), about={}, processes=1)
     assert not list(tmp_path.iterdir())
 
 

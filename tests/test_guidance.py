@@ -65,7 +65,7 @@ def test_scales_out_of_range_are_refused(bad: float) -> None:
 
 def test_a_negative_prompt_takes_the_base() -> None:
     model, cond, other, x = Counting(), random_cond(3), random_cond(3, seed=1), noisy()
-    guess = cfg(model, cond, 3.0, against=other)(x, MIDDLE)
+    guess = cfg(model, cond, 3.0, negative=other)(x, MIDDLE)
     wanted, unwanted = model(x, MIDDLE, cond).x0, model(x, MIDDLE, other).x0
     assert torch.allclose(guess.x0, unwanted + 3.0 * (wanted - unwanted), atol=1e-6)
 

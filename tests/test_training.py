@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from conftest import PROPERTIES, draw_folder, fill_randomly, random_cond, with_train
+from zaozi.cli.train import read_recipe
 from zaozi.core import machine
 from zaozi.core.config import (
     DataConfig,
@@ -41,10 +42,10 @@ from zaozi.data.folder import build_folder
 from zaozi.model.checkpoint import STATE, WEIGHTS, find_model, load_model, newest, read_tensors
 from zaozi.model.denoiser import make_denoiser
 from zaozi.model.release import history, release_model
-from zaozi.train.batches import Batch, Batches, drop, shifted, unsure
+from zaozi.train.batches import Batch, Batches, drop, perturb_text, shifted
 from zaozi.train.loop import Trainer
 from zaozi.train.optim import block_matrices, ema_decay, ema_update, flat_state, load_flat_state, make_optimisers, rate
-from zaozi.train.state import RAW
+from zaozi.train.state import RAW, read_state
 from zaozi.train.step import precision, self_check
 from zaozi.train.validation import LOGSNRS, x0_error
 
@@ -166,7 +167,7 @@ def test_a_checkpoint_of_an_older_version_goes_on(tiny_recipe: Recipe, tmp_path:
 def test_watching_leaves_training_unchanged(rich: Recipe, tmp_path: Path) -> None:
     """Sample grids, validation, checkpoints and the self-check use randomness of their own."""
     quiet = train(with_train(rich, out=str(tmp_path / "quiet")))
-    busy = with_train(rich, out=str(tmp_path / "busy"), sample_steps=2, validate_steps=2, save_steps=2)
+    busy = with_train(rich, out=str(tmp_path / "busy"), sample_every=2, validate_every=2, save_every=2)
     assert same(train(busy), quiet)
     assert (tmp_path / "busy" / "samples-00000006.png").exists()
 
@@ -192,7 +193,7 @@ def test_a_checkpoint_draws_what_the_trainer_drew(tiny_recipe: Recipe) -> None:
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tiny_recipe: Recipe) -> None:
-    recipe = with_train(tiny_recipe, save_steps=2)
+    recipe = with_train(tiny_recipe, save_every=2)
     whole = {name: value.clone() for name, value in train(recipe).items()}  # not the files, which are damaged below
     run = Path(recipe.train.out)
     for name in ("model.safetensors", "state.json"):
@@ -218,7 +219,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tiny_recipe: R
 
 def test_killed_at_any_moment_a_run_goes_on_to_the_same_weights(tiny_recipe: Recipe, tmp_path: Path) -> None:
     """kill -9 at random moments of the real command, ten times, resuming each time."""
-    recipe = with_train(tiny_recipe, steps=60, save_steps=2)
+    recipe = with_train(tiny_recipe, steps=60, save_every=2)
     whole = train(with_train(recipe, out=str(tmp_path / "whole")))
     killed = with_train(recipe, out=str(tmp_path / "killed"))
     (tmp_path / "recipe.json").write_text(json.dumps(to_dict(killed)))
@@ -286,7 +287,7 @@ def test_a_network_overfits_eight_pairs(tiny_recipe: Recipe, kind: str, predicti
 
 
 def test_a_non_finite_loss_stops_with_the_step_and_the_last_good_checkpoint(tiny_recipe: Recipe) -> None:
-    recipe = with_train(tiny_recipe, save_steps=1, steps=50)
+    recipe = with_train(tiny_recipe, save_every=1, steps=50)
     trainer = Trainer(recipe, say=lambda _: None)
     one_step = trainer._one_step
 
@@ -499,14 +500,14 @@ def test_hints_are_told_at_their_rate(tiny_recipe: Recipe) -> None:
 
 def test_an_unsure_text_is_moved_as_a_whole() -> None:
     cond = random_cond(500, width=64)
-    moved = unsure(cond, 0.5, training_generator(1))
+    moved = perturb_text(cond, 0.5, training_generator(1))
     by = (moved.tokens - cond.tokens)[:, 0]  # (B, D)
     assert (moved.tokens - cond.tokens)[:, -1] == pytest.approx(by, abs=1e-5)
     assert float(by.std()) == pytest.approx(0.5 * float(cond.tokens[cond.mask].square().mean().sqrt()), rel=0.05)
-    two = unsure(cond.take(slice(0, 2)), 0.5, training_generator(1))
+    two = perturb_text(cond.take(slice(0, 2)), 0.5, training_generator(1))
     assert torch.allclose(two.tokens, moved.tokens[:2]), "whatever else the batch holds"
     assert float((moved.pooled - cond.pooled).std()) == pytest.approx(0.5 * float(cond.pooled.std()), rel=0.05)
-    assert unsure(cond, 0.0, training_generator(1)) is cond
+    assert perturb_text(cond, 0.0, training_generator(1)) is cond
 
 
 def test_shifts_move_and_fill_with_white() -> None:
@@ -610,3 +611,24 @@ def test_a_run_leaves_a_released_models_recipe_as_it_is(tiny_recipe: Recipe, tmp
     folder = Trainer(with_train(tiny_recipe, out=str(tmp_path / "mine"), seed=3), say=lambda _: None).run()
     assert (tmp_path / "mine" / "recipe.json").read_bytes() == kept
     assert find_model(str(tmp_path / "mine")) == folder
+
+
+def test_old_names_of_keys_still_load_with_a_warning(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    old = tmp_path / "old.toml"
+    old.write_text("[train]\nsave_steps = 3\nvalidate_steps = 4\n")
+    with pytest.warns(UserWarning, match=r"'train.save_steps' is now called 'train.save_every'"):
+        recipe = read_recipe(old)
+    assert (recipe.train.save_every, recipe.train.validate_every) == (3, 4)
+    old.write_text("[train]\nsave_steps = 3\nsave_every = 4\n")
+    with pytest.raises(ZaoziError, match=r"'train.save_steps' and 'train.save_every' are the same key"):
+        read_recipe(old)
+
+    # a run whose checkpoint has the old names goes on
+    trainer = Trainer(with_train(tiny_recipe, save_every=2), say=lambda _: None)
+    folder = trainer.run()
+    text = (folder / STATE).read_text()
+    (folder / ".zaozi.json").unlink()
+    (folder / STATE).write_text(
+        text.replace('"save_every"', '"save_steps"').replace('"sample_every"', '"sample_steps"')
+    )
+    assert read_state(folder)["recipe"].train.save_every == 2

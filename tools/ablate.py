@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zaozi.core.files import write_json
-from zaozi.evaluate.drawing import Studio
+from zaozi.evaluate.drawing import ParallelSampler
 from zaozi.evaluate.intervals import Figure
 from zaozi.evaluate.measure import Reader
 from zaozi.evaluate.report import plain
@@ -51,7 +51,7 @@ def measured(recipe: Path, change: str, seed: int, minutes: float, out: Path) ->
             "seed": seed,
             "samples": max(entry.get("samples", 0) for entry in log),
             "error": sum(error) / len(error),
-            "adherence": plain(adherence(Studio(out), Reader(), HOW, rounds=2)),
+            "adherence": plain(adherence(ParallelSampler(out), Reader(), HOW, rounds=2)),
         }
         write_json(found, record)
     made: dict[str, Any] = json.loads(found.read_text())

@@ -14,7 +14,7 @@ import numpy as np
 
 from zaozi.core.config import DataConfig
 from zaozi.data.pairs import find_dataset, load_pairs
-from zaozi.evaluate.drawing import How, Studio
+from zaozi.evaluate.drawing import How, ParallelSampler
 from zaozi.evaluate.measure import Reader
 from zaozi.evaluate.prompts import flat
 from zaozi.model.checkpoint import find_model
@@ -29,7 +29,7 @@ if __name__ == "__main__":
     radicals = np.array(listed)
     count = Counter(int(radical) for radical in load_pairs(find_dataset(DataConfig()), "train").column("radical"))
     told = {"radical": [str(radical) for radical in listed]} if given.told else {}
-    pictures = Studio(find_model(given.model)).draw(prompts, How(guidance=given.guidance), properties=told)
+    pictures = ParallelSampler(find_model(given.model)).draw(prompts, How(guidance=given.guidance), properties=told)
     assert pictures is not None, "one process"
     reader = Reader()
 

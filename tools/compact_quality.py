@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from zaozi.core.config import DataConfig
 from zaozi.data.pairs import find_dataset
-from zaozi.evaluate.drawing import How, Studio
+from zaozi.evaluate.drawing import How, ParallelSampler
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.prompts import flat
 from zaozi.evaluate.towers import encode_all, retrieval
@@ -34,7 +34,7 @@ if __name__ == "__main__":
     parser.add_argument("model", nargs="?", default="base")
     parser.add_argument("--rounds", type=int, default=2, help="glyphs per prompt")
     given = parser.parse_args()
-    studio, judge = Studio(find_model(given.model)), Judge(find_dataset(DataConfig()))
+    studio, judge = ParallelSampler(find_model(given.model)), Judge(find_dataset(DataConfig()))
     prompts, radicals = (list(some) * given.rounds for some in flat())
     held = judge.held_out.texts[: len(prompts)]
     found: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []

@@ -72,9 +72,9 @@ def prepared(root: Path, *, export: bool) -> dict[str, tuple[Path, Reader]]:
             out=str(root / "run"),
             steps=4,
             batch_size=4,
-            save_steps=2,
-            sample_steps=0,
-            validate_steps=0,
+            save_every=2,
+            sample_every=0,
+            validate_every=0,
             self_check=False,
         ),
     )

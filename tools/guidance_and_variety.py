@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zaozi.core.config import DataConfig
 from zaozi.data.pairs import find_dataset
 from zaozi.evaluate.distances import frechet, prdc
-from zaozi.evaluate.drawing import How, Studio
+from zaozi.evaluate.drawing import How, ParallelSampler
 from zaozi.evaluate.measure import Glyphs, Judge, spread
 from zaozi.evaluate.prompts import flat
 from zaozi.evaluate.speedrun import adherence
@@ -38,7 +38,7 @@ def line(name: str, drawn: Glyphs, real: Glyphs) -> str:
 
 def main(model: str, scales: list[float], count: int) -> None:
     """Draw for held-out captions at every scale and print the table, real glyphs first."""
-    judge, studio = Judge(find_dataset(DataConfig())), Studio(find_model(model))
+    judge, studio = Judge(find_dataset(DataConfig())), ParallelSampler(find_model(model))
     real = judge.held_out.take(judge.held_out_rows(count, crossed=False))
     spare = judge.train.take(spread(np.flatnonzero(judge.spare & ~judge.train_crossed), count))
     print(line("real glyphs", spare, real))

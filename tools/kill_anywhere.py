@@ -34,9 +34,9 @@ column = "radical"
 [train]
 steps = 12
 batch_size = 8
-save_steps = 2
-sample_steps = 4
-validate_steps = 6
+save_every = 2
+sample_every = 4
+validate_every = 6
 self_check = false
 """
 ZAOZI = [sys.executable, "-m", "zaozi"]

@@ -68,7 +68,7 @@ def guided(
     wanted: Sequence[tuple[Cond, Weight]],
     how: Guidance,
     *,
-    against: Cond | None = None,
+    negative: Cond | None = None,
     weak: Conditional | None = None,
 ) -> Denoise:
     """The model's estimate under a guidance, kept to the pictures' range. Raises `ZaoziError` for what is out of range."""
@@ -81,7 +81,7 @@ def guided(
     scale: Scale = how.scale if how.curve == "constant" else rising(how.scale)
     if (how.low, how.high) != (0.0, 1.0):
         scale = interval(scale, how.low, how.high)
-    denoise = composed(model, wanted, scale, against=against, weak=weak, rescale=how.rescale, plus=how.plus)
+    denoise = composed(model, wanted, scale, negative=negative, weak=weak, rescale=how.rescale, plus=how.plus)
     if model.space.bounds is None or how.threshold == "none":
         return denoise
     limit = clamped if how.threshold == "clamp" else dynamic
@@ -140,13 +140,13 @@ def draw(
     *,
     pictures: Sequence[int],
     edit: Edit = Edit(),
-    against: Cond | None = None,
+    negative: Cond | None = None,
     weak: Denoiser | None = None,
     on_step: Watch | None = None,
 ) -> Tensor:
     """Draw one picture per row of `cond`: `[B, C, S, S]` in [-1, 1]. Row r starts from the noise of (seed, pictures[r]).
 
-    `cond` may be several conditions with weights, whose directions are added; `against` is a negative one, and `weak` a lesser
+    `cond` may be several conditions with weights, whose directions are added; `negative` is a negative one, and `weak` a lesser
     model to guide away from. All rows are one batch. Raises `ZaoziError` for steps, scale, eta, seed, sampler or grid out of
     range, or an edit of the wrong shape.
     """
@@ -170,7 +170,7 @@ def draw(
         model,
         [(c.to(device), w) for c, w in wanted],
         how.guidance,
-        against=None if against is None else against.to(device),
+        negative=None if negative is None else negative.to(device),
         weak=weak,
     )
     x = noise(0)
@@ -366,7 +366,7 @@ class TextToImage:
                 one,
                 pictures=numbers,
                 edit=own,
-                against=unwanted.take(torch.zeros_like(rows)) if unwanted else None,
+                negative=unwanted.take(torch.zeros_like(rows)) if unwanted else None,
                 weak=weak,
                 on_step=on_step,
             )

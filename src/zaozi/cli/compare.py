@@ -41,13 +41,13 @@ class Sweep:
 def sweep(args: list[str]) -> None:
     s: Sweep = parse(Sweep, args, "evaluate sweep")
     from zaozi.core.outputs import Output
-    from zaozi.evaluate.drawing import Studio
+    from zaozi.evaluate.drawing import ParallelSampler
     from zaozi.evaluate.sweep import sweep
     from zaozi.model.checkpoint import find_model
 
     output = Output(s.out, "sweep", ("sweep.json", "sweep.md", "sweep.png"), whole=False, overwrite=s.overwrite)
     output.check()
-    studio = Studio(find_model(s.model))
+    studio = ParallelSampler(find_model(s.model))
     names = _samplers(s.samplers)
     scales, counts = _numbers(s.guidance, "guidance"), _counts(s.steps)
     sweep(studio, judges(studio, s.data, s.reference), output, s.samples, scales, counts, names)
@@ -89,7 +89,7 @@ def compare(args: list[str]) -> None:
     s: Comparison = parse(Comparison, args, "compare")
     from zaozi.core.outputs import Output
     from zaozi.evaluate.compare import compare
-    from zaozi.evaluate.drawing import How, Studio
+    from zaozi.evaluate.drawing import How, ParallelSampler
     from zaozi.model.checkpoint import find_model
 
     check_guide(s.guide)
@@ -97,7 +97,7 @@ def compare(args: list[str]) -> None:
     how = How(guidance=s.guidance, guide=s.guide, precision=s.precision)
     output = Output(s.out, "compare", ("compare.json", "compare.md", "compare.png"), whole=False, overwrite=s.overwrite)
     output.check()
-    studio = Studio(find_model(s.model), find_model(s.weak) if s.weak else None)
+    studio = ParallelSampler(find_model(s.model), find_model(s.weak) if s.weak else None)
     compare(studio, judges(studio, s.data, s.reference), output, names, counts, s.samples, how, s.prompt)
 
 

@@ -13,7 +13,7 @@ from zaozi.cli.main import parse
 from zaozi.core.config import Guidance, Sampling
 
 if TYPE_CHECKING:
-    from zaozi.evaluate.drawing import Studio
+    from zaozi.evaluate.drawing import ParallelSampler
     from zaozi.evaluate.measure import Judge
 
 Model = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
@@ -64,7 +64,7 @@ def measure(s: Evaluation) -> None:
     """Evaluate by the settings. Raises `ZaoziError`."""
     from zaozi.core.files import as_json, sha256
     from zaozi.core.outputs import Output
-    from zaozi.evaluate.drawing import How, Studio
+    from zaozi.evaluate.drawing import How, ParallelSampler
     from zaozi.evaluate.page import PICTURES, page, put_pictures, sheets
     from zaozi.evaluate.report import as_text, check_samples, evaluate
     from zaozi.model.checkpoint import WEIGHTS, find_model
@@ -76,7 +76,7 @@ def measure(s: Evaluation) -> None:
     output.check()
     where = find_model(s.model)
     weights = sha256(where / WEIGHTS)
-    studio = Studio(where)
+    studio = ParallelSampler(where)
     judge = judges(studio, s.data, s.reference)
     found = evaluate(studio, judge, weights, how, s.samples, print if studio.main else (lambda _: None))
     if found is None:
@@ -91,7 +91,7 @@ def measure(s: Evaluation) -> None:
     print(f"\n{report['seconds']['all']:.0f} s: {s.out / 'report.html'}, {s.out / 'report.json'}")
 
 
-def judges(studio: Studio, data: Path | None, reference: Path | None) -> Judge:
+def judges(studio: ParallelSampler, data: Path | None, reference: Path | None) -> Judge:
     """The judges, over the dataset that was named or the glyphs at the model's size. Raises `ZaoziError`."""
     from zaozi.core.config import DataConfig
     from zaozi.core.errors import ZaoziError
@@ -137,14 +137,14 @@ def _control(
     from zaozi.core.files import as_json
     from zaozi.core.outputs import Output
     from zaozi.evaluate.control import PAIRS, as_markdown, measure_composed, measure_properties
-    from zaozi.evaluate.drawing import How, Studio
+    from zaozi.evaluate.drawing import How, ParallelSampler
     from zaozi.evaluate.report import check_samples, plain
     from zaozi.model.checkpoint import find_model
 
     check_samples(samples)
     output = Output(out, "control", ("control.json", "control.md"), whole=False, overwrite=overwrite)
     output.check()
-    studio, how = Studio(find_model(model)), How(guidance=guidance)
+    studio, how = ParallelSampler(find_model(model)), How(guidance=guidance)
     judge = judges(studio, data, reference)
     properties = measure_properties(studio, judge, how, samples, print if studio.main else (lambda _: None))
     composed = measure_composed(studio, judge, how, max(1, samples // len(PAIRS)))

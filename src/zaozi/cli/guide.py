@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -127,72 +128,74 @@ def _build(
     print(f"{out / 'index.html'}: {size / 1e6:.0f} MB; next, zaozi guide serve {out}")
 
 
+@dataclass(frozen=True)
+class Serving:
+    """Open the guide on this machine, with the headers that let pages use threads, and an API that draws with PyTorch."""
+
+    site: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="DIR")] = None
+    """A folder that zaozi guide build wrote; without one, the page that comes with zaozi."""
+    model: str = "base"
+    """What the page and the API draw with. For all but base the figures are drawn anew while those of base are shown."""
+    redraw: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Draw the figures anew for base too; it takes some minutes, and they are kept."""
+    host: str = "127.0.0.1"
+    """Which address to listen on; the default is reached from this machine alone. On any other, the API needs a token."""
+    port: int = 8000
+    """Which port."""
+    browser: bool = True
+    """Open the page in the browser of this machine, where there is one and the output is a terminal."""
+    api: bool = True
+    """Serve POST /api/generate, /api/health and /api/metrics too."""
+    room: int = 16
+    """Drawings under way at a time; further requests are told to come back."""
+    seconds: float = 60.0
+    """What one drawing may take, waiting included."""
+    allowed_host: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A further name under which the server is reached, without the port; may be repeated."""
+    token: str | None = None
+    """What the API asks for, 16 or more letters, digits, - and _; random by default, and none on the loopback address."""
+
+
 def serve(args: list[str]) -> None:
-    parse(_serve, args, "guide serve")
+    run(parse(Serving, args, "guide serve"))
 
 
-def _serve(
-    site: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="DIR")] = None,
-    /,
-    model: str = "base",
-    redraw: tyro.conf.FlagCreatePairsOff[bool] = False,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    browser: bool = True,
-    api: bool = True,
-    room: int = 16,
-    seconds: float = 60.0,
-    allowed_host: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
-    token: str | None = None,
-) -> None:
-    """Open the guide on this machine, with the headers that let pages use threads, and an API that draws with PyTorch.
-
-    Args:
-        site: A folder that zaozi guide build wrote; without one, the page that comes with zaozi.
-        model: What the page and the API draw with. For all but base the figures are drawn anew while those of base are shown.
-        redraw: Draw the figures anew for base too; it takes some minutes, and they are kept.
-        host: Which address to listen on; the default is reached from this machine alone. On any other, the API needs a token.
-        port: Which port.
-        browser: Open the page in the browser of this machine, where there is one and the output is a terminal.
-        api: Serve POST /api/generate, /api/health and /api/metrics too.
-        room: Drawings under way at a time; more are told to come back.
-        seconds: What one drawing may take, waiting included.
-        allowed_host: A further name under which the server is reached, without the port; may be repeated.
-        token: What the API asks for, 16 or more letters, digits, - and _; random by default, and none on the loopback address.
-    """
+def run(s: Serving) -> None:
+    """Serve until Ctrl-C. Raises `ZaoziError`."""
     from zaozi.core.errors import ZaoziError
     from zaozi.guide.build import browser_model, check_page
     from zaozi.guide.serve import Later, Limits, Redraw, access, bind, make_app, serve
     from zaozi.guide.shipped import SITE, shows
 
-    if room < 1 or not 0 < seconds < float("inf") or not 0 < port < 65536:
+    if s.room < 1 or not 0 < s.seconds < float("inf") or not 0 < s.port < 65536:
         raise ZaoziError(
-            f"room {room}, seconds {seconds:g} or port {port} is out of range; use 1 or more, up to port 65535"
+            f"room {s.room}, seconds {s.seconds:g} or port {s.port} is out of range; use 1 or more, up to port 65535"
         )
-    listeners = bind(host, port)
-    allowed = access(host, listeners, api=api, names=allowed_host, token=token)
+    listeners = bind(s.host, s.port)
+    allowed = access(s.host, listeners, api=s.api, names=s.allowed_host, token=s.token)
+    site = s.site
     if site is None:
         check_page()
     elif not (site / "index.html").is_file():
         raise ZaoziError(f"{site} holds no page; write one with: zaozi guide build {site}")
-    elif redraw:
+    elif s.redraw:
         raise ZaoziError(f"--redraw is for the page that comes with zaozi; use: zaozi guide build {site} --redraw")
 
     def load() -> TextToImage:
         from zaozi.pipeline import TextToImage
 
-        return TextToImage.from_pretrained(model)
+        return TextToImage.from_pretrained(s.model)
 
-    artist = Later(load, "loading the model") if api else None
-    page_model = Later(lambda: browser_model(model), "making the page's model")
-    where = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    artist = Later(load, "loading the model") if s.api else None
+    page_model = Later(lambda: browser_model(s.model), "making the page's model")
+    where = f"http://{f'[{s.host}]' if ':' in s.host else s.host}:{s.port}/"
     url = f"{where}?token={allowed.token}" if allowed.token else where
     with using_environment(PATIENT):  # of this process, and of the one that draws figures
-        drawing = Redraw(model) if site is None and (redraw or not shows(_weights(model))) else None
-        app = make_app(artist, site or SITE, Limits(room, seconds), allowed, model=page_model, redraw=drawing)
+        drawing = Redraw(s.model) if site is None and (s.redraw or not shows(_weights(s.model))) else None
+        app = make_app(artist, site or SITE, Limits(s.room, s.seconds), allowed, model=page_model, redraw=drawing)
 
         def begin() -> None:
-            if browser and sys.stdout.isatty():
+            if s.browser and sys.stdout.isatty():
                 _open(url)
             for task in (artist, drawing):
                 if task:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tomllib
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 from zaozi.cli.main import parse
-from zaozi.core.config import Recipe, from_dict, to_dict
+from zaozi.core.config import RENAMED, Recipe, from_dict, migrated, to_dict
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.sizes import SIZES
 
@@ -16,6 +17,11 @@ _SHORT = {
     "--init-from": "--train.init-from",
     "--out": "--train.out",
     "--steps": "--train.steps",
+    **{
+        f"--{section}.{old}".replace("_", "-"): f"--{section}.{new}".replace("_", "-")
+        for section, names in RENAMED.items()
+        for old, new in names.items()
+    },
 }
 
 PACKAGED = Path(__file__).parents[1] / "recipes"
@@ -74,6 +80,9 @@ def read_recipe(path: Path) -> Recipe:
             if size not in SIZES:
                 raise unknown("network.size", str(size), SIZES)
             values["network"] = to_dict(SIZES[size]) | network
+        values, old = migrated(values)
+        for name, new in sorted(old.items()):
+            warnings.warn(f"{path}: '{name}' is now called '{new}'; the old name still works", stacklevel=2)
         return from_dict(Recipe, values)
     except ZaoziError as error:
         raise ZaoziError(f"{path}: {error}") from None

@@ -214,11 +214,11 @@ class TrainConfig:
     """Training pictures are moved by up to this many pixels each way."""
     save_minutes: float = 5.0
     """Between checkpoints, by the clock; one is also written at the end and on Ctrl-C."""
-    save_steps: int = 0
+    save_every: int = 0
     """Between checkpoints, by steps; 0 leaves it to the clock."""
-    validate_steps: int = 500
+    validate_every: int = 500
     """Between validations on held-out pairs; 0 never."""
-    sample_steps: int = 1000
+    sample_every: int = 1000
     """Between sample grids; 0 never."""
     prompts: tuple[str, ...] = ("gold", "fish", "tree", "water", "sickness", "bird", "insect", "a small song bird")
     """What the sample grids draw."""
@@ -241,6 +241,28 @@ class Recipe:
     properties: tuple[Property, ...] = ()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = field(default_factory=TrainConfig)
+
+
+RENAMED = {"train": {"save_steps": "save_every", "sample_steps": "sample_every", "validate_steps": "validate_every"}}
+"""Old names of a recipe's keys, by section."""
+
+
+def migrated(recipe: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A recipe's plain values with today's names for its keys, and which old names stood there: old -> new.
+
+    Raises `ZaoziError` where a key stands there under both of its names.
+    """
+    made, found = dict(recipe), dict[str, str]()
+    for section, names in RENAMED.items():
+        values = made.get(section)
+        if not isinstance(values, Mapping):
+            continue
+        for old in names.keys() & values.keys():
+            if names[old] in values:
+                raise ZaoziError(f"'{section}.{old}' and '{section}.{names[old]}' are the same key; keep the second")
+            found[f"{section}.{old}"] = f"{section}.{names[old]}"
+        made[section] = {names.get(key, key): value for key, value in values.items()}
+    return made, found
 
 
 def from_dict(kind: type[C], values: Mapping[str, Any], where: str = "") -> C:

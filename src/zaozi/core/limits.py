@@ -47,9 +47,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     "train.ema": (0, 1),
     "train.shift": (0, _ANY),
     "train.save_minutes": (0, _ANY),
-    "train.save_steps": (0, _ANY),
-    "train.validate_steps": (0, _ANY),
-    "train.sample_steps": (0, _ANY),
+    "train.save_every": (0, _ANY),
+    "train.validate_every": (0, _ANY),
+    "train.sample_every": (0, _ANY),
 }
 
 
@@ -72,8 +72,8 @@ def check(recipe: Recipe) -> None:
         _within(key, attrgetter(key)(recipe), limits)
     _check_network(recipe.network)
     _check_properties(recipe.properties)
-    if recipe.train.sample_steps and not recipe.train.prompts:
-        raise ZaoziError("train.prompts is empty; give some, or train.sample_steps = 0")
+    if recipe.train.sample_every and not recipe.train.prompts:
+        raise ZaoziError("train.prompts is empty; give some, or train.sample_every = 0")
 
 
 def check_model(config: Any) -> None:

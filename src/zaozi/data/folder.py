@@ -145,7 +145,8 @@ def build_folder(
         raise ZaoziError(f"{folder} is not a folder; give one with pictures and captions")
     if not 8 <= size <= 1024:
         raise ZaoziError(f"size {size} is out of range; use 8 to 1024")
-    dataset_output(out, inputs=[folder], overwrite=overwrite).check()
+    output = dataset_output(out, inputs=[folder], overwrite=overwrite)
+    output.check()
     bad, left_out = Bad(skip_bad), list[str]()
     table = read_table(folder, bad, is_picture)
     rows = table.rows if table else _beside(folder, bad, left_out)
@@ -170,14 +171,12 @@ def build_folder(
     return build(
         records,
         partial(_draw, folder=folder, size=size, mode=chosen),
-        out,
+        output,
         about=about,
         splits=folder_splits,
         skip_bad=skip_bad,
         already_skipped=bad.skipped,
         processes=processes,
-        inputs=[folder],
-        overwrite=overwrite,
     )
 
 

@@ -93,7 +93,8 @@ def build_glyphs(
     if limit < 0:
         raise ZaoziError(f"limit {limit} is out of range; use 1 or more, or 0 for all")
     path = font_path or font.default_font()
-    dataset_output(out, inputs=[path], overwrite=overwrite).check()
+    output = dataset_output(out, inputs=[path], overwrite=overwrite)
+    output.check()
     everything = unihan.characters()
     rows = [row for row in everything if row.code in font.covered(path)]
     if not rows:
@@ -123,12 +124,4 @@ def build_glyphs(
         "lacking_in_font": lacking,
     }
     records = [_record(row, groups[row.code]) for row in rows]
-    return build(
-        records,
-        partial(_draw, path=path, size=size),
-        out,
-        about=about,
-        processes=processes,
-        inputs=[path],
-        overwrite=overwrite,
-    )
+    return build(records, partial(_draw, path=path, size=size), output, about=about, processes=processes)

@@ -177,17 +177,15 @@ def dataset_output(out: Path, *, inputs: Sequence[Path] = (), overwrite: bool = 
 def build(
     records: Sequence[Record],
     draw: Draw,
-    out: Path,
+    output: Output,
     *,
     about: Mapping[str, Any],
     splits: Splits = by_group,
     skip_bad: bool = False,
     already_skipped: Sequence[str] = (),
     processes: int | None = None,
-    inputs: Sequence[Path] = (),
-    overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Draw every record, write the shards and the manifest, and return the manifest.
+    """Draw every record, write the shards and the manifest to `output` (see `dataset_output`), and return the manifest.
 
     `about` says where the data came from, and `splits` which of the records that could be drawn go where. Raises `ZaoziError` at
     the first bad picture unless `skip_bad`, which counts them.
@@ -196,14 +194,13 @@ def build(
 
     if not records:
         raise ZaoziError("there is nothing to build; the source has no pair")
-    output = dataset_output(out, inputs=inputs, overwrite=overwrite)
     output.check()
     processes = processes or min(usable_cores(), 32)
     kept: list[_Drawn] = []
     skipped: list[str] = [*already_skipped]
     with (
         output.write() as work,
-        TemporaryFile(dir=out) as spool,  # a large dataset's pictures need not fit in memory
+        TemporaryFile(dir=output.folder) as spool,  # a large dataset's pictures need not fit in memory
     ):
 
         def picture(drawn: _Drawn) -> bytes:

@@ -60,14 +60,14 @@ def composed(
     wanted: Sequence[tuple[Cond, Weight]],
     scale: Scale,
     *,
-    against: Cond | None = None,
+    negative: Cond | None = None,
     weak: Conditional | None = None,
     rescale: float = 0.0,
     plus: bool = False,
 ) -> Denoise:
     """base + scale * sum_i weight_i * (wanted_i - base): composable diffusion (Liu et al. 2022, arXiv:2206.01714, conjunction).
 
-    The base is the unconditional twin, or `against` (a negative prompt), or what a `weak` model says to the first condition
+    The base is the unconditional twin, or `negative` (a negative prompt), or what a `weak` model says to the first condition
     (autoguidance, Karras et al. 2024, arXiv:2406.02507, eq. 3). Negative weights push away. Scale 0 is the base alone; one
     condition of weight 1 at scale 1 is itself alone, and each costs one row a picture; otherwise all go in one batched call.
 
@@ -84,11 +84,11 @@ def composed(
         checked(scale)
         if plus and scale > 1:
             raise ZaoziError(f"guidance scale {scale} is out of range for CFG++; use 0 to 1, 0.6 say")
-    if weak is not None and against is not None:
+    if weak is not None and negative is not None:
         raise ZaoziError("a negative prompt and a weak model do not go together; choose one")
     conds, weights = [c for c, _ in wanted], [w for _, w in wanted]
     alone = len(wanted) == 1 and bool(torch.as_tensor(weights[0] == 1.0).all())
-    base_cond = conds[0] if weak is not None else (against if against is not None else conds[0].null())
+    base_cond = conds[0] if weak is not None else (negative if negative is not None else conds[0].null())
 
     def denoise(x: Tensor, level: Level) -> Estimate:
         strength = scale(level) if callable(scale) else scale
@@ -132,13 +132,13 @@ def _with_contrast(x0: Tensor, plain: Tensor, share: float) -> Tensor:
     return mean + (x0 - mean) * (share * ratio + 1.0 - share)
 
 
-def cfg(model: Conditional, cond: Cond, scale: Scale, *, against: Cond | None = None) -> Denoise:
+def cfg(model: Conditional, cond: Cond, scale: Scale, *, negative: Cond | None = None) -> Denoise:
     """Classifier-free guidance: uncond + scale * (cond - uncond), in one batched call (arXiv:2207.12598, eq. 6, scale = 1 + w).
 
     Scale 0 is unconditional, 1 the plain condition; both cost one row a picture instead of two. The scale may be any
     finite number from 0 up; raises `ZaoziError` otherwise.
     """
-    return composed(model, [(cond, 1.0)], scale, against=against)
+    return composed(model, [(cond, 1.0)], scale, negative=negative)
 
 
 def clamped(denoise: Denoise, low: float, high: float, *, plus: bool = False) -> Denoise:

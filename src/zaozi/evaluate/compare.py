@@ -14,7 +14,7 @@ from zaozi.core.files import as_json
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
 from zaozi.data.sheet import contact_sheet, png
-from zaozi.evaluate.drawing import How, Studio, calls
+from zaozi.evaluate.drawing import How, ParallelSampler, calls
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.report import check_samples, figure, plain
 from zaozi.evaluate.sweep import measure_one, rests_on
@@ -25,7 +25,7 @@ BUDGETS = (5, 10, 20)
 
 
 def compare(
-    studio: Studio,
+    studio: ParallelSampler,
     judge: Judge,
     output: Output,
     samplers: Sequence[str],
@@ -44,7 +44,7 @@ def compare(
         raise ZaoziError("nothing to compare; give --samplers and --steps")
     todo = [dataclasses.replace(how, sampler=sampler, steps=count) for sampler in samplers for count in steps]
     spent = [calls(one.sampler, one.steps) for one in todo]
-    seconds = studio.seconds_a_glyph(how) * samples * sum(spent) / calls(how.sampler, how.steps)
+    seconds = studio.seconds_per_glyph(how) * samples * sum(spent) / calls(how.sampler, how.steps)
     if studio.main:
         print(f"{len(todo)} settings of {samples} glyphs: about {seconds / 60:.0f} min to draw")
     rows: list[dict[str, Any]] = []

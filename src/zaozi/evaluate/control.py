@@ -13,7 +13,7 @@ from zaozi.core.config import Property
 from zaozi.core.errors import ZaoziError
 from zaozi.core.progress import progress
 from zaozi.data.pairs import load_pairs
-from zaozi.evaluate.drawing import How, Studio
+from zaozi.evaluate.drawing import How, ParallelSampler
 from zaozi.evaluate.intervals import Figure, Groups, mean_figure, share_figure
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.prompts import PROMPTS, flat
@@ -149,7 +149,7 @@ def _beside(radicals: Values | None, count: int) -> list[str]:
 
 
 def measure_properties(
-    studio: Studio, judge: Judge, how: How, samples: int, say: Callable[[str], None] = print
+    studio: ParallelSampler, judge: Judge, how: How, samples: int, say: Callable[[str], None] = print
 ) -> dict[str, dict[str, Figure]] | None:
     """For each property `samples` glyphs with the property alone and as many beside a text of the list (of a radical, one
     that means another). Per property: `alone`, `beside`, each with its `chance`, where the same glyphs are read
@@ -164,7 +164,7 @@ def measure_properties(
         raise ZaoziError("the model has none of the properties structure, radical, strokes and pinyin_final")
     count = 2 * samples * len(asked)
     say(
-        f"{count} glyphs for properties, about {studio.seconds_a_glyph(how) * count / 60:.1f} min; then composed prompts"
+        f"{count} glyphs for properties, about {studio.seconds_per_glyph(how) * count / 60:.1f} min; then composed prompts"
     )
     dealt = np.random.Generator(np.random.Philox(0)).permutation(samples)
     found: dict[str, dict[str, Figure]] = {}
@@ -210,7 +210,7 @@ PAIRS: tuple[tuple[str, int, str, int], ...] = (
 """Two meanings and their radicals."""
 
 
-def measure_composed(studio: Studio, judge: Judge, how: How, each: int) -> dict[str, Figure] | None:
+def measure_composed(studio: ParallelSampler, judge: Judge, how: How, each: int) -> dict[str, Figure] | None:
     """How often both radicals are found in a glyph, `each` glyphs a pair: asked for in one text ("fire and sickness"), and as
     two guided directions added up ({"fire": 1, "sickness": 1}). None in all processes but the main one."""
     ways: dict[str, list[Any]] = {

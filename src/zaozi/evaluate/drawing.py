@@ -54,7 +54,7 @@ class How:
         return Sampling(self.steps, self.sampler, guidance, self.seed, batch_size=self.batch_size)
 
     @property
-    def rows_a_picture(self) -> int:
+    def rows_per_picture(self) -> int:
         """Rows that the network sees for one picture: one or, guided, two a call."""
         return calls(self.sampler, self.steps) * (1 if self.guidance in (0, 1) else 2)
 
@@ -82,7 +82,7 @@ def _a_row_each(artist: TextToImage, values: Mapping[str, Sequence[str | float]]
     }
 
 
-class Studio:
+class ParallelSampler:
     """One model on every device there is, ready to draw for lists of texts; with a `weak` one, guided away from it."""
 
     def __init__(self, model: Path, weak: Path | None = None) -> None:
@@ -173,7 +173,7 @@ class Studio:
         assert len(everything) == len(prompts)
         return pictures
 
-    def seconds_a_glyph(self, how: How) -> float:
+    def seconds_per_glyph(self, how: How) -> float:
         """Measured on two small batches, the second timed: what one glyph takes with all that is there."""
         batch = min(how.batch_size, 16)
         few, count = replace(how, steps=2, batch_size=batch), batch * self.world * len(self.artists)

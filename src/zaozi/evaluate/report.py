@@ -15,7 +15,7 @@ from zaozi.core.config import Guidance
 from zaozi.core.errors import ZaoziError
 from zaozi.core.progress import progress
 from zaozi.data.shards import data_hash
-from zaozi.evaluate.drawing import How, Studio
+from zaozi.evaluate.drawing import How, ParallelSampler
 from zaozi.evaluate.intervals import Figure, share_figure
 from zaozi.evaluate.measure import COPIES_BELOW, Glyphs, Judge, spread
 from zaozi.evaluate.prompts import PROMPTS, flat
@@ -60,7 +60,9 @@ def check_samples(samples: int) -> None:
         )
 
 
-def draw_sets(studio: Studio, judge: Judge, how: How, samples: int, say: Callable[[str], None] = print) -> Drawn | None:
+def draw_sets(
+    studio: ParallelSampler, judge: Judge, how: How, samples: int, say: Callable[[str], None] = print
+) -> Drawn | None:
     """Draw everything an evaluation looks at; says what it will cost first. None in all processes but the main one."""
     check_samples(samples)
     counts = sizes(samples)
@@ -78,8 +80,8 @@ def draw_sets(studio: Studio, judge: Judge, how: How, samples: int, say: Callabl
     }
     total = sum(len(t) for t, _ in texts.values())
     model = studio.artists[0].model
-    work = total * how.rows_a_picture * gflops(model) / 1000
-    seconds = studio.seconds_a_glyph(how) * total
+    work = total * how.rows_per_picture * gflops(model) / 1000
+    seconds = studio.seconds_per_glyph(how) * total
     say(
         f"{total} glyphs, {how.steps} steps of {how.sampler} at guidance {how.guidance:g}: {work:.0f} TFLOP of network "
         f"calls, about {max(seconds / 60, 0.1):.1f} min; then they are measured"
@@ -169,7 +171,7 @@ def by_radical(judge: Judge, listed: Glyphs) -> dict[str, dict[str, Figure]]:
 
 
 def evaluate(
-    studio: Studio, judge: Judge, weights: str, how: How, samples: int, say: Callable[[str], None] = print
+    studio: ParallelSampler, judge: Judge, weights: str, how: How, samples: int, say: Callable[[str], None] = print
 ) -> tuple[dict[str, Any], Drawn] | None:
     """Draw, measure, and put it together as plain values for `report.json`; None in all processes but the main one.
 

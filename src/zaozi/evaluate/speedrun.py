@@ -18,7 +18,7 @@ from zaozi.core.files import as_json
 from zaozi.core.machine import machine, using_environment
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
-from zaozi.evaluate.drawing import How, Studio
+from zaozi.evaluate.drawing import How, ParallelSampler
 from zaozi.evaluate.intervals import Figure
 from zaozi.evaluate.measure import Reader
 from zaozi.evaluate.prompts import flat
@@ -29,7 +29,7 @@ GOAL = 0.70
 HOW = How()
 
 
-def adherence(studio: Studio, reader: Reader, how: How, rounds: int = 1) -> Figure:
+def adherence(studio: ParallelSampler, reader: Reader, how: How, rounds: int = 1) -> Figure:
     """The share of glyphs for the list whose primary radical is the one asked for; `rounds` glyphs a prompt."""
     prompts, radicals = flat()
     with progress(total=len(prompts) * rounds, desc="reading", unit="glyph") as bar:
@@ -78,7 +78,7 @@ def speedrun(
         wall = time.monotonic() - start
         if trainer.stopping:
             raise ZaoziError("stopped; a speedrun counts only whole")
-        found = adherence(Studio(folder), Reader(), HOW, rounds)
+        found = adherence(ParallelSampler(folder), Reader(), HOW, rounds)
     record = {
         "date": datetime.now(UTC).date().isoformat(),
         "recipe": recipe.name,

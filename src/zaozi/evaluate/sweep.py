@@ -16,7 +16,7 @@ from zaozi.core.files import as_json
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
 from zaozi.evaluate.distances import frechet
-from zaozi.evaluate.drawing import How, Studio
+from zaozi.evaluate.drawing import How, ParallelSampler
 from zaozi.evaluate.intervals import Figure, statistic_figure
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.prompts import flat
@@ -39,7 +39,7 @@ def settings(guidance: Sequence[float], steps: Sequence[int], samplers: Sequence
     return list(dict.fromkeys(made))
 
 
-def measure_one(studio: Studio, judge: Judge, how: How, samples: int) -> dict[str, Figure] | None:
+def measure_one(studio: ParallelSampler, judge: Judge, how: How, samples: int) -> dict[str, Figure] | None:
     """Glyphs for the list and for held-out captions, half of `samples` each, and the four figures, beside
     the `floor` that real glyphs' Frechet distance has (in the main process)."""
     prompts, radicals = flat()
@@ -61,7 +61,7 @@ def measure_one(studio: Studio, judge: Judge, how: How, samples: int) -> dict[st
 
 
 def sweep(
-    studio: Studio,
+    studio: ParallelSampler,
     judge: Judge,
     output: Output,
     samples: int,
@@ -74,7 +74,7 @@ def sweep(
     todo = settings(guidance, steps, samplers)
     if not todo:
         raise ZaoziError("nothing to sweep; give --guidance, or --steps with --samplers")
-    seconds = studio.seconds_a_glyph(How()) * samples * sum(h.rows_a_picture for h in todo) / How().rows_a_picture
+    seconds = studio.seconds_per_glyph(How()) * samples * sum(h.rows_per_picture for h in todo) / How().rows_per_picture
     if studio.main:
         print(f"{len(todo)} settings of {samples} glyphs: about {seconds / 60:.0f} min to draw")
     rows: list[dict[str, Any]] = []

@@ -16,7 +16,7 @@ from zaozi.core.config import NetworkConfig, Property
 from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Cond
 from zaozi.nn.attention import CrossAttention, SelfAttention, rotary_table
-from zaozi.nn.layers import LevelEmbedding, PropertyEmbedding, TextInto, zeroed
+from zaozi.nn.layers import LevelEmbedding, PropertyEmbedding, TextProjection, zeroed
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class DiT(nn.Module):
         width, pixels = config.width, config.channels * config.patch**2
         self.embed = nn.Linear(pixels, width)
         self.level = LevelEmbedding(width)
-        self.pooled = TextInto(config.text_width, width) if config.pooled_text else None
+        self.pooled = TextProjection(config.text_width, width) if config.pooled_text else None
         self.properties = PropertyEmbedding(properties, width)
         self.modulation = zeroed(nn.Linear(width, 6 * width))
         every = config.cross_every if config.cross_attention else 0

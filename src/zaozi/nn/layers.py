@@ -71,7 +71,7 @@ class PropertyEmbedding(nn.Module):
         return c  # (B, width)
 
 
-class TextInto(nn.Module):
+class TextProjection(nn.Module):
     """The pooled text as a vector to add to the level's, `[B, width]`, with a learned null for rows without text."""
 
     def __init__(self, text_width: int, width: int) -> None:

@@ -17,7 +17,7 @@ from zaozi.core.config import NetworkConfig, Property
 from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Cond
 from zaozi.nn.attention import CrossAttention, SelfAttention
-from zaozi.nn.layers import LevelEmbedding, PropertyEmbedding, TextInto, zeroed
+from zaozi.nn.layers import LevelEmbedding, PropertyEmbedding, TextProjection, zeroed
 
 
 def _groups(channels: int) -> int:
@@ -91,7 +91,7 @@ class UNet(nn.Module):
         cond_width = 4 * config.width
         pixels = config.channels * config.patch**2
         self.level = LevelEmbedding(cond_width)
-        self.pooled = TextInto(config.text_width, cond_width) if config.pooled_text else None
+        self.pooled = TextProjection(config.text_width, cond_width) if config.pooled_text else None
         self.properties = PropertyEmbedding(properties, cond_width)
         self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
 

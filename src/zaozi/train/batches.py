@@ -69,7 +69,7 @@ def drop(cond: Cond, properties: Sequence[Property], text: float, together: floa
     return replace(cond, properties=kept)
 
 
-def unsure(cond: Cond, amount: float, generator: torch.Generator) -> Cond:
+def perturb_text(cond: Cond, amount: float, generator: torch.Generator) -> Cond:
     """The condition with each text moved as a whole: `amount` times the root mean square of its own states of noise, one
     vector a text, added to its pooled vector and to all of its tokens, so that texts of nearly the same meaning overlap."""
     if amount == 0:
@@ -124,7 +124,7 @@ class Batches:
         with torch.no_grad():
             x0 = self.space.encode(shifted(self.pairs.batch(share), train.shift, generator))
         cond = drop(
-            unsure(self.cond(share, self._told(share, generator)), train.text_noise, generator),
+            perturb_text(self.cond(share, self._told(share, generator)), train.text_noise, generator),
             self.recipe.properties,
             train.text_dropout,
             train.property_dropout,

@@ -343,11 +343,11 @@ class Trainer:
                             f"step {self.step}, loss {entry['loss']:.4f}, {speed:.0f} samples/s, {left / 60:.0f} min left"
                         )
                     window, window_start, window_step = 0.0, now, self.step
-                if train.validate_steps and (self.step % train.validate_steps == 0 or done):
+                if train.validate_every and (self.step % train.validate_every == 0 or done):
                     record(self.validate())
-                if train.sample_steps and (self.step % train.sample_steps == 0 or done):
+                if train.sample_every and (self.step % train.sample_every == 0 or done):
                     self._sample_grid(board, writer)
-                if due_now or (train.save_steps and self.step % train.save_steps == 0):
+                if due_now or (train.save_every and self.step % train.save_every == 0):
                     self.save()
                     saved = time.monotonic()
         finally:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
-from zaozi.core.config import Property, Recipe, from_dict, to_dict
+from zaozi.core.config import Property, Recipe, from_dict, migrated, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.machine import processor, usable_cores
 from zaozi.core.outputs import Output, Writer, discard, read_record
@@ -35,7 +35,7 @@ KEEP = 2
 RECIPE, LOG = "recipe.json", "log.jsonl"
 _FREE = {  # what may differ between a run and its resumption; the data are compared by their hash
     "data": ("path", "size"),
-    "train": ("out", "steps", "max_minutes", "save_minutes", "save_steps", "validate_steps", "sample_steps", "prompts",
+    "train": ("out", "steps", "max_minutes", "save_minutes", "save_every", "validate_every", "sample_every", "prompts",
               "self_check", "init_from", "compile", "device"),
 }  # fmt: skip
 
@@ -71,7 +71,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
         state["step"], state["seconds"] = int(state["step"]), float(state["seconds"])
-        state["recipe"] = from_dict(Recipe, state["recipe"])
+        state["recipe"] = from_dict(Recipe, migrated(state["recipe"])[0])
         state["data"] = str(state["data"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ZaoziError) as error:
         raise ZaoziError(
