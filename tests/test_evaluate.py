@@ -35,11 +35,11 @@ from zaozi.evaluate.ink import half_grey, specks
 from zaozi.evaluate.intervals import mean_figure, share_figure, statistic_figure
 from zaozi.evaluate.measure import Judge, spread
 from zaozi.evaluate.prompts import PROMPTS, flat
-from zaozi.evaluate.publish import BEGIN, END, between_marks, read_report, with_table
+from zaozi.evaluate.publish import BEGIN, END, between_marks, read_report, readme_with
 from zaozi.evaluate.reference import Reference, ReferenceConfig, load_reference, parts_of, reserved
-from zaozi.evaluate.report import ROWS, as_markdown, find
 from zaozi.evaluate.speedrun import as_row, speedrun
 from zaozi.evaluate.sweep import settings
+from zaozi.evaluate.table import ROWS, as_markdown, find, headlines
 from zaozi.evaluate.towers import Towers, encode_all, load_towers, retrieval
 from zaozi.model.checkpoint import SHIPPED, WEIGHTS, save_model
 from zaozi.model.denoiser import ModelConfig, make_denoiser
@@ -435,7 +435,7 @@ def test_evaluate_and_publish(
     readme = tmp_path / "README.md"
     readme.write_text(f"# a\n\n{BEGIN}\nold\n{END}\n\nrest\n")
     assert main(["evaluate", "publish", str(tmp_path / "report.json"), str(scribbler), "--readme", str(readme)]) == 0
-    assert readme.read_text() == f"# a\n\n{BEGIN}\n{as_markdown(report)}\n{END}\n\nrest\n"
+    assert readme.read_text() == f"# a\n\n{BEGIN}\n{headlines(report)}\n{END}\n\nrest\n"
     card = (scribbler / "card.md").read_text()
     assert as_markdown(report) in card
     assert "misses.png" in card
@@ -589,8 +589,10 @@ def test_the_readme_shows_the_report_of_the_weights_that_ship() -> None:
     assert report["model"]["weights"] == sha256(SHIPPED / "base" / WEIGHTS)
     assert report["how"]["samples"] >= 2000
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    assert with_table(readme, report) == readme
-    assert all(find(report["figures"], row[1]) for row in ROWS)
+    assert readme_with(readme, report, SHIPPED / "base") == readme
+    card = (SHIPPED / "base" / "card.md").read_text(encoding="utf-8")
+    assert as_markdown(report) in card
+    assert all(find(report["figures"], row.drawn) for row in ROWS)
 
 
 # -- control --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 
 from zaozi.evaluate.compare import best
 from zaozi.evaluate.publish import between_marks
-from zaozi.evaluate.report import figure
+from zaozi.evaluate.table import figure
 
 ROOT = Path(__file__).parents[1]
 GUIDANCE = {

@@ -66,7 +66,8 @@ def measure(s: Evaluation) -> None:
     from zaozi.core.outputs import Output
     from zaozi.evaluate.drawing import How, ParallelSampler
     from zaozi.evaluate.page import PICTURES, page, put_pictures, sheets
-    from zaozi.evaluate.report import as_text, check_samples, evaluate
+    from zaozi.evaluate.report import check_samples, evaluate
+    from zaozi.evaluate.table import as_text
     from zaozi.model.checkpoint import WEIGHTS, find_model
 
     check_guide(s.guide)

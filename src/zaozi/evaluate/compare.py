@@ -16,8 +16,9 @@ from zaozi.core.progress import progress
 from zaozi.data.sheet import contact_sheet, png
 from zaozi.evaluate.drawing import How, ParallelSampler, calls
 from zaozi.evaluate.measure import Judge
-from zaozi.evaluate.report import check_samples, figure, plain
+from zaozi.evaluate.report import check_samples, plain
 from zaozi.evaluate.sweep import measure_one, rests_on
+from zaozi.evaluate.table import figure
 from zaozi.pipeline import to_images
 
 BUDGETS = (5, 10, 20)

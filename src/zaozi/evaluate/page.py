@@ -17,7 +17,8 @@ from zaozi.data.sheet import contact_sheet, png
 from zaozi.data.unihan import radical
 from zaozi.evaluate.measure import Glyphs, Judge, spread
 from zaozi.evaluate.prompts import PROMPTS
-from zaozi.evaluate.report import MISSES, Drawn, figure, foot, table
+from zaozi.evaluate.report import MISSES, Drawn
+from zaozi.evaluate.table import figure, foot, table
 from zaozi.pipeline import to_images
 
 _STYLE = """

@@ -10,8 +10,10 @@ from typing import Any
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json, sha256
 from zaozi.core.outputs import Output, edit
-from zaozi.evaluate.report import MISSES, as_markdown
+from zaozi.evaluate.report import MISSES
+from zaozi.evaluate.table import as_markdown, headlines
 from zaozi.model.checkpoint import MODEL, WEIGHTS
+from zaozi.model.release import facts
 
 MARK = "quality"
 BEGIN, END = f"<!-- {MARK} -->", f"<!-- /{MARK} -->"
@@ -28,11 +30,6 @@ def read_report(path: Path) -> dict[str, Any]:
     return report
 
 
-def with_table(text: str, report: Mapping[str, Any], below: str = "") -> str:
-    """A text with the report's table (and `below`) between its two marks. Raises `ZaoziError` where it has no marks."""
-    return between_marks(text, MARK, f"{as_markdown(report)}{below}")
-
-
 def between_marks(text: str, mark: str, value: str) -> str:
     """A text with `value` between its lines <!-- mark --> and <!-- /mark -->. Raises `ZaoziError` unless it has both once."""
     begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
@@ -42,8 +39,14 @@ def between_marks(text: str, mark: str, value: str) -> str:
     return f"{head}{begin}\n{value}\n{end}{rest.partition(end)[2]}"
 
 
+def readme_with(text: str, report: Mapping[str, Any], model: Path) -> str:
+    """A README with the report's headlines between its marks `quality`, and what the model is between its marks `model`, if any."""
+    text = between_marks(text, MARK, headlines(report))
+    return between_marks(text, "model", facts(model)) if "<!-- model -->" in text else text
+
+
 def publish(report_path: Path, model: Path, readme: Path | None = None, *, overwrite: bool = False) -> None:
-    """Keep the report with the model, and put its table in the card (with the picture of its misses) and the README.
+    """Keep the report with the model; put its table in the card, with the picture of its misses, and its headlines in the README.
 
     Of the card and the README only what stands between the marks changes. Raises `ZaoziError` where the report is of other
     weights, or where the model's report or picture of misses is not one that zaozi wrote (unless `overwrite`).
@@ -58,13 +61,13 @@ def publish(report_path: Path, model: Path, readme: Path | None = None, *, overw
     below = (
         f"\n\nThe radicals of the list that it misses most often:\n\n![misses]({MISSES})" if misses.is_file() else ""
     )
-    page = with_table(readme.read_text(encoding="utf-8"), report) if readme is not None else ""
+    page = readme_with(readme.read_text(encoding="utf-8"), report, model) if readme is not None else ""
     picture = misses.read_bytes() if misses.is_file() else None
     Output(model, MODEL, (REPORT, MISSES), whole=False, overwrite=overwrite).check()
     names = (REPORT, MISSES, card.name)
     with Output(model, MODEL, names, whole=False, overwrite=True, keep=True).open() as writer:
         writer.put(REPORT, as_json(report))
-        writer.put(card.name, with_table(text, report, below))
+        writer.put(card.name, between_marks(text, MARK, f"{as_markdown(report)}{below}"))
         if picture is not None:
             writer.put(MISSES, picture)
         else:

@@ -21,7 +21,8 @@ from zaozi.evaluate.intervals import Figure, statistic_figure
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.prompts import flat
 from zaozi.evaluate.reference import in_words
-from zaozi.evaluate.report import check_samples, figure, plain
+from zaozi.evaluate.report import check_samples, plain
+from zaozi.evaluate.table import figure
 
 MEASURES = {
     "adherence": "asked-for radical is the primary one",

@@ -23,7 +23,7 @@ from zaozi.model.checkpoint import (
     read_config,
     save_folder,
 )
-from zaozi.model.info import describe
+from zaozi.model.info import describe, gflops, parameters
 
 
 def history(folder: Path) -> list[dict[str, Any]]:
@@ -148,6 +148,21 @@ The last run's recipe is in `recipe.json`, its log in `training.json`. Mean x0 e
 The weights are licensed under Apache-2.0. The flagship data they may have learned from are Noto Sans CJK TC (SIL Open
 Font License 1.1) and Unihan (Unicode License); the text encoder, all-MiniLM-L6-v2 (Apache-2.0), is not included.
 """
+
+
+def facts(folder: Path) -> str:
+    """What a released model is, as a Markdown table: its pictures, its network, its weights and its training."""
+    model, runs = load_model(folder), history(folder)
+    config = model.config
+    where = ", then ".join(dict.fromkeys(in_markdown(r["machine"]) for r in runs if r["machine"]))
+    rows = {
+        "pictures": f"{config.size}x{config.size}, {'grey' if config.channels == 1 else 'RGB'}",
+        "network": f"{config.network.kind}, {parameters(model.network) / 1e6:.1f} M parameters, {gflops(model):.2f} GFLOP per call",
+        "weights": f"{(folder / WEIGHTS).stat().st_size / 1e6:.0f} MB, in half precision",
+        "training": f"{sum(r['seconds'] for r in runs) / 60:.0f} minutes on {where or 'a machine that is not recorded'}, "
+        f"{sum(r['samples'] for r in runs):,} samples",
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
 def in_markdown(text: str) -> str:
