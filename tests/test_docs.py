@@ -63,3 +63,10 @@ def test_the_defaults_of_drawing_stand_once() -> None:
     sources = Path(__file__).parents[1] / "src" / "zaozi"
     found = {file.name: second.findall(file.read_text(encoding="utf-8")) for file in sources.rglob("*.py")}
     assert {name for name, some in found.items() if some} == {"config.py"}, "use Sampling.steps and so on"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/sampling.md"])
+def test_the_text_states_no_measured_share_by_hand(page: str) -> None:
+    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+    by_hand = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", text, flags=re.DOTALL)
+    assert re.findall(r"\d%", by_hand) == []

@@ -40,7 +40,7 @@ def between_marks(text: str, mark: str, value: str) -> str:
 
 
 def readme_with(text: str, report: Mapping[str, Any], model: Path) -> str:
-    """A README with the report's headlines between its marks `quality`, and what the model is between its marks `model`, if any."""
+    """A README with the report's headlines between its marks `quality`, and the model's facts between marks `model`, if any."""
     text = between_marks(text, MARK, headlines(report))
     return between_marks(text, "model", facts(model)) if "<!-- model -->" in text else text
 

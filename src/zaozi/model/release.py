@@ -155,9 +155,10 @@ def facts(folder: Path) -> str:
     model, runs = load_model(folder), history(folder)
     config = model.config
     where = ", then ".join(dict.fromkeys(in_markdown(r["machine"]) for r in runs if r["machine"]))
+    size = f"{parameters(model.network) / 1e6:.1f} M parameters, {gflops(model):.2f} GFLOP per call"
     rows = {
         "pictures": f"{config.size}x{config.size}, {'grey' if config.channels == 1 else 'RGB'}",
-        "network": f"{config.network.kind}, {parameters(model.network) / 1e6:.1f} M parameters, {gflops(model):.2f} GFLOP per call",
+        "network": f"{config.network.kind}, {size}",
         "weights": f"{(folder / WEIGHTS).stat().st_size / 1e6:.0f} MB, in half precision",
         "training": f"{sum(r['seconds'] for r in runs) / 60:.0f} minutes on {where or 'a machine that is not recorded'}, "
         f"{sum(r['samples'] for r in runs):,} samples",
