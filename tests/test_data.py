@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,21 @@ def test_hints_say_what_the_radical_means_and_each_sense_alone(rows: list[dict[s
     assert of["豹"][0] == "badger"
     assert not any("radical" in hint.lower() for hints in of.values() for hint in hints)
     assert all(of.values())
+
+
+def test_characters_without_a_definition_are_only_trained(tmp_path: Path, rows: list[dict[str, object]]) -> None:
+    import pyarrow.parquet as pq
+
+    counts = build_glyphs(tmp_path / "more", size=16, undefined=True)["counts"]
+    assert [counts[split] for split in ("validation", "test")] == [1_136, 2_104]
+    shards = sorted((tmp_path / "more").glob("train-*.parquet"))
+    train = [row for shard in shards for row in pq.read_table(shard).to_pylist()]
+    more = [row for row in train if row["group"].startswith("undefined")]
+    assert len(more) == counts["train"] - 17_508 > 9_000
+    assert not {row["character"] for row in more} & {row["character"] for row in rows}
+    of = {row["character"]: row for row in more}
+    assert all(unicodedata.normalize("NFKC", c) == c for c in of)
+    assert all(row["text"] == unihan.radical_senses(row["radical"])[0] for row in more)
 
 
 def test_the_default_dataset_of_an_older_edition_is_built_again(

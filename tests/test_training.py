@@ -45,7 +45,7 @@ from zaozi.model.release import history, release_model
 from zaozi.train.batches import Batch, Batches, drop, perturb_text, shifted
 from zaozi.train.loop import Trainer
 from zaozi.train.optim import block_matrices, ema_decay, ema_update, flat_state, load_flat_state, make_optimisers, rate
-from zaozi.train.state import RAW, read_state
+from zaozi.train.state import RAW, read_state, with_scales_of
 from zaozi.train.step import precision, self_check
 from zaozi.train.validation import LOGSNRS, x0_error
 
@@ -632,3 +632,11 @@ def test_old_names_of_keys_still_load_with_a_warning(tiny_recipe: Recipe, tmp_pa
         text.replace('"save_every"', '"save_steps"').replace('"sample_every"', '"sample_steps"')
     )
     assert read_state(folder)["recipe"].train.save_every == 2
+
+
+def test_numbers_keep_the_scale_that_a_model_knows_them_by(tiny_recipe: Recipe) -> None:
+    recipe = replace(tiny_recipe, properties=(Property("strokes", "number"), Property("structure")))
+    known = (Property("strokes", "number", mean=12.0, std=4.0), Property("radical", "number", mean=1.0))
+    scaled = with_scales_of(recipe, known)
+    assert (scaled.properties[0].mean, scaled.properties[0].std) == (12.0, 4.0)
+    assert scaled.properties[1:] == recipe.properties[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,53 +16,63 @@ SHOWN = 3
 """How many skipped or left out files are printed; the manifest names all."""
 
 
+@dataclass(frozen=True)
+class Building:
+    """Build the glyph dataset, or one from a folder of your own."""
+
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """The output folder; by default the glyphs go to ~/.cache/zaozi (or $ZAOZI_HOME), where other commands find them."""
+    images: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Your folder: pictures with metadata.jsonl or metadata.csv (file_name, text), or name.png beside name.txt. Nothing outside
+    of it is read."""
+    limit: int = 0
+    """Keep this many pairs (0: all); of the glyphs, evenly spread ones."""
+    undefined: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Add the characters without a definition to the training split; their caption is what their radical means."""
+    size: int = 128
+    """Side of the pictures in pixels, 8 to 1024."""
+    mode: Literal["auto", "grey", "rgb"] = "auto"
+    """Grey or RGB pictures; auto is grey where every picture of the folder is."""
+    font: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Another font for the glyphs."""
+    skip_bad: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Go on past bad pictures and captions, and count them."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Replace files of a dataset's names that zaozi did not write; without it they are refused."""
+
+
 def build(args: list[str]) -> None:
-    parse(_build, args, "data build")
+    make(parse(Building, args, "data build"))
 
 
-def show(args: list[str]) -> None:
-    parse(_show, args, "data show")
-
-
-def _build(
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
-    images: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
-    limit: int = 0,
-    size: int = 128,
-    mode: Literal["auto", "grey", "rgb"] = "auto",
-    font: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
-    skip_bad: tyro.conf.FlagCreatePairsOff[bool] = False,
-    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
-) -> None:
-    """Build the glyph dataset, or one from a folder of your own.
-
-    Args:
-        out: The output folder; by default the glyphs go to ~/.cache/zaozi (or $ZAOZI_HOME), where other commands find them.
-        images: Your folder: pictures with metadata.jsonl or metadata.csv (file_name, text), or name.png beside name.txt.
-            Nothing outside of it is read.
-        limit: Keep this many pairs (0: all); of the glyphs, evenly spread ones.
-        size: Side of the pictures in pixels, 8 to 1024.
-        mode: Grey or RGB pictures; auto is grey where every picture of the folder is.
-        font: Another font for the glyphs.
-        skip_bad: Go on past bad pictures and captions, and count them.
-        overwrite: Replace files of a dataset's names that zaozi did not write; without it they are refused.
-    """
+def make(s: Building) -> None:
+    """Build by the settings. Raises `ZaoziError`."""
     from zaozi.data.folder import build_folder
     from zaozi.data.glyphs import build_glyphs, default_folder
     from zaozi.data.shards import captions
 
+    if s.images is not None and s.undefined:
+        raise ZaoziError("--undefined is for the glyphs; leave it out with --images")
     start, unread = time.monotonic(), list[str]()
-    if images is not None:
-        if out is None:
+    if s.images is not None:
+        if (out := s.out) is None:
             raise ZaoziError("a folder of your own needs a place to go; add --out DIR")
-        manifest = build_folder(images, out, size=size, mode=mode, limit=limit, skip_bad=skip_bad, overwrite=overwrite)
+        manifest = build_folder(
+            s.images, out, size=s.size, mode=s.mode, limit=s.limit, skip_bad=s.skip_bad, overwrite=s.overwrite
+        )
         unread = _unread(captions(out))
     else:
-        if font is not None and out is None:
+        if s.font is not None and s.out is None:
             raise ZaoziError("another font needs a place to go; add --out DIR")
-        overwrite = overwrite or out is None  # zaozi's own cache
-        out = out or default_folder(size, limit)
-        manifest = build_glyphs(out, size=size, limit=limit, font_path=font, overwrite=overwrite)
+        out = s.out or default_folder(s.size, s.limit, undefined=s.undefined)
+        manifest = build_glyphs(
+            out,
+            size=s.size,
+            limit=s.limit,
+            undefined=s.undefined,
+            font_path=s.font,
+            overwrite=s.overwrite or s.out is None,  # zaozi's own cache
+        )
     counts = manifest["counts"]
     skipped = counts["skipped"]
     lacking = manifest.get("lacking_in_font", 0)
@@ -74,6 +85,10 @@ def _build(
         f"{counts['captions']} captions, {manifest['size']}x{manifest['size']}, to {printable(str(out))} "
         f"in {time.monotonic() - start:.1f} s{left_out}"
     )
+
+
+def show(args: list[str]) -> None:
+    parse(_show, args, "data show")
 
 
 def _unread(captions: list[str]) -> list[str]:

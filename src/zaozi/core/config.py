@@ -140,6 +140,8 @@ class DataConfig:
     """A folder that `zaozi data build` wrote; empty means the flagship glyphs, built when first needed."""
     size: int = 128
     """Side of the flagship glyphs when they are built; a folder of your own already has its size."""
+    undefined: bool = False
+    """Train on the flagship's characters without a definition, too; their caption is what their radical means."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -12,15 +13,20 @@ from PIL import Image
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, sha256
 from zaozi.data import font, unihan
-from zaozi.data.shards import Record, build, dataset_output, normalised
+from zaozi.data.shards import Record, build, by_group, dataset_output, normalised
 
 EDITION = 3
 """Of the columns: a dataset of an older edition in the default place is built again."""
 
 
-def default_folder(size: int = 128, limit: int = 0) -> Path:
+UNDEFINED = "undefined "
+"""How the groups of characters without a definition begin."""
+
+
+def default_folder(size: int = 128, limit: int = 0, *, undefined: bool = False) -> Path:
     """Where the glyphs lie unless a folder is given."""
-    return home() / "data" / (f"glyphs-{size}" + (f"-{limit}-of-them" if limit else ""))
+    more = "-and-undefined" if undefined else ""
+    return home() / "data" / (f"glyphs-{size}{more}" + (f"-{limit}-of-them" if limit else ""))
 
 
 def _groups(rows: list[unihan.Character]) -> dict[int, int]:
@@ -53,7 +59,15 @@ def _hints(row: unihan.Character) -> list[str]:
     return list(dict.fromkeys([*meant, *(own if len(own) > 1 else ())]))
 
 
-def _record(row: unihan.Character, group: int) -> Record:
+def _splits(records: Sequence[Record]) -> tuple[list[str], Mapping[str, Any]]:
+    """As `by_group`, but characters without a definition are all trained: of them there is nothing to measure."""
+    names, about = by_group(records)
+    pairs = zip(records, names, strict=True)
+    return ["train" if record.group.startswith(UNDEFINED) else name for record, name in pairs], about
+
+
+def _record(row: unihan.Character, group: int | str) -> Record:
+    group = f"U+{group:04X}" if isinstance(group, int) else group
     columns: dict[str, Any] = {
         "character": row.character,
         "code_point": f"U+{row.code:04X}",
@@ -66,12 +80,12 @@ def _record(row: unihan.Character, group: int) -> Record:
         "tone": row.tone or None,
         "structure": row.structure,
         "components": list(row.components),
-        "group": f"U+{group:04X}",
+        "group": group,
         "hints": _hints(row),
         "cross_reference": bool(row.refers_to),
         "refers_to": f"U+{row.refers_to:04X}" if row.refers_to else "",
     }
-    return Record(f"U+{row.code:04X}", row.definition, f"U+{group:04X}", columns)
+    return Record(f"U+{row.code:04X}", row.definition, group, columns)
 
 
 def build_glyphs(
@@ -79,12 +93,14 @@ def build_glyphs(
     *,
     size: int = 128,
     limit: int = 0,
+    undefined: bool = False,
     font_path: Path | None = None,
     processes: int | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Build the glyph dataset at `size` pixels; `limit` keeps that many, evenly spread. Returns the manifest.
 
+    `undefined` adds the characters without a definition to the training split, with what their radical means as the caption.
     Characters the font lacks are left out and counted. Raises `ZaoziError` for a size or limit out of range, or a font
     without any of the characters.
     """
@@ -121,7 +137,13 @@ def build_glyphs(
             "sha256": sha256(path),
         },
         "limit": limit,
+        "undefined": undefined,
         "lacking_in_font": lacking,
     }
     records = [_record(row, groups[row.code]) for row in rows]
-    return build(records, partial(_draw, path=path, size=size), output, about=about, processes=processes)
+    if undefined:
+        known = font.covered(path)
+        records += [_record(r, f"{UNDEFINED}U+{r.code:04X}") for r in unihan.undefined() if r.code in known]
+    return build(
+        records, partial(_draw, path=path, size=size), output, about=about, splits=_splits, processes=processes
+    )

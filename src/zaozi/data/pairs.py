@@ -92,7 +92,7 @@ def find_dataset(config: DataConfig) -> Path:
         return folder
     from zaozi.data.glyphs import EDITION, build_glyphs, default_folder
 
-    folder = default_folder(config.size)
+    folder = default_folder(config.size, undefined=config.undefined)
     try:
         verified(folder)
         current = (folder / MANIFEST).is_file() and read_manifest(folder).get("edition") == EDITION
@@ -100,7 +100,7 @@ def find_dataset(config: DataConfig) -> Path:
         warnings.warn(f"{damage}; the glyphs are built again", stacklevel=2)
         current = False
     if not current:
-        build_glyphs(folder, size=config.size, overwrite=True)
+        build_glyphs(folder, size=config.size, undefined=config.undefined, overwrite=True)
     return folder
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -234,29 +234,38 @@ def glossed(text: str) -> dict[str, str]:
 
 def characters() -> list[Character]:
     """Every character with a definition (21,342 of them), by code point."""
-    definitions = _field("Unihan_Readings.txt", "kDefinition")
-    mandarin = _field("Unihan_Readings.txt", "kMandarin")
-    radicals = _field("Unihan_IRGSources.txt", "kRSUnicode")
-    strokes = _field("Unihan_IRGSources.txt", "kTotalStrokes")
-    rows = []
-    for code, definition in sorted(definitions.items()):
-        radical, _, residual = radicals.get(code, "0.0").split()[0].partition(".")
-        pinyin = mandarin.get(code, "").split(" ")[0]
-        initial, final, tone = split_pinyin(pinyin) if pinyin else ("", "", 0)
-        rows.append(
-            Character(
-                code=code,
-                definition=definition,
-                radical=int(radical.rstrip("'")),
-                residual_strokes=int(residual),
-                strokes=int(strokes.get(code, "0").split()[0]),
-                pinyin=pinyin,
-                initial=initial,
-                final=final,
-                tone=tone,
-                structure=structure(chr(code)),
-                components=components(chr(code)),
-                refers_to=refers_to(code, definition),
-            )
-        )
-    return rows
+    return [_character(code, text) for code, text in sorted(_field("Unihan_Readings.txt", "kDefinition").items())]
+
+
+def undefined() -> list[Character]:
+    """Every other character that has a radical, by code point; in place of a definition stands what its radical means.
+
+    Compatibility characters are left out: they look like the characters that they stand for.
+    """
+    defined = _field("Unihan_Readings.txt", "kDefinition")
+    found = [
+        code
+        for code in sorted(_field("Unihan_IRGSources.txt", "kRSUnicode"))
+        if code not in defined and unicodedata.normalize("NFKC", chr(code)) == chr(code)
+    ]
+    return [replace(row, definition=radical_senses(row.radical)[0]) for row in (_character(code, "") for code in found)]
+
+
+def _character(code: int, definition: str) -> Character:
+    radical, _, residual = _field("Unihan_IRGSources.txt", "kRSUnicode").get(code, "0.0").split()[0].partition(".")
+    pinyin = _field("Unihan_Readings.txt", "kMandarin").get(code, "").split(" ")[0]
+    initial, final, tone = split_pinyin(pinyin) if pinyin else ("", "", 0)
+    return Character(
+        code=code,
+        definition=definition,
+        radical=int(radical.rstrip("'")),
+        residual_strokes=int(residual),
+        strokes=int(_field("Unihan_IRGSources.txt", "kTotalStrokes").get(code, "0").split()[0]),
+        pinyin=pinyin,
+        initial=initial,
+        final=final,
+        tone=tone,
+        structure=structure(chr(code)),
+        components=components(chr(code)),
+        refers_to=refers_to(code, definition),
+    )

@@ -36,7 +36,7 @@ from zaozi.core.progress import progress
 from zaozi.data.pairs import ORDER, find_dataset, load_pairs, same_order
 from zaozi.data.shards import data_hash, read_manifest
 from zaozi.data.sheet import contact_sheet, png
-from zaozi.model.checkpoint import WEIGHTS, find_model, load_model, newest, newest_sound
+from zaozi.model.checkpoint import WEIGHTS, find_model, load_model, newest, newest_sound, read_config
 from zaozi.model.denoiser import ModelConfig, make_denoiser
 from zaozi.model.release import history
 from zaozi.model.space import Halved
@@ -58,6 +58,7 @@ from zaozi.train.state import (
     save_state,
     start_from,
     threads_of,
+    with_scales_of,
 )
 from zaozi.train.step import loss_of, precision, self_check, some_rows, to_device
 from zaozi.train.validation import x0_error
@@ -130,7 +131,12 @@ class Trainer:
             raise ZaoziError(f"{data} has no training pair; build it from more pictures")
         self.encoder = load_encoder(recipe.text.encoder, recipe.text.max_tokens)
         recipe = replace(recipe, text=replace(recipe.text, encoder=self.encoder.name))  # a folder, by its whole path
-        self.recipe = recipe = filled(recipe, pairs.fill, channels=manifest["channels"], text_width=self.encoder.width)
+        recipe = filled(recipe, pairs.fill, channels=manifest["channels"], text_width=self.encoder.width)
+        if state is not None:
+            recipe = with_scales_of(recipe, state["recipe"].properties)
+        elif train.init_from:
+            recipe = with_scales_of(recipe, read_config(find_model(train.init_from)).properties)
+        self.recipe = recipe
         self.config = ModelConfig(
             name=recipe.name,
             size=manifest["size"],

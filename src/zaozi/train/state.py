@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -34,7 +34,7 @@ RAW, OPTIMISER = "training.safetensors", "optimiser.safetensors"
 KEEP = 2
 RECIPE, LOG = "recipe.json", "log.jsonl"
 _FREE = {  # what may differ between a run and its resumption; the data are compared by their hash
-    "data": ("path", "size"),
+    "data": ("path", "size", "undefined"),
     "train": ("out", "steps", "max_minutes", "save_minutes", "save_every", "validate_every", "sample_every", "prompts",
               "self_check", "init_from", "compile", "device"),
 }  # fmt: skip
@@ -201,6 +201,18 @@ def _copy_property(p: Property, twin: Property, weights: dict[str, Tensor], sour
     for i, value in enumerate(p.values, start=1):
         if value in place:
             table[i] = source[prefix + "weight"][place[value]]
+
+
+def with_scales_of(recipe: Recipe, known: Sequence[Property]) -> Recipe:
+    """The recipe whose numbers have the mean and deviation that a model already knows them by, so that its weights still fit."""
+    scales = {p.column: (p.mean, p.std) for p in known if p.kind == "number"}
+    properties = tuple(
+        replace(p, mean=scales[p.column][0], std=scales[p.column][1])
+        if p.kind == "number" and p.column in scales
+        else p
+        for p in recipe.properties
+    )
+    return replace(recipe, properties=properties)
 
 
 def filled(recipe: Recipe, fill_property: Callable[[Property], Property], channels: int, text_width: int) -> Recipe:
