@@ -610,7 +610,7 @@ def test_stopped_it_keeps_what_is_drawn(
             raise KeyboardInterrupt
         return draw(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("zaozi.pipeline.draw", tired)
+    monkeypatch.setattr("zaozi.pipeline.model.draw", tired)
     assert (
         main(["generate", "gold", "--model", glyph_model, "--steps", "1", "--batch-size", "2", "--count", "9"]) == 130
     )

@@ -1,4 +1,4 @@
-/** Starting from a picture: the twins of what `draw` in pipeline.py does with `init`, `strength` and `mask`. */
+/** Starting from a picture: the twins of what `draw` in pipeline/drawing.py does with `init`, `strength` and `mask`. */
 
 import type { Level } from '../diffusion/schedules';
 import type { Half } from './messages';

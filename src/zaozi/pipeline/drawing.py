@@ -1,0 +1,156 @@
+"""One batch of pictures from one set of conditions: `draw`, and what it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from zaozi.core.config import Guidance, Sampling
+from zaozi.core.errors import ZaoziError, unknown
+from zaozi.core.noise import between, picture_noise
+from zaozi.core.types import Cond, Conditional, Denoise, Level
+from zaozi.diffusion.guidance import Scale, Weight, clamped, composed, dynamic, inpainted, interval, rising
+from zaozi.diffusion.levels import levels
+from zaozi.diffusion.samplers import sampler as find_sampler
+from zaozi.model.denoiser import Denoiser
+
+Watch = Callable[[float, Tensor, Tensor, Tensor], None]
+"""`on_step(t, x_t, x0_hat, eps_hat)`: the time before the step and three tensors `[B, C, s, s]`."""
+
+
+def guided(
+    model: Denoiser,
+    wanted: Sequence[tuple[Cond, Weight]],
+    how: Guidance,
+    *,
+    negative: Cond | None = None,
+    weak: Conditional | None = None,
+) -> Denoise:
+    """The model's estimate under a guidance, kept to the pictures' range. Raises `ZaoziError` for what is out of range."""
+    if how.curve not in ("constant", "rising"):
+        raise unknown("guidance curve", how.curve, ("constant", "rising"))
+    if how.threshold not in ("clamp", "dynamic", "none"):
+        raise unknown("threshold", how.threshold, ("clamp", "dynamic", "none"))
+    if how.plus and how.curve == "rising":
+        raise ZaoziError("CFG++ and a rising scale do not go together; choose one")
+    scale: Scale = how.scale if how.curve == "constant" else rising(how.scale)
+    if (how.low, how.high) != (0.0, 1.0):
+        scale = interval(scale, how.low, how.high)
+    denoise = composed(model, wanted, scale, negative=negative, weak=weak, rescale=how.rescale, plus=how.plus)
+    if model.space.bounds is None or how.threshold == "none":
+        return denoise
+    limit = clamped if how.threshold == "clamp" else dynamic
+    return limit(denoise, *model.space.bounds, plus=how.plus)
+
+
+def check_strength(strength: float) -> None:
+    """Raises `ZaoziError` for a share of the steps that is not above 0 and up to 1."""
+    if not 0 < strength <= 1:
+        raise ZaoziError(f"strength {strength} is out of range; use above 0 (nearly as given) to 1 (all anew)")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What a drawing starts from beside noise. Raises `ZaoziError` for a strength out of range, or one without a picture."""
+
+    init: Tensor | None = None
+    """A picture `[1 or B, C, S, S]` in [-1, 1]."""
+    strength: float = 1.0
+    """Of the steps only this last share, above 0 to 1, is walked, from `init` noised so far."""
+    mask: Tensor | None = None
+    """`[1 or B, 1, S, S]`: where it is 1, `init` is kept as it is."""
+    start: Tensor | None = None
+    """The noise itself `[1 or B, C, s, s]`, in place of the seed's."""
+
+    def __post_init__(self) -> None:
+        check_strength(self.strength)
+        if self.init is None and (self.mask is not None or self.strength != 1):
+            raise ZaoziError("a mask or a strength needs a picture to start from; give init")
+
+
+@torch.inference_mode()
+def draw(
+    model: Denoiser,
+    cond: Cond | Sequence[tuple[Cond, Weight]],
+    how: Sampling = Sampling(),
+    *,
+    pictures: Sequence[int],
+    edit: Edit = Edit(),
+    negative: Cond | None = None,
+    weak: Denoiser | None = None,
+    on_step: Watch | None = None,
+) -> Tensor:
+    """Draw one picture per row of `cond`: `[B, C, S, S]` in [-1, 1]. Row r starts from the noise of (seed, pictures[r]).
+
+    `cond` may be several conditions with weights, whose directions are added; `negative` is a negative one, and `weak` a lesser
+    model to guide away from. All rows are one batch. Raises `ZaoziError` for steps, scale, eta, seed, sampler or grid out of
+    range, or an edit of the wrong shape.
+    """
+    sample = find_sampler(how.sampler)
+    if how.eta:
+        if how.sampler != "ddim" or not 0 <= how.eta <= 1:
+            raise ZaoziError(f"eta {how.eta} does not suit '{how.sampler}'; use it with ddim, from 0 to 1")
+        sample = partial(sample, eta=how.eta)
+    device = next(model.parameters()).device
+    noise = picture_noise(how.seed, pictures, model.shape, device)
+    if how.toward_seed is not None:
+        other, share = how.toward_seed
+        noise = between(noise, picture_noise(other, pictures, model.shape, device), share)
+    path = levels(model.schedule, how.steps, how.grid)
+    path = path[how.steps - max(1, round(how.steps * edit.strength)) :]
+    wanted = [(cond, 1.0)] if isinstance(cond, Cond) else cond
+    if weak is not None:
+        check_alike(model, weak)
+        weak = weak.to(device)
+    denoise = guided(
+        model,
+        [(c.to(device), w) for c, w in wanted],
+        how.guidance,
+        negative=None if negative is None else negative.to(device),
+        weak=weak,
+    )
+    x = noise(0)
+    if (start := edit.start) is not None:
+        if start.shape[1:] != x.shape[1:] or len(start) not in (1, len(x)):
+            raise ZaoziError(f"the start is {tuple(start.shape)}; give {tuple(x.shape)}, or one for all")
+        x = start.to(x).expand_as(x)
+    x = float(path[0].sigma) * x
+    if edit.init is not None:
+        known = model.space.encode(edit.init.to(device))
+        x = x + float(path[0].alpha) * known
+        if edit.mask is not None:
+            denoise = inpainted(denoise, known, _shrunk(edit.mask.to(device), model.shape[1]))
+
+    def watch(level: Level, x: Tensor, guess: tuple[Tensor, Tensor]) -> None:
+        if on_step:
+            on_step(float(level.t), x, guess[0], guess[1])
+
+    made = model.space.decode(sample(denoise, x, path, noise=noise, on_step=watch))
+    if edit.init is not None and edit.mask is not None:
+        made = torch.lerp(made, edit.init.to(made), edit.mask.to(made))
+    return made
+
+
+def check_alike(model: Denoiser, weak: Denoiser) -> None:
+    """Raises `ZaoziError` unless a weak model sees noise, text and properties as the model does."""
+    own, other = model.config, weak.config
+    for name, a, b in (
+        ("pictures", model.shape, weak.shape),
+        ("schedule", own.diffusion.schedule, other.diffusion.schedule),
+        ("text encoder", own.text, other.text),
+        ("properties", *([replace(p, dropout=0.0) for p in c.properties] for c in (own, other))),  # however often told
+    ):
+        if a != b:
+            raise ZaoziError(
+                f"the weak model has other {name} than the model; use an earlier or smaller one of its kind"
+            )
+
+
+def _shrunk(mask: Tensor, side: int) -> Tensor:
+    """A mask at the side the network sees, 1 only where all of it is known."""
+    small = torch.nn.functional.adaptive_avg_pool2d(mask.float(), side)
+    return (small >= 1.0 - 1e-6).to(mask.dtype)

@@ -1,0 +1,250 @@
+"""`TextToImage`: what `import zaozi` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from zaozi.core.config import Guidance, Sampling
+from zaozi.core.errors import ZaoziError
+from zaozi.core.types import Cond
+from zaozi.diffusion.guidance import Weight
+from zaozi.diffusion.inversion import invert
+from zaozi.diffusion.levels import levels
+from zaozi.model.checkpoint import find_model, load_model
+from zaozi.model.denoiser import Denoiser
+from zaozi.pipeline.drawing import Edit, Watch, draw, guided
+from zaozi.pipeline.pictures import from_picture, to_mask, to_pictures
+from zaozi.pipeline.texts import Prompt, check_texts, halfway, in_english, property_values
+from zaozi.text.encoders import TextEncoder, load_encoder
+
+
+class Short(TypedDict, total=False):
+    """Fields of `Sampling` and `Edit` as keywords of `TextToImage`; they replace those of the objects."""
+
+    num_steps: int
+    guidance_scale: float
+    guidance: Guidance
+    sampler: str
+    seed: int
+    grid: str
+    eta: float
+    toward_seed: tuple[int, float | Sequence[float]] | None
+    batch_size: int
+    init: Image.Image | Tensor | None
+    mask: Image.Image | Tensor | None
+    strength: float
+    start: Tensor | None
+    weak: Denoiser | None
+
+
+class TextToImage:
+    """Draws pictures for prompts.
+
+    >>> model = TextToImage.from_pretrained("base")                            # doctest: +SKIP
+    >>> pictures = model("gold", count=16, num_steps=20, guidance_scale=5.0)   # doctest: +SKIP
+    """
+
+    def __init__(self, model: Denoiser, encoder: TextEncoder) -> None:
+        self.model = model
+        self.encoder = encoder
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path = "base", *, device: str | None = None, allow_download: bool = False
+    ) -> TextToImage:
+        """A shipped model by name, or the folder of one of your own, on `device` (cuda where there is one, or the CPU).
+
+        No code in the folder is ever run. A text encoder that the model names on the hub is fetched only with
+        `allow_download`. Raises `ZaoziError` where there is no such model or device, or its files are damaged.
+        """
+        folder = find_model(str(name))
+        model = load_model(folder)
+        text = model.config.text
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            model = model.to(device)
+        except (AssertionError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0].partition(". ")[0]
+            raise ZaoziError(
+                f"device '{device}' cannot be used ({reason}); use cpu, or cuda where there is a GPU"
+            ) from None
+        encoder = load_encoder(text.encoder, text.max_tokens, base=folder, allow_download=allow_download)
+        if encoder.width != (wanted := model.config.network.text_width):
+            raise ZaoziError(f"{name} reads text states of {wanted} channels, {encoder.name} gives {encoder.width}")
+        return cls(model, encoder)
+
+    def encode(self, prompts: Sequence[str], properties: Mapping[str, str | float] | None = None) -> Cond:
+        """The condition of some prompts, one row each; the same properties for all. An empty prompt is no text.
+
+        Chinese characters are read by their definitions where the encoder reads English (see `in_english`).
+        """
+        cond = self.encoder.encode([", ".join(in_english(self.encoder, p).values()) or p for p in prompts])
+        cond = cond.without_text(torch.tensor([not prompt.strip() for prompt in prompts]))
+        given = property_values(self.model.config.properties, properties or {}, len(prompts))
+        return Cond(cond.tokens, cond.mask, cond.pooled, given)
+
+    def conditions(
+        self, prompts: Sequence[Prompt], properties: Mapping[str, str | float] | None = None
+    ) -> list[tuple[Cond, Weight]]:
+        """One condition a row, or for composed prompts as many as the longest has, each with its rows' weights.
+
+        Properties go with a plain prompt; beside composed ones they are a direction of their own, of weight 1.
+        """
+        rows = [self._parts(prompt, bool(properties)) for prompt in prompts]
+        made: list[tuple[Cond, Weight]] = []
+        for k in range(max(map(len, rows))):
+            column = [row[k] if k < len(row) else ("", 0.0, False) for row in rows]
+            cond = self.encode([text for text, _, _ in column], properties)
+            hidden = torch.tensor([not with_properties for _, _, with_properties in column])
+            kept = {
+                name: v.masked_fill(hidden, torch.nan if v.is_floating_point() else 0)
+                for name, v in cond.properties.items()
+            }
+            weights = torch.tensor([weight for _, weight, _ in column])
+            plain = bool((weights == 1).all())
+            made.append((Cond(cond.tokens, cond.mask, cond.pooled, kept), 1.0 if plain else weights))
+        return made
+
+    @staticmethod
+    def _parts(prompt: Prompt, properties: bool) -> list[tuple[str, float, bool]]:
+        """(text, weight, whether the properties go with it) of a prompt's parts."""
+        if isinstance(prompt, str):
+            return [(prompt, 1.0, properties)]
+        parts = [(text, float(weight), False) for text, weight in prompt.items()]
+        return [*parts, ("", 1.0, True)] if properties else parts
+
+    def pictures(
+        self,
+        prompts: Sequence[Prompt],
+        how: Sampling = Sampling(),
+        *,
+        count: int = 1,
+        properties: Mapping[str, str | float] | None = None,
+        negative: str = "",
+        edit: Edit = Edit(),
+        weak: Denoiser | None = None,
+        on_step: Watch | None = None,
+    ) -> Iterator[tuple[int, int, Image.Image]]:
+        """(p, i, picture) for picture i of prompt p, in order, drawn `how.batch_size` at a time across prompts.
+
+        Picture i of a prompt depends on (seed, i, prompt) alone, whatever the batch size. `negative` is a prompt to steer away
+        from. A share per row in `how.toward_seed` is one per prompt here, and several rows of `edit.start` one per picture.
+        Raises `ZaoziError` for an empty prompt or anything out of range.
+        """
+        if count < 1 or how.batch_size < 1:
+            raise ZaoziError(f"count {count} or batch size {how.batch_size} is out of range; use 1 or more")
+        check_texts(self.encoder, prompts, bool(properties) or how.guidance.scale == 0)
+        unwanted = None
+        if negative.strip():
+            check_texts(self.encoder, [negative], False)
+            unwanted = self.encode([negative])
+        todo = ((p, i) for p in range(len(prompts)) for i in range(count))
+        while part := list(islice(todo, how.batch_size)):
+            distinct = sorted({p for p, _ in part})
+            rows = torch.tensor([distinct.index(p) for p, _ in part])
+            wanted = [
+                (cond.take(rows), weight[rows] if isinstance(weight, Tensor) else weight)
+                for cond, weight in self.conditions([prompts[p] for p in distinct], properties)
+            ]
+            numbers = [i for _, i in part]
+            own = edit
+            if edit.start is not None and len(edit.start) > 1:
+                own = replace(edit, start=edit.start[numbers])
+            one = how
+            if how.toward_seed and not isinstance(share := how.toward_seed[1], (int, float)):
+                one = replace(how, toward_seed=(how.toward_seed[0], [share[p] for p, _ in part]))
+            x = draw(
+                self.model,
+                wanted,
+                one,
+                pictures=numbers,
+                edit=own,
+                negative=unwanted.take(torch.zeros_like(rows)) if unwanted else None,
+                weak=weak,
+                on_step=on_step,
+            )
+            for (p, i), picture in zip(part, to_pictures(x), strict=True):
+                yield p, i, picture
+
+    def __call__(
+        self,
+        prompt: Prompt = "",
+        how: Sampling = Sampling(),
+        *,
+        count: int = 1,
+        properties: Mapping[str, str | float] | None = None,
+        negative: str = "",
+        edit: Edit = Edit(),
+        on_step: Watch | None = None,
+        **short: Unpack[Short],
+    ) -> list[Image.Image]:
+        """`count` pictures for one prompt. `on_step(t, x_t, x0_hat, eps_hat)` watches every step of every batch.
+
+        The prompt may be several with weights, {"fire": 1, "sickness": 0.7}. Fields of `how` and `edit` may be given as
+        keywords, too: `num_steps`, `guidance_scale`, `seed`, `init`, ... (see `Short`), `init` and `mask` as images. `weak` is
+        a lesser model to guide away from. Raises `ZaoziError` for an empty prompt or anything out of range.
+        """
+        weak = short.pop("weak", None)
+        how, edit = self.options(how, edit, short)
+        made = self.pictures(
+            [prompt], how, count=count, properties=properties, negative=negative, edit=edit, weak=weak, on_step=on_step
+        )
+        return [picture for _, _, picture in made]
+
+    def options(self, how: Sampling, edit: Edit, short: Short) -> tuple[Sampling, Edit]:
+        """`how` and `edit` with the fields that `short` names replaced. Raises `ZaoziError` or `TypeError`."""
+        given: dict[str, Any] = dict(short)
+        if "num_steps" in given:
+            given["steps"] = given.pop("num_steps")
+        if (scale := given.pop("guidance_scale", None)) is not None and "guidance" not in given:
+            given["guidance"] = replace(how.guidance, scale=scale)
+        size, channels = self.model.config.size, self.model.config.channels
+        if isinstance(init := given.get("init"), Image.Image):
+            given["init"] = from_picture(init, size, channels)
+        if isinstance(mask := given.get("mask"), Image.Image):
+            given["mask"] = to_mask(mask, size)
+        of_edit = {name: given.pop(name) for name in ("init", "mask", "strength", "start") if name in given}
+        return replace(how, **given), replace(edit, **of_edit)
+
+    def interpolate(self, a: str, b: str, *, frames: int = 9, **short: Unpack[Short]) -> list[Image.Image]:
+        """Pictures on the way from prompt a to prompt b from one noise: each is drawn by both, weighted 1 - s and s."""
+        if frames < 2:
+            raise ZaoziError(f"frames {frames} is out of range; use 2 or more")
+        way = [halfway(a, b, k / (frames - 1)) for k in range(frames)]
+        how, edit = self.options(Sampling(), Edit(), short)
+        return [picture for _, _, picture in self.pictures(way, how, edit=edit)]
+
+    @torch.inference_mode()
+    def invert(
+        self, picture: Image.Image, prompt: str = "", *, num_steps: int = 50, guidance_scale: float = 1.0
+    ) -> Tensor:
+        """The noise x_T `[1, C, s, s]` from which `ddim` draws this picture for this prompt in as many steps on the
+        uniform grid: pass it as `start`, with guidance=Guidance(guidance_scale, threshold="none"), the scale 0 where there
+        is no prompt. Raises `ZaoziError` where it does not settle.
+
+        The picture stands at the last level before the clean end, noiseless, as is usual; the way back is exact up to
+        there, and ends with the model's own last step.
+        """
+        config, schedule = self.model.config, self.model.schedule
+        check_texts(self.encoder, [prompt], True)
+        x0 = self.model.space.encode(from_picture(picture, config.size, config.channels).to(self.device))
+        path = levels(schedule, num_steps)[:-1]
+        if len(path) < 2:
+            raise ZaoziError(f"{num_steps} steps are too few to invert; use 10 or more")
+        denoise = guided(
+            self.model, [(self.encode([prompt]).to(self.device), 1.0)], Guidance(guidance_scale, threshold="none")
+        )
+        return invert(denoise, float(path[-1].alpha) * x0, path)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return next(self.model.parameters()).device

@@ -1,0 +1,92 @@
+"""Prompts and properties as conditions, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zaozi.core.config import Property
+from zaozi.core.errors import ZaoziError, unknown
+from zaozi.text.encoders import TextEncoder, check_prompts, warn_of
+
+Prompt = str | Mapping[str, float]
+"""A text, or several with their weights: {"fire": 1.0, "sickness": 0.7}."""
+
+
+def property_values(known: Sequence[Property], asked: Mapping[str, str | float], count: int) -> dict[str, Tensor]:
+    """Properties asked for, as a condition's tensors `[count]`. Raises `ZaoziError` for an unknown one or value."""
+    by_name = {p.column: p for p in known}
+    made = {}
+    for name, value in asked.items():
+        if name not in by_name:
+            raise unknown("property", name, by_name)
+        p = by_name[name]
+        if p.kind == "class":
+            if str(value) not in p.values:
+                raise unknown(name, str(value), p.values)
+            made[name] = torch.full((count,), p.values.index(str(value)) + 1)
+        else:
+            try:
+                number = float(value)
+            except ValueError:
+                number = np.nan
+            if not np.isfinite(number):
+                raise ZaoziError(f"{name} '{value}' is not a number; give one, for instance {p.mean:.0f}")
+            made[name] = torch.full((count,), number)
+    return made
+
+
+def halfway(a: str, b: str, share: float) -> Prompt:
+    """The composed prompt at `share` of the way from a (0) to b (1)."""
+    return a if a == b else {a: 1.0 - share, b: share}
+
+
+def in_english(encoder: TextEncoder, text: str) -> dict[str, str]:
+    """What stands in for a text of Chinese characters before an encoder that reads English alone: the characters with their
+    Unihan definitions; {} for any other text, and where Unihan is not installed.
+
+    >>> from zaozi.text.encoders import load_encoder
+    >>> in_english(load_encoder(), "\u7ea2 \u732b")
+    {'\u7ea2': 'red', '\u732b': 'cat'}
+    """
+    if not encoder.english or text.isascii():
+        return {}
+    from zaozi.data.unihan import glossed
+
+    try:
+        return glossed(text)
+    except ZaoziError:  # the data packages are an extra
+        return {}
+
+
+def check_texts(encoder: TextEncoder, prompts: Sequence[Prompt], may_be_empty: bool) -> None:
+    """As `check_prompts`, through composed prompts too; an empty one is fine where properties say what to draw, or nothing does.
+
+    Raises `ZaoziError`.
+    """
+    if not prompts:
+        check_prompts(encoder, [])
+    for i, prompt in enumerate(prompts):
+        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if not texts:
+            raise ZaoziError(f"prompt {i} is empty; compose at least one text, for instance {{'fire': 1.0}}")
+        bad = None if isinstance(prompt, str) else next((w for w in prompt.values() if not np.isfinite(w)), None)
+        if bad is not None:
+            raise ZaoziError(f"weight {bad} of prompt {i} is not a number; use for instance 0.7, or -1 to push away")
+        if not may_be_empty and any(not text.strip() for text in texts):
+            raise ZaoziError(f"prompt {i} is empty; say what to draw, for instance 'gold'")
+    flat = dict.fromkeys(t for p in prompts for t in ([p] if isinstance(p, str) else p) if t.strip())
+    glosses = {text: in_english(encoder, text) for text in flat}
+    warn_of(
+        [
+            f"Chinese is read by definition ({'; '.join(f'{c}: {meant}' for c, meant in gloss.items())})"
+            for gloss in glosses.values()
+            if gloss
+        ],
+        "more prompts are read by definition",
+    )
+    if flat:
+        check_prompts(encoder, [", ".join(gloss.values()) or text for text, gloss in glosses.items()])
