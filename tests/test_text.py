@@ -45,7 +45,8 @@ from zaozi.model.denoiser import ModelConfig, make_denoiser
 from zaozi.pipeline import Prompt
 from zaozi.text import cache, encoders
 from zaozi.text.cache import TextCache, cached
-from zaozi.text.encoders import TextEncoder, caption_report, check_prompts, downloads_allowed, load_encoder
+from zaozi.text.captions import caption_report, check_prompts
+from zaozi.text.encoders import TextEncoder, downloads_allowed, load_encoder
 from zaozi.train.loop import Trainer
 
 

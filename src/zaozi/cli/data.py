@@ -93,7 +93,8 @@ def show(args: list[str]) -> None:
 
 def _unread(captions: list[str]) -> list[str]:
     """What the encoder that recipes use unless told will not read of the captions."""
-    from zaozi.text.encoders import caption_report, load_encoder
+    from zaozi.text.captions import caption_report
+    from zaozi.text.encoders import load_encoder
 
     return caption_report(load_encoder(network=False), captions).lines()
 

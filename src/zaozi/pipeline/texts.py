@@ -10,7 +10,8 @@ from torch import Tensor
 
 from zaozi.core.config import Property
 from zaozi.core.errors import ZaoziError, unknown
-from zaozi.text.encoders import TextEncoder, check_prompts, warn_of
+from zaozi.text.captions import check_prompts, warn_of
+from zaozi.text.encoders import TextEncoder
 
 Prompt = str | Mapping[str, float]
 """A text, or several with their weights: {"fire": 1.0, "sickness": 0.7}."""

@@ -42,7 +42,8 @@ from zaozi.model.release import history
 from zaozi.model.space import Halved
 from zaozi.pipeline import draw, to_pictures
 from zaozi.text.cache import cached
-from zaozi.text.encoders import caption_report, load_encoder
+from zaozi.text.captions import caption_report
+from zaozi.text.encoders import load_encoder
 from zaozi.train.batches import Batches, hints
 from zaozi.train.clock import Clock
 from zaozi.train.optim import ema_decay, ema_update, make_optimisers, rate

@@ -31,8 +31,8 @@ FIGURES: dict[str, str] = {
     "14-first-guess": "live.first_guess",
     "15-guidance-and-steps": "live.guidance_and_steps",
     "15-radicals": "live.radicals",
-    "16-training-step": "live.training_step",
-    "17-network": "live.network",
+    "16-training-step": "learning.training_step",
+    "17-network": "learning.network",
     "18-independent-noise": "probability.independent_noise",
     "19-origins": "atlas.origins",
 }
