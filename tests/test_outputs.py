@@ -17,24 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zaozi.core.caches import cached, discard
+from zaozi.core.disk import allocate, need_space
 from zaozi.core.errors import ZaoziError
+from zaozi.core.journal import settle, verified
 from zaozi.core.locks import locked
-from zaozi.core.outputs import (
-    JOURNAL,
-    PARTIAL,
-    RECORD,
-    Damaged,
-    Output,
-    allocate,
-    cached,
-    discard,
-    edit,
-    file_output,
-    need_space,
-    read_record,
-    settle,
-    verified,
-)
+from zaozi.core.outputs import Output, edit, file_output
+from zaozi.core.record import JOURNAL, PARTIAL, RECORD, Damaged, read_record
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -220,7 +209,7 @@ def test_files_put_one_by_one_stay_when_the_command_fails(tmp_path: Path) -> Non
 KILLED = """
 import os, sys, random
 from pathlib import Path
-from zaozi.core import outputs
+from zaozi.core import caches, outputs
 at = int(sys.argv[2])
 calls = 0
 def count(real):
@@ -240,7 +229,7 @@ if sys.argv[3] == "whole":
         for i in range(3):
             (work / f"{i}").write_text(f"new {i}")
 elif sys.argv[3] == "discard":
-    outputs.discard(folder, "dataset")
+    caches.discard(folder, "dataset")
 else:
     with outputs.Output(folder, "dataset", tuple("0123"), whole=False).open() as writer:
         for i in range(4):

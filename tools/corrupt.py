@@ -44,7 +44,7 @@ def prepared(root: Path, *, export: bool) -> dict[str, tuple[Path, Reader]]:
     """Small things of every kind under `root`: name -> its folder, and what reads it (returning a hash of what was read)."""
     from zaozi.core.config import DataConfig, NetworkConfig, Recipe, TrainConfig
     from zaozi.core.files import home
-    from zaozi.core.outputs import verified
+    from zaozi.core.journal import verified
     from zaozi.data.folder import build_folder
     from zaozi.data.pairs import load_pairs
     from zaozi.guide.export import export_onnx

@@ -3,7 +3,7 @@
     python tools/kill_anywhere.py --kills 100 --seed 0
 
 Each command runs in a folder that also holds files of somebody else. It is killed with SIGKILL at a random moment; then no
-foreign byte may have changed, every folder with a record must be old or new (`outputs.verified`), and no worker may live
+foreign byte may have changed, every folder with a record must be old or new (`journal.verified`), and no worker may live
 on. After its kills each command must run to its end. Prints one line per command, and ends with 1 if anything is wrong.
 """
 
@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 
 from zaozi.core.errors import ZaoziError
-from zaozi.core.outputs import PARTIAL, RECORD, read_record, verified
+from zaozi.core.journal import verified
+from zaozi.core.record import PARTIAL, RECORD, read_record
 
 RECIPE = """name = "t"
 [network]

@@ -8,9 +8,11 @@ from pathlib import Path
 import tyro
 
 from zaozi.cli.main import parse
+from zaozi.core.caches import discard
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home
-from zaozi.core.outputs import PARTIAL, RECORD, Damaged, discard, read_record, verified
+from zaozi.core.journal import verified
+from zaozi.core.record import PARTIAL, RECORD, Damaged, read_record
 
 
 def show(args: list[str]) -> None:

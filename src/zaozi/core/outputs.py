@@ -15,152 +15,42 @@ command family that owns it), size and SHA-256. From it follow the rules of this
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import shutil
-import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Any, TextIO
+from typing import TextIO
 
+from zaozi.core.disk import existing
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import flush, flush_folder, sha256
+from zaozi.core.files import flush, flush_folder
+from zaozi.core.journal import (
+    decide,
+    drop_partial,
+    journal_line,
+    place,
+    record_or_none,
+    remove_file,
+    roll_forward,
+    settle,
+    warn,
+)
 from zaozi.core.locks import InUse, holds, locked
-
-RECORD, PARTIAL = ".zaozi.json", ".zaozi-partial"
-JOURNAL, PROGRESS = "journal.jsonl", "progress.jsonl"
-"""In the partial folder: what is being put into place all at once, and what is put there one by one."""
-COMMIT_SECONDS = 60.0
-"""How long a reader waits for another process that is putting files into place."""
-FORMAT = 1
-
-
-class Damaged(ZaoziError):
-    """A file is not what zaozi wrote: cut short, changed or missing."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file of the record: who wrote it, its size in bytes and its SHA-256. A file that `grows` has neither."""
-
-    kind: str
-    bytes: int
-    sha256: str
-    grows: bool = False
-
-    def matches(self, path: Path) -> bool:
-        """Whether a file still is what was written."""
-        if not path.is_file():
-            return False
-        return self.grows or (path.stat().st_size == self.bytes and sha256(path) == self.sha256)
-
-
-Record = dict[str, Entry]
-
-
-def entry_of(path: Path, kind: str) -> Entry:
-    """The entry of a file as it is now."""
-    return Entry(kind, path.stat().st_size, sha256(path))
-
-
-def read_record(folder: Path) -> Record:
-    """The record of a folder; empty where there is none. Raises `Damaged` where it cannot be read."""
-    path = folder / RECORD
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values["format"] != FORMAT:
-            raise ZaoziError(f"{path} is of format {values['format']}, not {FORMAT}; use a newer zaozi")
-        return {_inside(name): Entry(**entry) for name, entry in values["files"].items()}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged(f"{path} is damaged ({error}); remove it if the files beside it are yours") from None
-
-
-def _inside(name: str) -> str:
-    """A relative name that stays inside its folder. Raises `ValueError` for any other."""
-    parts = PurePosixPath(name).parts
-    if not parts or ".." in parts or name.startswith("/") or "\\" in name or parts[0] in (RECORD, PARTIAL):
-        raise ValueError(f"'{name}' is not a file inside the folder")
-    return name
-
-
-def write_record(folder: Path, record: Record) -> None:
-    """Write the record, flushed and renamed; a folder without files of ours has none."""
-    path = folder / RECORD
-    if not record:
-        path.unlink(missing_ok=True)
-        return
-    values = {"format": FORMAT, "files": {name: _plain(record[name]) for name in sorted(record)}}
-    work = path.with_name(RECORD + ".new")
-    work.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    flush(work)
-    os.replace(work, path)
-    flush_folder(folder)
-
-
-def _plain(entry: Entry) -> dict[str, Any]:
-    values: dict[str, Any] = {"kind": entry.kind, "bytes": entry.bytes, "sha256": entry.sha256}
-    return values | ({"grows": True} if entry.grows else {})
-
-
-# -- reading --------------------------------------------------------------------------------------------------------
-
-
-def settle(folder: Path) -> None:
-    """Finish what a command that was cut off had decided to write into a folder, and drop what it had not.
-
-    Where another process is at that very moment putting files into place, wait for it; a folder that another process is
-    still filling, or this one, is left alone. Links that lead out of the folder are not followed here, since the folder
-    may be a stranger's.
-    """
-    partial = folder / PARTIAL
-    if not partial.is_dir() or holds(folder):
-        return
-    if not os.access(folder, os.W_OK):
-        if (partial / JOURNAL).exists():
-            raise ZaoziError(f"{folder} was left half-written by a command that was cut off; make it writable once")
-        return
-    end = time.monotonic() + COMMIT_SECONDS
-    while True:
-        try:
-            with locked(folder):
-                _roll_forward(folder, links=False)
-                _drop_partial(folder)
-            with suppress(OSError):  # where all of it was being removed
-                folder.rmdir()
-            return
-        except InUse:
-            if not (partial / JOURNAL).exists() or time.monotonic() > end:
-                return
-            time.sleep(0.05)
-
-
-def verified(folder: Path, names: Iterable[str] | None = None) -> Record:
-    """The record of a folder, once every file of it (or of `names`) was found to be what zaozi wrote.
-
-    Empty for a folder without a record: one that an older version wrote, or a person. Raises `Damaged` naming the first
-    file that is missing or differs.
-    """
-    settle(folder)
-    record = read_record(folder)
-    for name in record.keys() if names is None else [n for n in names if n in record]:
-        path, entry = folder / name, record[name]
-        if not path.is_file():
-            raise Damaged(f"{path} is missing")
-        if not entry.matches(path):
-            raise Damaged(
-                f"{path} is damaged: it is not what zaozi wrote; get it again, or remove {RECORD} if the change is yours"
-            )
-    return record
-
-
-# -- writing --------------------------------------------------------------------------------------------------------
+from zaozi.core.record import (
+    PARTIAL,
+    PROGRESS,
+    Damaged,
+    Entry,
+    Record,
+    entry_of,
+    inside,
+    plain_entry,
+    read_record,
+    write_record,
+)
 
 
 @dataclass(frozen=True)
@@ -187,7 +77,7 @@ class Output:
         folder = self.folder
         if folder.exists() and not folder.is_dir():
             raise ZaoziError(f"{folder} is a file; give a folder")
-        there = _existing(folder)
+        there = existing(folder)
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             raise ZaoziError(f"{there} cannot be written to; give another output folder")
         if not folder.exists():
@@ -256,7 +146,7 @@ class Output:
         Files of an earlier command of this kind are removed when the first new one comes (unless `keep`). What was put
         stays when the block fails.
         """
-        with self._locked():
+        with self.lock():
             writer = Writer(self)
             try:
                 yield writer
@@ -267,31 +157,33 @@ class Output:
     def write(self) -> Iterator[Path]:
         """Check, lock the folder, and yield an empty folder to fill; its files replace the earlier ones all at once when
         the block ends well, and nothing changes when it fails."""
-        with self._locked(), self._filled() as work:
+        with self.lock(), self.fill() as work:
             yield work
 
     @contextmanager
-    def _locked(self, *, wait: bool = False) -> Iterator[None]:
+    def lock(self, *, wait: bool = False) -> Iterator[None]:
+        """Check, and hold the folder: nobody else writes into it. With `wait`, wait for another process that holds it."""
         if not wait:
             self.check()
         made = _make(self.folder)
         with ExitStack() as stack:
             stack.callback(_remove_empty, made)
-            stack.enter_context(locked(self.folder, wait=wait, say=_warn))
-            _roll_forward(self.folder, links=False)
-            _drop_partial(self.folder)
+            stack.enter_context(locked(self.folder, wait=wait, say=warn))
+            roll_forward(self.folder, links=False)
+            drop_partial(self.folder)
             self.check()  # again, now that nobody else writes
             yield
 
     @contextmanager
-    def _filled(self) -> Iterator[Path]:
+    def fill(self) -> Iterator[Path]:
+        """An empty folder to fill, of a folder that is held; its files are put into place when the block ends well."""
         work = self.folder / PARTIAL / "files"
         work.mkdir(parents=True)
         try:
             yield work
             self._commit(work)
         finally:
-            _drop_partial(self.folder)
+            drop_partial(self.folder)
 
     def _commit(self, work: Path) -> None:
         umask = os.umask(0)
@@ -308,13 +200,16 @@ class Output:
                 new[name] = entry_of(path, self.kind)
         flush_folder(work)
         self.check()  # a long time may have passed
-        record = _record_or_none(self.folder)
+        record = record_or_none(self.folder)
         old = () if self.keep else (name for name, e in record.items() if e.kind == self.kind and name not in new)
-        _decide(
+        decide(
             self.folder,
-            [*({"remove": name} for name in old), *({"put": name, **_plain(entry)} for name, entry in new.items())],
+            [
+                *({"remove": name} for name in old),
+                *({"put": name, **plain_entry(entry)} for name, entry in new.items()),
+            ],
         )
-        _roll_forward(self.folder, links=True)
+        roll_forward(self.folder, links=True)
 
 
 _ADVICE = "give another output folder, or pass --overwrite"
@@ -339,16 +234,16 @@ class Writer:
         work.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         flush(work)
         self._note(name, entry_of(work, self.output.kind))
-        _place(work, folder / name)
+        place(work, folder / name)
         return folder / name
 
     def remove(self, name: str) -> None:
         """Remove a file of ours that nobody changed."""
         self._begin()
         assert self._journal is not None
-        self._journal.write(_line({"remove": name}))
+        self._journal.write(journal_line({"remove": name}))
         if (entry := self._record.pop(name, None)) is not None:
-            _remove(self.output.folder, name, entry)
+            remove_file(self.output.folder, name, entry)
 
     def grow(self, name: str) -> TextIO:
         """A text file to append to, line by line."""
@@ -363,18 +258,18 @@ class Writer:
             return
         folder, output = self.output.folder, self.output
         (folder / PARTIAL / "files").mkdir(parents=True, exist_ok=True)
-        self._record = _record_or_none(folder)
+        self._record = record_or_none(folder)
         self._journal = (folder / PARTIAL / PROGRESS).open("w", encoding="utf-8", buffering=1)
         if not output.keep:
             for name, entry in list(self._record.items()):
                 if entry.kind == output.kind:
-                    self._journal.write(_line({"remove": name}))
-                    _remove(folder, name, entry)
+                    self._journal.write(journal_line({"remove": name}))
+                    remove_file(folder, name, entry)
                     del self._record[name]
 
     def _note(self, name: str, entry: Entry) -> None:
         assert self._journal is not None
-        self._journal.write(_line({"put": _inside(name), **_plain(entry)}))
+        self._journal.write(journal_line({"put": inside(name), **plain_entry(entry)}))
         self._record[name] = entry
         self.put_names.add(name)
 
@@ -388,7 +283,7 @@ class Writer:
         for parent in {(folder / name).parent for name in self.put_names}:
             flush_folder(parent)
         write_record(folder, self._record)
-        _drop_partial(folder)
+        drop_partial(folder)
 
 
 def file_output(path: Path, kind: str, *more: str, overwrite: bool = False, inputs: Iterable[Path] = ()) -> Output:
@@ -422,77 +317,6 @@ def edit(path: Path, text: str) -> None:
     flush_folder(path.parent)
 
 
-def discard(folder: Path, kind: str, *, damaged: bool = False) -> None:
-    """Remove the files of one kind that zaozi wrote into a folder and nobody changed (or, of a cache, `damaged` ones too), and
-    the folder where it is then empty. What is cut off is finished by `settle`."""
-    with suppress(Damaged), locked(folder):
-        _drop_partial(folder)
-        names = [name for name, entry in read_record(folder).items() if entry.kind == kind]
-        _decide(folder, [{"remove": name, "damaged": damaged} for name in names])
-        _roll_forward(folder, links=False)
-        _drop_partial(folder)
-    with suppress(OSError):
-        folder.rmdir()
-
-
-def cached(folder: Path, kind: str, make: Callable[[Path], None]) -> Path:
-    """A folder of zaozi's own cache, verified; made (into an empty folder that `make` is given) where it is missing or damaged.
-
-    A second process that wants the same waits for the first. Returns the folder.
-    """
-    if _sound(folder):
-        return folder
-    output = Output(folder, kind, overwrite=True)
-    with output._locked(wait=True):
-        if not _sound(folder, quiet=True):
-            with output._filled() as work:
-                make(work)
-    return folder
-
-
-def _sound(folder: Path, *, quiet: bool = False) -> bool:
-    """Whether a cache's folder is whole; warns where it is damaged."""
-    try:
-        return bool(folder.is_dir() and verified(folder))
-    except Damaged as damage:
-        if not quiet:
-            _warn(f"{damage}; it is made again")
-        return False
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=3)
-
-
-def need_space(folder: Path, size: int, what: str = "") -> None:
-    """Raises `ZaoziError` where the disk of a folder (that need not exist) has less than `size` bytes left for `what`."""
-    free = shutil.disk_usage(_existing(folder)).free
-    if free < size:
-        raise ZaoziError(
-            f"{what or folder} needs {size / 1e6:.0f} MB and {_existing(folder)} has {free / 1e6:.0f} MB left; free some space"
-        )
-
-
-def allocate(path: Path, size: int) -> None:
-    """Create a file of `size` bytes whose blocks exist, so that a full disk is an error here and not a crash later."""
-    with path.open("wb") as file:
-        if hasattr(os, "posix_fallocate") and size:
-            os.posix_fallocate(file.fileno(), 0, size)
-        else:
-            file.truncate(size)
-
-
-# -- how it is done -------------------------------------------------------------------------------------------------
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    there = folder.absolute()
-    while not there.exists():
-        there = there.parent
-    return there
-
-
 def _identity(path: Path) -> tuple[int, int]:
     """What two names of one file share."""
     found = path.stat()
@@ -521,106 +345,3 @@ def _remove_empty(folders: Iterable[Path]) -> None:
             folder.rmdir()
         except OSError:
             return
-
-
-def _record_or_none(folder: Path) -> Record:
-    """The record, or an empty one where it is damaged (the user has passed --overwrite)."""
-    try:
-        return read_record(folder)
-    except Damaged:
-        return {}
-
-
-def _line(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, ensure_ascii=False) + "\n"
-
-
-def _decide(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write the journal, flushed and all at once: from now on its lines will be done, by this process or by the next."""
-    partial = folder / PARTIAL
-    partial.mkdir(exist_ok=True)
-    draft = partial / (JOURNAL + ".new")
-    draft.write_text("".join(map(_line, lines)), encoding="utf-8")
-    flush(draft)
-    os.replace(draft, partial / JOURNAL)
-    flush_folder(partial)
-
-
-def _journal_lines(folder: Path) -> list[dict[str, Any]]:
-    lines = []
-    for name in (JOURNAL, PROGRESS):
-        with suppress(FileNotFoundError, UnicodeDecodeError):
-            for line in (folder / PARTIAL / name).read_text(encoding="utf-8").splitlines():
-                with suppress(ValueError):  # the last line may be cut short: its file was not placed yet
-                    lines.append(json.loads(line))
-    return lines
-
-
-def _roll_forward(folder: Path, *, links: bool) -> None:
-    """Do what the journal says, as far as it is not done yet; `links` that lead out of the folder are followed or not."""
-    lines = _journal_lines(folder)
-    if not lines:
-        return
-    record = _record_or_none(folder)
-    put = {_inside(e["put"]): Entry(**{k: v for k, v in e.items() if k != "put"}) for e in lines if "put" in e}
-    for line in lines:
-        name = line.get("remove")
-        if name in record and name not in put:
-            _remove(folder, name, record.pop(name), damaged=line.get("damaged") is True)
-    for name, entry in put.items():
-        work, path = folder / PARTIAL / "files" / name, folder / name
-        if work.is_file() and entry.matches(work) and (links or _leads_inside(folder, path)):
-            _place(work, path)
-        if entry.matches(path):
-            record[name] = entry
-    for parent in {(folder / name).parent for name in put}:
-        if parent.is_dir():
-            flush_folder(parent)
-    write_record(folder, record)
-
-
-def _leads_inside(folder: Path, path: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
-
-
-def _drop_partial(folder: Path) -> None:
-    partial = folder / PARTIAL
-    if partial.is_dir():
-        for name in (JOURNAL, PROGRESS):
-            (partial / name).unlink(missing_ok=True)  # first: without them nothing is decided
-        shutil.rmtree(partial, ignore_errors=True)
-    (folder / (RECORD + ".new")).unlink(missing_ok=True)
-
-
-def _place(work: Path, path: Path) -> None:
-    """Rename a flushed file into place; where a link stands its target is replaced."""
-    if path.is_symlink():
-        path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.replace(work, path)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        beside = path.with_name(path.name + PARTIAL)
-        shutil.copyfile(work, beside)
-        flush(beside)
-        os.replace(beside, path)
-        work.unlink()
-
-
-def _remove(folder: Path, name: str, entry: Entry, *, damaged: bool = False) -> None:
-    """Remove a file of ours that nobody changed, and the folders that it leaves empty."""
-    path = folder / name
-    if path.is_symlink() or not _leads_inside(folder, path) or not path.is_file():
-        return
-    if not (damaged or entry.matches(path)):
-        return
-    path.unlink()
-    for parent in PurePosixPath(name).parents:
-        if str(parent) == ".":
-            break
-        try:
-            (folder / parent).rmdir()
-        except OSError:
-            break

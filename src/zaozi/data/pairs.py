@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from zaozi.core.caches import cached
 from zaozi.core.config import DataConfig, Property
+from zaozi.core.disk import allocate, need_space
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.files import home
+from zaozi.core.journal import verified
 from zaozi.core.machine import usable_cores
-from zaozi.core.outputs import Damaged, allocate, cached, need_space, verified
+from zaozi.core.record import Damaged
 from zaozi.data.shards import MANIFEST, SPLITS, check_shards, read_manifest
 
 

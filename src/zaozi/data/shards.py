@@ -24,8 +24,9 @@ from PIL import Image
 
 from zaozi.core.errors import ZaoziError, printable
 from zaozi.core.files import sha256
+from zaozi.core.journal import verified
 from zaozi.core.machine import usable_cores
-from zaozi.core.outputs import Output, verified
+from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
 from zaozi.core.workers import in_processes
 

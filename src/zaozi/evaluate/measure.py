@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zaozi.core.caches import cached
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home
-from zaozi.core.outputs import cached
 from zaozi.data.pairs import Pairs, load_pairs
 from zaozi.data.shards import data_hash
 from zaozi.data.unihan import radical

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from zaozi.core.config import from_dict, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import sha256, write_json
+from zaozi.core.journal import verified
 from zaozi.core.noise import lent_generator
-from zaozi.core.outputs import Output, verified
+from zaozi.core.outputs import Output
 from zaozi.data.pairs import Pairs
 from zaozi.data.unihan import radical, radical_forms
 from zaozi.model.checkpoint import fill, read_tensors

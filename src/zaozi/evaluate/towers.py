@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, write_json
+from zaozi.core.journal import verified
 from zaozi.core.noise import lent_generator
-from zaozi.core.outputs import Output, verified
+from zaozi.core.outputs import Output
 from zaozi.evaluate.reference import SHIPPED, fingerprint, half
 from zaozi.model.checkpoint import fill, read_tensors
 from zaozi.text.cache import cached

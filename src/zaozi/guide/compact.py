@@ -220,8 +220,8 @@ def compact_model(name: str = "base") -> Path:
     Kept in the cache, by the weights they are made from. A few seconds for the model whose graphs ship, some half a minute
     for another. Raises `ZaoziError` where there is no such model.
     """
+    from zaozi.core.caches import cached
     from zaozi.core.files import home, sha256
-    from zaozi.core.outputs import cached
     from zaozi.model.checkpoint import WEIGHTS, find_model
     from zaozi.text.encoders import load_encoder
 

@@ -22,9 +22,9 @@ import torch
 from PIL import Image
 
 from zaozi import __version__
+from zaozi.core.caches import cached
 from zaozi.core.files import home, sha256, write_json
 from zaozi.core.heap import give_back_freed_memory
-from zaozi.core.outputs import cached
 from zaozi.data.font import web_font
 from zaozi.data.shards import data_hash
 from zaozi.data.unihan import radical

@@ -19,8 +19,10 @@ from torch import Tensor
 from zaozi.core.config import from_dict, to_dict
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.files import write_json
+from zaozi.core.journal import settle, verified
 from zaozi.core.limits import check_model
-from zaozi.core.outputs import Damaged, Output, settle, verified
+from zaozi.core.outputs import Output
+from zaozi.core.record import Damaged
 from zaozi.model.denoiser import Denoiser, ModelConfig, make_denoiser
 from zaozi.text.encoders import located
 

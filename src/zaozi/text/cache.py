@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zaozi.core import outputs
+from zaozi.core import caches, journal, record
 from zaozi.core.progress import progress
 from zaozi.core.types import Cond
 from zaozi.text.encoders import TextEncoder
@@ -100,7 +100,7 @@ def cached(encoder: TextEncoder, texts: Sequence[str], folder: Path, *, batch: i
         parts.append(loaded)
 
     for part in sorted(path for path in home.glob("part-*") if path.is_dir()):
-        if (part / outputs.PARTIAL).exists():  # being written, or cut off while it was
+        if (part / record.PARTIAL).exists():  # being written, or cut off while it was
             continue
         add(part)
     missing = sorted(wanted - place_of.keys())
@@ -129,7 +129,7 @@ def _texts(part: Path) -> list[str]:
 def _load(part: Path, rows: int, width: int) -> _Part:
     """A part of so many rows, its files memory-mapped. Raises `ZaoziError`, `ValueError`, `EOFError` or `OSError` where one is
     not what was written."""
-    if not outputs.verified(part):
+    if not journal.verified(part):
         raise ValueError("it has no record")
     offsets = np.load(part / "offsets.npy")
     if offsets.shape != (rows + 1,) or offsets.dtype != np.int64 or offsets[0] or (np.diff(offsets) < 1).any():
@@ -145,7 +145,7 @@ def _load(part: Path, rows: int, width: int) -> _Part:
 
 def _discard(part: Path) -> None:
     """Remove the files of a part, and its folder where nothing else is in it."""
-    outputs.discard(part, _KIND, damaged=True)
+    caches.discard(part, _KIND, damaged=True)
     for name in _NAMES:  # of a part whose record is lost
         (part / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
@@ -172,4 +172,4 @@ def _encode(encoder: TextEncoder, texts: Sequence[str], home: Path, batch: int, 
         np.save(work / "pooled.npy", pooled)
         (work / _TEXTS).write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
 
-    return outputs.cached(part, _KIND, write)
+    return caches.cached(part, _KIND, write)

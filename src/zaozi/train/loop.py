@@ -26,13 +26,15 @@ import torch
 from torch import Tensor, nn
 
 from zaozi.core.config import Recipe, Sampling, to_dict
+from zaozi.core.disk import need_space
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json, flush, home, sha256
 from zaozi.core.limits import check
 from zaozi.core.machine import machine, processor, usable_cores, using_matmul_precision, using_threads
 from zaozi.core.noise import lent_generator
-from zaozi.core.outputs import Writer, need_space, read_record
+from zaozi.core.outputs import Writer
 from zaozi.core.progress import progress
+from zaozi.core.record import read_record
 from zaozi.data.pairs import ORDER, find_dataset, load_pairs, same_order
 from zaozi.data.shards import data_hash, read_manifest
 from zaozi.data.sheet import contact_sheet, png

@@ -11,10 +11,12 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
+from zaozi.core.caches import discard
 from zaozi.core.config import Property, Recipe, from_dict, migrated, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.machine import processor, usable_cores
-from zaozi.core.outputs import Output, Writer, discard, read_record
+from zaozi.core.outputs import Output, Writer
+from zaozi.core.record import read_record
 from zaozi.model.checkpoint import (
     CHECKPOINT,
     CONFIG,

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zaozi.core.caches import cached
 from zaozi.core.config import Sampling
 from zaozi.core.files import home
-from zaozi.core.outputs import cached
 from zaozi.data.pairs import Pairs, load_pairs
 from zaozi.data.shards import SPLITS, data_hash
 from zaozi.data.unihan import radical
