@@ -20,23 +20,25 @@ class Terminal(io.StringIO):
         return True
 
 
-def written(file: io.StringIO, **options: object) -> str:
-    for _ in progress(range(3), file=file, mininterval=0, **options):
+def written(monkeypatch: pytest.MonkeyPatch, file: io.StringIO, *, shown: bool = True) -> str:
+    monkeypatch.setattr("sys.stderr", file)
+    for _ in progress(range(3), mininterval=0, shown=shown):
         pass
     return file.getvalue()
 
 
-def test_a_bar_is_shown_on_a_terminal_alone_and_then_removed() -> None:
-    assert written(io.StringIO(), delay=0) == ""
-    assert written(Terminal(), delay=0, shown=False) == ""
-    shown = written(Terminal(), delay=0)
+def test_a_bar_is_shown_on_a_terminal_alone_and_then_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zaozi.core.progress.DELAY", 0)
+    assert written(monkeypatch, io.StringIO()) == ""
+    assert written(monkeypatch, Terminal(), shown=False) == ""
+    shown = written(monkeypatch, Terminal())
     assert "3/3" in shown
     assert "it/s" in shown
     assert shown.rsplit("\r", 2)[1].strip() == ""  # the last thing it writes wipes the line
 
 
-def test_what_is_over_at_once_has_no_bar() -> None:
-    assert written(Terminal()) == ""
+def test_what_is_over_at_once_has_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert written(monkeypatch, Terminal()) == ""
 
 
 def test_every_bar_is_made_in_one_place() -> None:

@@ -19,3 +19,8 @@ def test_no_function_takes_more_than_eight_parameters() -> None:
                 if len([name for name in names if name not in ("self", "cls")]) > MOST:
                     long.append(f"{file.relative_to(SOURCES)}: {node.name}")
     assert long == []
+
+
+def test_options_are_named() -> None:
+    found = [file.name for file in SOURCES.rglob("*.py") if "**options: Any" in file.read_text(encoding="utf-8")]
+    assert found == []

@@ -87,8 +87,8 @@ def usage() -> str:
     )
 
 
-def parse(function: Callable[..., Any], args: Sequence[str], name: str, **options: Any) -> Any:
-    """Call (or build) `function` from the command line with tyro; its boxed errors become one line."""
+def parse(function: Callable[..., Any], args: Sequence[str], name: str, default: Any = None) -> Any:
+    """Call or build `function` from the command line with tyro; boxed errors become one line; a class begins with `default`."""
     import tyro
 
     @functools.wraps(function)
@@ -96,10 +96,11 @@ def parse(function: Callable[..., Any], args: Sequence[str], name: str, **option
         return lambda: function(*values, **named)
 
     is_class = isinstance(function, type)
+    start = {} if default is None else {"default": default}
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
-            made = tyro.cli(function if is_class else later, args=list(args), prog=f"zaozi {name}", **options)
+            made = tyro.cli(function if is_class else later, args=list(args), prog=f"zaozi {name}", **start)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise

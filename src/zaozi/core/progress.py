@@ -9,12 +9,34 @@ DELAY = 2.0
 """Seconds before a bar appears."""
 
 
-def progress(rows: Iterable[Any] | None = None, *, shown: bool = True, **options: Any) -> Any:
-    """A tqdm bar over `rows`, or one that `update` moves; `options` are tqdm's.
+def progress(
+    rows: Iterable[Any] | None = None,
+    *,
+    total: float | None = None,
+    desc: str | None = None,
+    unit: str = "it",
+    unit_scale: bool = False,
+    initial: int = 0,
+    mininterval: float = 0.1,
+    shown: bool = True,
+) -> Any:
+    """A tqdm bar over `rows`, or one that `update` moves, of `total` units of which `initial` are done, drawn
+    anew every `mininterval` seconds at most.
 
     Nothing is written where standard error is no terminal (a pipe, a file) or `shown` is false, nor in the first two
     seconds; the bar is removed when it ends.
     """
     from tqdm import tqdm
 
-    return tqdm(rows, **{"delay": DELAY, "leave": False, "disable": None if shown else True, **options})
+    return tqdm(
+        rows,
+        desc=desc,
+        total=total,
+        unit=unit,
+        unit_scale=unit_scale,
+        initial=initial,
+        mininterval=mininterval,
+        delay=DELAY,
+        leave=False,
+        disable=None if shown else True,
+    )

@@ -11,7 +11,6 @@ import copy
 import json
 import math
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -310,7 +309,6 @@ class Trainer:
             desc=self.recipe.name,
             unit="s" if by_clock else "step",
             mininterval=1.0,
-            file=sys.stderr,
         )
         saved = said = window_start = time.monotonic()
         began = window_start, self._progress()

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,14 +56,24 @@ def styled() -> Any:
     return mpl.rc_context(style)
 
 
+Share = bool | Literal["none", "all", "row", "col"]
+
+
 def canvas(
-    rows: int = 1, columns: int = 1, *, width: float = 0.0, height: float = 0.0, **options: Any
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    width: float = 0.0,
+    height: float = 0.0,
+    sharex: Share = False,
+    sharey: Share = False,
+    gridspec_kw: dict[str, Any] | None = None,
 ) -> tuple[Any, Any]:
-    """A matplotlib figure and its axes `[rows, columns]`."""
+    """A matplotlib figure and its axes `[rows, columns]`; the last three are those of matplotlib's `subplots`."""
     from matplotlib.figure import Figure as Plot
 
     plot = Plot(figsize=(width or columns * INCHES, height or rows * INCHES), layout="constrained")
-    return plot, plot.subplots(rows, columns, squeeze=False, **options)
+    return plot, plot.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey, gridspec_kw=gridspec_kw)
 
 
 def families() -> list[str]:
@@ -153,7 +163,9 @@ def vector(figure: Figure) -> str:
     return for_pages(held.getvalue())
 
 
-def strip(axes: Sequence[Any], pictures: Sequence[Any], titles: Sequence[str], **options: Any) -> None:
-    """Pictures side by side."""
+def strip(
+    axes: Sequence[Any], pictures: Sequence[Any], titles: Sequence[str], *, low: float = -1.0, high: float = 1.0
+) -> None:
+    """Pictures side by side, black at `low` and white at `high`."""
     for one, picture, title in zip(axes, pictures, titles, strict=True):
-        show(one, picture, title, **options)
+        show(one, picture, title, low=low, high=high)
