@@ -110,7 +110,7 @@ def recipe_file(folder: Path, recipe: Recipe) -> Path:
     (folder / "recipe.toml").write_text(
         f"[data]\npath = {json.dumps(recipe.data.path)}\n"
         f"[network]\nwidth = {n.width}\ndepth = {n.depth}\nhead_width = {n.head_width}\npatch = {n.patch}\n"
-        f"[train]\nsteps = 1\nbatch_size = 8\nself_check = false\nsample_steps = 0\nout = {json.dumps(t.out)}\n"
+        f"[train]\nsteps = 1\nbatch_size = 8\nself_check = false\nsample_every = 0\nout = {json.dumps(t.out)}\n"
     )
     return folder / "recipe.toml"
 

@@ -416,7 +416,7 @@ def test_evaluate_and_publish(
     assert main(["evaluate", str(scribbler), *options, "--guide.low", "0.1"]) == 0
     said = capsys.readouterr().out
     assert "232 glyphs, 1 steps" in said
-    assert "asked-for radical is the primary one" in said
+    assert "radical asked for is the primary one" in said
     report = read_report(tmp_path / "report.json")
     assert report["how"]["glyphs"] == {
         "listed": 192, "held_out": 24, "crossed": 4, "trained": 12, "real": 24, "real_crossed": 4

@@ -41,7 +41,7 @@ def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = (
         "[network]\nwidth = 32\ndepth = 1\nhead_width = 16\n[train]\nsteps = 1\nbatch_size = 4\nself_check = false\n"
     )
-    (folder / "r.toml").write_text(small + "sample_every = 0\nvalidate_steps = 0\n")
+    (folder / "r.toml").write_text(small + "sample_every = 0\nvalidate_every = 0\n")
     assert main(["train", str(folder / "r.toml"), "--data.path", str(tiny_data), "--out", str(folder / "run")]) == 0
     return folder / "run"
 
