@@ -134,10 +134,11 @@ class Trainer:
         self.encoder = load_encoder(recipe.text.encoder, recipe.text.max_tokens)
         recipe = replace(recipe, text=replace(recipe.text, encoder=self.encoder.name))  # a folder, by its whole path
         recipe = filled(recipe, pairs.fill, channels=manifest["channels"], text_width=self.encoder.width)
+        where = find_model(train.init_from) if train.init_from and state is None else None
         if state is not None:
             recipe = with_scales_of(recipe, state["recipe"].properties)
-        elif train.init_from:
-            recipe = with_scales_of(recipe, read_config(find_model(train.init_from)).properties)
+        elif where is not None:
+            recipe = with_scales_of(recipe, read_config(where).properties)
         self.recipe = recipe
         self.config = ModelConfig(
             name=recipe.name,
@@ -167,8 +168,7 @@ class Trainer:
         self.asked = False  # this process was asked to stop
         self.stopping = False  # all processes agreed to
         space.requires_grad_(False)
-        if train.init_from and state is None:
-            where = find_model(train.init_from)
+        if where is not None:
             start_from(self.model, load_model(where), where, self.say)
             self.began_with, self.history = sha256(where / WEIGHTS), history(where)
         elif isinstance(space, Halved) and state is None:
