@@ -19,18 +19,14 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from zaozi.core.config import (
-    DataConfig,
-    DiffusionConfig,
-    NetworkConfig,
-    Property,
-    Recipe,
-    SpaceConfig,
-    TextConfig,
-    TrainConfig,
-)
 from zaozi.core.machine import using_environment
+from zaozi.core.recipe import DataConfig, DiffusionConfig, Recipe, TextConfig, TrainConfig
 from zaozi.core.types import Cond
+from zaozi.model.spaces.halved import HalvedConfig
+from zaozi.model.spaces.pixels import PixelsConfig
+from zaozi.nn.dit import DiTConfig
+from zaozi.nn.properties.class_ import ClassProperty
+from zaozi.nn.properties.number import NumberProperty
 
 if TYPE_CHECKING:
     from zaozi import TextToImage
@@ -129,8 +125,8 @@ def tiny_recipe(tiny_data: Path, tmp_path: Path) -> Recipe:
     return Recipe(
         name="tiny",
         data=DataConfig(path=str(tiny_data)),
-        network=NetworkConfig(width=32, depth=2, head_width=16, patch=4),
-        space=SpaceConfig(kind="halved", width=4, steps=3),
+        network=DiTConfig(width=32, depth=2, head_width=16, patch=4),
+        space=HalvedConfig(width=4, steps=3),
         diffusion=DiffusionConfig(),
         train=TrainConfig(
             out=str(tmp_path / "run"),
@@ -172,8 +168,8 @@ def fill_randomly(module: torch.nn.Module, scale: float = 0.1, seed: int = 0) ->
 
 
 PROPERTIES = (
-    Property("kind", values=("disc", "box"), dropout=0.3),
-    Property("size", kind="number", mean=5.0, std=2.0, dropout=0.3),
+    ClassProperty("kind", values=("disc", "box"), dropout=0.3),
+    NumberProperty("size", mean=5.0, std=2.0, dropout=0.3),
 )
 
 
@@ -181,20 +177,21 @@ PROPERTIES = (
 def glyph_artist() -> TextToImage:
     """An untrained model of 32x32 glyphs with the properties that glyphs have."""
     from zaozi import TextToImage
-    from zaozi.model.denoiser import ModelConfig, make_denoiser
+    from zaozi.core.recipe import ModelConfig
+    from zaozi.model.denoiser import make_denoiser
     from zaozi.text.encoders import load_encoder
 
     properties = (
-        Property("structure", values=("left-right", "single")),
-        Property("strokes", kind="number", mean=12.0, std=4.0),
-        Property("radical", values=("85", "167")),
-        Property("pinyin_initial", values=("y",)),
-        Property("pinyin_final", values=("ang",)),
-        Property("tone", values=("2",)),
+        ClassProperty("structure", values=("left-right", "single")),
+        NumberProperty("strokes", mean=12.0, std=4.0),
+        ClassProperty("radical", values=("85", "167")),
+        ClassProperty("pinyin_initial", values=("y",)),
+        ClassProperty("pinyin_final", values=("ang",)),
+        ClassProperty("tone", values=("2",)),
     )
-    network = NetworkConfig(width=32, depth=2, head_width=16, patch=8)
+    network = DiTConfig(width=32, depth=2, head_width=16, patch=8)
     config = ModelConfig(
-        "tiny", 32, 1, network, SpaceConfig(), DiffusionConfig(), TextConfig(max_tokens=16), properties
+        "tiny", 32, 1, network, PixelsConfig(), DiffusionConfig(), TextConfig(max_tokens=16), properties
     )
     model = make_denoiser(config)
     fill_randomly(model.network, 0.2)

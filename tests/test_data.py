@@ -15,14 +15,16 @@ import pytest
 from PIL import Image
 
 from conftest import draw_folder
-from zaozi.core.config import DataConfig, Property
 from zaozi.core.errors import ZaoziError
+from zaozi.core.recipe import DataConfig
 from zaozi.data import font, unihan
 from zaozi.data.folder import build_folder
 from zaozi.data.glyphs import build_glyphs, default_folder
 from zaozi.data.pairs import balance_weights, find_dataset, load_pairs, training_rows
 from zaozi.data.pictures import fitted
 from zaozi.data.shards import data_hash, read_manifest, split_of
+from zaozi.nn.properties.class_ import ClassProperty
+from zaozi.nn.properties.number import NumberProperty
 from zaozi.train.batches import hints
 
 
@@ -238,7 +240,10 @@ def test_a_folder_with_metadata_and_properties(tmp_path: Path, kind: str) -> Non
     manifest = build_folder(pictures, tmp_path / "d", size=16, processes=1)
     assert manifest["channels"] == 3
     pairs = load_pairs(tmp_path / "d", "train")
-    kinds, sizes = pairs.fill(Property("kind")), pairs.fill(Property("size", kind="number"))
+    kinds, sizes = (
+        ClassProperty("kind").filled(pairs.column("kind")),
+        NumberProperty("size").filled(pairs.column("size")),
+    )
     assert kinds.values == ("a", "b")
     columns = pairs.property_columns((kinds, sizes))
     assert columns["kind"].tolist() == [1 + ("ab".index(k)) for k in pairs.columns["kind"]]
@@ -322,7 +327,10 @@ def test_missing_values_stay_missing(tmp_path: Path) -> None:
     (pictures / "metadata.csv").write_text("\n".join(lines))
     build_folder(pictures, tmp_path / "d", size=16, processes=1)
     pairs = load_pairs(tmp_path / "d", "train")
-    size, label = pairs.fill(Property("size", kind="number")), pairs.fill(Property("label"))
+    size, label = (
+        NumberProperty("size").filled(pairs.column("size")),
+        ClassProperty("label").filled(pairs.column("label")),
+    )
     assert label.values == ("0", "1")
     assert np.isfinite(size.mean)
     columns = pairs.property_columns((size, label))
@@ -330,7 +338,7 @@ def test_missing_values_stay_missing(tmp_path: Path) -> None:
     assert columns["label"].min() >= 1
     pairs.columns["parts"] = [["a"], ["b", "c"]] * 6
     with pytest.raises(ZaoziError, match="'parts' holds lists or mixes types"):
-        pairs.fill(Property("parts"))
+        ClassProperty("parts").filled(pairs.column("parts"))
     assert min(pairs.columns["serial"]) >= 2**40
 
 

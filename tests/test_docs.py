@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from zaozi.cli.main import main
-from zaozi.diffusion import samplers
+from zaozi.core.components import samplers
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from draw_doc import commands, drawn
@@ -49,7 +49,7 @@ def test_the_command_under_a_picture_draws_it(
 @pytest.mark.skipif(not (ROOT / "src" / "zaozi" / "weights" / "base").is_dir(), reason="no shipped model")
 def test_the_notebook_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPLBACKEND", "agg")
-    monkeypatch.setattr("zaozi.diffusion.samplers.SAMPLERS", dict(samplers.SAMPLERS))
+    monkeypatch.setattr(samplers, "_known", dict(samplers))
     cells = json.loads((ROOT / "docs" / "guide.ipynb").read_text(encoding="utf-8"))["cells"]
     space: dict[str, object] = {}
     for cell in cells:
@@ -62,7 +62,7 @@ def test_the_defaults_of_drawing_stand_once() -> None:
     second = re.compile(r'\b(steps: int = 20|(guidance|scale)\w*: float = 5|sampler: str = "|batch_size: int = 16)\b')
     sources = Path(__file__).parents[1] / "src" / "zaozi"
     found = {file.name: second.findall(file.read_text(encoding="utf-8")) for file in sources.rglob("*.py")}
-    assert {name for name, some in found.items() if some} == {"config.py"}, "use Sampling.steps and so on"
+    assert {name for name, some in found.items() if some} == {"sampling.py"}, "use Sampling.steps and so on"
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/sampling.md"])

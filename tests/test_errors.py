@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from zaozi.cli import main as cli
 from zaozi.cli.main import main
-from zaozi.core.config import Recipe
+from zaozi.core.recipe import Recipe
 
 
 def wrapped(error: Exception, cause: Exception) -> Exception:

@@ -19,8 +19,8 @@ from scipy.linalg import sqrtm
 from conftest import fill_randomly
 from zaozi import ZaoziError
 from zaozi.cli.main import main
-from zaozi.core.config import DataConfig, DiffusionConfig, NetworkConfig, Recipe, SpaceConfig, TextConfig, TrainConfig
 from zaozi.core.noise import lent_generator
+from zaozi.core.recipe import DataConfig, DiffusionConfig, ModelConfig, Recipe, TextConfig, TrainConfig
 from zaozi.data.glyphs import build_glyphs
 from zaozi.data.pairs import load_pairs
 from zaozi.data.shards import normalised
@@ -42,7 +42,9 @@ from zaozi.evaluate.sweep import settings
 from zaozi.evaluate.table import ROWS, as_markdown, find, headlines
 from zaozi.evaluate.towers import Towers, encode_all, load_towers, retrieval
 from zaozi.model.checkpoint import SHIPPED, WEIGHTS, save_model
-from zaozi.model.denoiser import ModelConfig, make_denoiser
+from zaozi.model.denoiser import make_denoiser
+from zaozi.model.spaces.pixels import PixelsConfig
+from zaozi.nn.dit import DiTConfig
 
 Rng = np.random.Generator
 
@@ -393,9 +395,9 @@ def test_diversity_and_legibility_of_real_glyphs(judge: Judge) -> None:
 def scribbler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of 32x32 pictures that was never trained."""
     folder = tmp_path_factory.mktemp("scribbler") / "model"
-    network = NetworkConfig(width=32, depth=1, head_width=16, patch=8)
+    network = DiTConfig(width=32, depth=1, head_width=16, patch=8)
     model = make_denoiser(
-        ModelConfig("scribbler", 32, 1, network, SpaceConfig(), DiffusionConfig(), TextConfig(max_tokens=16))
+        ModelConfig("scribbler", 32, 1, network, PixelsConfig(), DiffusionConfig(), TextConfig(max_tokens=16))
     )
     fill_randomly(model.network)
     save_model(folder, model)
@@ -508,7 +510,7 @@ def test_speedrun(small_glyphs: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("zaozi.train.loop.find_dataset", lambda _: small_glyphs)
     recipe = Recipe(
         name="dash",
-        network=NetworkConfig(width=32, depth=1, head_width=16, patch=8),
+        network=DiTConfig(width=32, depth=1, head_width=16, patch=8),
         train=TrainConfig(batch_size=8, sample_every=0, validate_every=0, self_check=False, precision="fp32"),
     )
     home, kernels = os.environ["ZAOZI_HOME"], os.environ.get("TORCHINDUCTOR_CACHE_DIR")

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from zaozi.cli.main import main
-from zaozi.core.config import Guidance, Sampling
 from zaozi.core.noise import picture_noise
+from zaozi.core.sampling import Guidance, Sampling
 from zaozi.core.types import Cond, Estimate, Level
 from zaozi.diffusion.guidance import cfg, clamped
 from zaozi.diffusion.levels import levels

@@ -20,7 +20,6 @@ from PIL import Image
 
 from conftest import draw_folder
 from zaozi.cli.main import main
-from zaozi.core.config import Property
 from zaozi.core.errors import ZaoziError, printable
 from zaozi.data import shards
 from zaozi.data.folder import LONGEST_CAPTION, build_folder, is_picture
@@ -28,6 +27,7 @@ from zaozi.data.pairs import load_pairs
 from zaozi.data.shards import Record, by_group, check_shards, data_hash, normalised, read_manifest, split_of
 from zaozi.data.splits import folder_splits
 from zaozi.data.tables import Bad, csv_column, json_column, read_table
+from zaozi.nn.properties.class_ import ClassProperty
 
 quick = settings(derandomize=True, max_examples=60, deadline=None)
 
@@ -444,7 +444,7 @@ def test_a_build_tells_how_it_was_split(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["data", "build", "--images", str(pictures), "--out", str(tmp_path / "d"), "--size", "16"]) == 0
     assert "3 captions for 27 pictures: the split is by picture" in capsys.readouterr().out
     pairs = load_pairs(tmp_path / "d", "train")
-    assert pairs.fill(Property("kind")).values == ("cat", "dog", "face")
+    assert ClassProperty("kind").filled(pairs.column("kind")).values == ("cat", "dog", "face")
 
 
 def test_a_build_tells_which_captions_the_encoder_will_not_read(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from conftest import random_cond
+from zaozi.core.components import samplers
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import between, picture_noise
 from zaozi.core.types import Cond, Estimate, Level
@@ -17,7 +18,7 @@ from zaozi.diffusion.inversion import invert
 from zaozi.diffusion.levels import levels
 from zaozi.diffusion.mixture import TWO
 from zaozi.diffusion.prediction import from_x0
-from zaozi.diffusion.samplers import SAMPLERS, ddim
+from zaozi.diffusion.samplers import ddim
 from zaozi.diffusion.schedules import schedule
 
 MIDDLE = schedule("cosine").level(500.0)
@@ -146,7 +147,7 @@ def test_dynamic_thresholding_squeezes_and_keeps_what_fits() -> None:
     assert torch.allclose(outside, x, atol=1e-6), "proportions survive where a clamp would saturate"
 
 
-@pytest.mark.parametrize("which", list(SAMPLERS))
+@pytest.mark.parametrize("which", list(samplers))
 def test_what_is_known_stays_and_the_rest_follows(which: str) -> None:
     """Given the first coordinate of the mixture, the second is drawn from the conditional law (of the likelier side)."""
     count = 2000
@@ -158,7 +159,7 @@ def test_what_is_known_stays_and_the_rest_follows(which: str) -> None:
         return torch.randn(count, 1, 1, 2, generator=g, dtype=torch.float64)
 
     grid = levels(schedule("cosine"), 60)
-    made = SAMPLERS[which](inpainted(TWO.denoise, known, mask), noise(0), grid, noise=noise).flatten(1)
+    made = samplers[which](inpainted(TWO.denoise, known, mask), noise(0), grid, noise=noise).flatten(1)
     assert torch.allclose(made[:, 0], known.flatten(1)[:, 0], atol=1e-6)
     assert float(made[:, 1].mean()) == pytest.approx(-0.3, abs=0.05)
     assert float(made[:, 1].std()) == pytest.approx(0.25, abs=0.04)

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from zaozi.cli.main import main
-from zaozi.core.config import DiffusionConfig, Guidance, NetworkConfig, Sampling, SpaceConfig, TextConfig
+from zaozi.core.components import NetworkConfig
 from zaozi.core.errors import ZaoziError
+from zaozi.core.recipe import DiffusionConfig, ModelConfig, TextConfig
+from zaozi.core.sampling import Guidance, Sampling
 from zaozi.data.glyphs import build_glyphs
 from zaozi.diffusion.prediction import score
 from zaozi.diffusion.process import add_noise
@@ -24,7 +26,10 @@ from zaozi.guide.figures.forward import learned_score, shape
 from zaozi.guide.figures.paper import as_url
 from zaozi.guide.figures.source import Source
 from zaozi.model.checkpoint import save_model
-from zaozi.model.denoiser import ModelConfig, make_denoiser
+from zaozi.model.denoiser import make_denoiser
+from zaozi.model.spaces.pixels import PixelsConfig
+from zaozi.nn.dit import DiTConfig
+from zaozi.nn.unet import UNetConfig
 from zaozi.pipeline import draw
 
 
@@ -107,13 +112,13 @@ def live(glyph_model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[So
 @pytest.mark.parametrize(
     ("network", "side"),
     [
-        (NetworkConfig("unet", width=16, depth=1, head_width=16, patch=2, attention_levels=(0, 1)), 16),
-        (NetworkConfig("unet", width=16, depth=1, head_width=16, patch=2, attention_levels=(1,)), 8),
-        (NetworkConfig(width=32, depth=2, head_width=16, patch=4, cross_attention=False), 0),
+        (UNetConfig(width=16, depth=1, head_width=16, patch=2, attention_levels=(0, 1)), 16),
+        (UNetConfig(width=16, depth=1, head_width=16, patch=2, attention_levels=(1,)), 8),
+        (DiTConfig(width=32, depth=2, head_width=16, patch=4, cross_attention=False), 0),
     ],
 )
 def test_attention_is_shown_of_every_network(tmp_path: Path, network: NetworkConfig, side: int) -> None:
-    config = ModelConfig("tiny", 32, 1, network, SpaceConfig(), DiffusionConfig(), TextConfig(max_tokens=16), ())
+    config = ModelConfig("tiny", 32, 1, network, PixelsConfig(), DiffusionConfig(), TextConfig(max_tokens=16), ())
     save_model(tmp_path / "model", make_denoiser(config))
     for name, _ in draw_all(Source(str(tmp_path / "model")), ["13"], tmp_path):
         data = json.loads((tmp_path / f"{name}.json").read_text())["data"]

@@ -12,15 +12,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zaozi.core.config import DiffusionConfig
+from zaozi.core.components import predictions, schedules
+from zaozi.core.config import from_dict
 from zaozi.core.errors import ZaoziError
+from zaozi.core.recipe import DiffusionConfig, Recipe
 from zaozi.core.types import Level
 from zaozi.diffusion.levels import GRIDS, levels
 from zaozi.diffusion.losses import TIMES, WEIGHTS, training_times, weight_on_f
 from zaozi.diffusion.mixture import TWO
-from zaozi.diffusion.prediction import PREDICTIONS, coefficients, estimate, score, target
+from zaozi.diffusion.prediction import coefficients, estimate, score, target
 from zaozi.diffusion.process import add_noise, add_noise_step, posterior, transition
-from zaozi.diffusion.schedules import SCHEDULES, T, cosine_alpha_bar, linear_alpha_bar, logsnr, schedule
+from zaozi.diffusion.schedules import T, cosine_alpha_bar, linear_alpha_bar, logsnr, schedule
 
 TABLED = ("linear", "cosine")
 
@@ -35,7 +37,7 @@ def test_alpha_bar_at_the_ends() -> None:
     assert betas[-1] == pytest.approx(0.02, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", schedules)
 def test_levels_are_tables_at_integers_and_monotone_between(name: str) -> None:
     s = schedule(name)
     times = torch.linspace(0, T, 4001, dtype=torch.float64)
@@ -51,14 +53,14 @@ def test_levels_are_tables_at_integers_and_monotone_between(name: str) -> None:
     assert (one.alpha, one.sigma) == (float(many.alpha), float(many.sigma))
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", schedules)
 @given(t=st.floats(1e-3, T))
 def test_time_inverts_logsnr(name: str, t: float) -> None:
     s = schedule(name)
     assert s.time(logsnr(s.level(t))) == pytest.approx(t, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", schedules)
 def test_times_outside_are_refused(name: str) -> None:
     for bad in (-0.1, T + 1.0, math.nan):
         with pytest.raises(ZaoziError, match="outside"):
@@ -79,7 +81,7 @@ def test_a_chain_of_single_steps_arrives_where_the_closed_form_does(name: str) -
     assert variance == pytest.approx(s.level(400.0).sigma ** 2, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", schedules)
 def test_posterior_is_bayes_rule(name: str) -> None:
     """q(x_s | x_t, x_0) from the two Gaussians whose product it is, by precision weighting."""
     s = schedule(name)
@@ -110,8 +112,8 @@ def test_add_noise_step_uses_the_transition() -> None:
     assert float(add_noise_step(x, eps, s.level(10.0), s.level(11.0))) == pytest.approx(factor * 0.3 + std, rel=1e-6)
 
 
-@pytest.mark.parametrize("prediction", PREDICTIONS)
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("prediction", predictions)
+@pytest.mark.parametrize("name", schedules)
 @given(t=st.floats(1.0, 999.0), x=st.floats(-1, 1), e=st.floats(-4, 4))
 def test_predictions_round_trip(prediction: str, name: str, t: float, x: float, e: float) -> None:
     """From (x0, eps) to F and back, in float64."""
@@ -124,7 +126,7 @@ def test_predictions_round_trip(prediction: str, name: str, t: float, x: float, 
     assert float(score(guess, level)) == pytest.approx(-e / level.sigma, rel=1e-6, abs=1e-6)
 
 
-@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("prediction", predictions)
 def test_pure_noise_gives_finite_estimates(prediction: str) -> None:
     """At t = T of the straight path no picture is left; eps_hat is then x_t for all but what epsilon itself says."""
     level, x_t = schedule("linear_path").level(float(T)), torch.full((1, 1, 1, 1), 0.7, dtype=torch.float64)
@@ -140,7 +142,7 @@ def test_the_score_is_the_gradient_of_the_log_density() -> None:
     assert torch.allclose(score(TWO.denoise(x, level), level), gradient, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", schedules)
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("count", [1, 2, 5, 20, 120, 1000])
 def test_grids_fall_strictly_from_noise_to_clean(name: str, grid: str, count: int) -> None:
@@ -176,7 +178,7 @@ def test_a_weight_means_the_same_for_every_prediction(weight: str) -> None:
     x0, wrong = 0.3 * x_t, 0.1 * x_t + 0.2
     alpha, sigma = level.per_picture(x_t)
     results = []
-    for prediction in PREDICTIONS:
+    for prediction in predictions:
         f = target(prediction, x0, (x_t - alpha * x0) / sigma, level)
         f_wrong = target(prediction, wrong, (x_t - alpha * wrong) / sigma, level)
         error = (f - f_wrong).square().mean((1, 2, 3))
@@ -196,19 +198,20 @@ def test_named_weights_are_what_they_say() -> None:
     assert weight_on_f("velocity", "sample", Level(0, 1.0, 0.001)).item() == pytest.approx(400.0)
 
 
-@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("prediction", predictions)
 @pytest.mark.parametrize("weight", WEIGHTS)
 def test_weights_are_finite_at_pure_noise(prediction: str, weight: str) -> None:
-    for name in SCHEDULES:
+    for name in schedules:
         found = weight_on_f(weight, prediction, schedule(name).level(torch.tensor([float(T)])))
         assert torch.isfinite(found).all()
 
 
 def test_recipes_know_the_same_names() -> None:
     names = {key: typing.get_args(hint) for key, hint in typing.get_type_hints(DiffusionConfig).items()}
-    assert names["schedule"] == ("linear", "cosine", "linear_path")
-    assert set(names["schedule"]) == set(SCHEDULES)
-    assert (names["prediction"], names["weight"], names["times"]) == (PREDICTIONS, WEIGHTS, TIMES)
+    assert (names["weight"], names["times"]) == (WEIGHTS, TIMES)
+    for key in ("schedule", "prediction"):
+        with pytest.raises(ZaoziError, match=rf"'diffusion.{key}' is 'flaw'.* \(known: "):
+            from_dict(Recipe, {"diffusion": {key: "flaw"}})
 
 
 def test_the_coefficients_reject_unknown_predictions() -> None:

@@ -9,23 +9,24 @@ import torch
 from torch import nn
 
 from conftest import PROPERTIES, fill_randomly, random_cond
-from zaozi.core.config import NetworkConfig
+from zaozi.core.components import Conditions, NetworkConfig, named_sizes
 from zaozi.core.errors import ZaoziError
-from zaozi.core.sizes import SIZES
 from zaozi.core.types import Cond
-from zaozi.model.denoiser import make_denoiser, make_network
+from zaozi.model.denoiser import make_denoiser
 from zaozi.model.info import gflops, sized
 from zaozi.nn.attention import CrossAttention, attend, rotary_table, rotate
+from zaozi.nn.dit import DiTConfig
+from zaozi.nn.unet import UNetConfig
 
-DIT = NetworkConfig(kind="dit", width=32, depth=2, head_width=16, patch=4)
-UNET = NetworkConfig(kind="unet", width=16, depth=1, head_width=16, patch=2, multipliers=(1, 2), attention_levels=(1,))
+DIT = DiTConfig(width=32, depth=2, head_width=16, patch=4)
+UNET = UNetConfig(width=16, depth=1, head_width=16, patch=2, multipliers=(1, 2), attention_levels=(1,))
 KINDS = {"dit": DIT, "unet": UNET}
 
 
-def build(config: NetworkConfig, random: bool = True) -> nn.Module:
+def build(config: NetworkConfig, random: bool = True, channels: int = 1) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = make_network(config, PROPERTIES).eval()
+        network = config.build((channels, 16, 16), Conditions(384, PROPERTIES)).eval()
     return fill_randomly(network) if random else network
 
 
@@ -38,7 +39,7 @@ def inputs(count: int = 3, channels: int = 1, side: int = 16) -> tuple[torch.Ten
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("channels", "side"), [(1, 16), (3, 24)])
 def test_output_is_exactly_zero_at_first(kind: str, channels: int, side: int) -> None:
-    network = build(replace(KINDS[kind], channels=channels), random=False)
+    network = build(KINDS[kind], random=False, channels=channels)
     x, u, cond = inputs(2, channels, side)
     assert torch.equal(network(x, u, cond), torch.zeros_like(x))
 
@@ -153,11 +154,11 @@ def test_cross_attention_weights_can_be_watched() -> None:
 
 def test_heads_that_do_not_divide_are_refused() -> None:
     with pytest.raises(ZaoziError, match="head_width 64 does not suit widths"):
-        make_denoiser(replace(sized("dit-tiny").config, network=NetworkConfig(width=96)))
+        make_denoiser(replace(sized("dit-tiny").config, network=DiTConfig(width=96)))
 
 
 def test_named_sizes_build_and_base_is_within_its_budget() -> None:
-    for name in SIZES:
+    for name in named_sizes():
         model = sized(name)
         assert model.shape == (1, 64, 64)
         assert gflops(model) <= 1.3, name

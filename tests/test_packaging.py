@@ -22,10 +22,10 @@ from packaging.version import Version
 from zaozi.cli.extras import COMMANDS, INCLUDES, PACKAGES, brings, missing
 from zaozi.cli.main import COMMANDS as KNOWN_COMMANDS
 from zaozi.cli.main import main
-from zaozi.cli.train import find_recipe, packaged_recipes, read_recipe
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import sha256
-from zaozi.text.encoders import MINILM_SHA256
+from zaozi.text.minilm import MINILM_SHA256
+from zaozi.train.recipes import find_recipe, packaged_recipes, read_recipe
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -125,7 +125,7 @@ def test_the_wheel_alone_knows_the_recipes(wheel: Path, tmp_path: Path) -> None:
         import sys
         sys.path.insert(0, sys.argv[1])
         from pathlib import Path
-        from zaozi.cli.train import packaged_recipes, read_recipe
+        from zaozi.train.recipes import packaged_recipes, read_recipe
         for name, path in packaged_recipes().items():
             assert path.is_relative_to(sys.argv[1]), path
             print(name, read_recipe(Path(name)).name)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from zaozi.core.components import schedules
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import picture_noise
 from zaozi.core.types import Estimate, Level
@@ -20,7 +21,6 @@ from zaozi.diffusion.levels import levels
 from zaozi.diffusion.mixture import TWO
 from zaozi.diffusion.prediction import estimate
 from zaozi.diffusion.samplers import (
-    SAMPLERS,
     ddim,
     ddpm,
     dpmpp_2m,
@@ -29,9 +29,10 @@ from zaozi.diffusion.samplers import (
     euler,
     heun,
     sampler,
+    samplers,
     unipc,
 )
-from zaozi.diffusion.schedules import SCHEDULES, T, logsnr, schedule
+from zaozi.diffusion.schedules import T, logsnr, schedule
 
 
 def no_noise(_: int) -> Tensor:
@@ -58,14 +59,14 @@ def test_order_of_convergence(sample: object, order: float, name: str) -> None:
     assert slope == pytest.approx(order, abs=0.25)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("which", list(SAMPLERS))
+@pytest.mark.parametrize("name", schedules)
+@pytest.mark.parametrize("which", list(samplers))
 def test_samples_have_the_moments_and_weights_of_the_mixture(which: str, name: str) -> None:
     def noise(draw: int) -> Tensor:
         return torch.randn(8000, 1, 1, 2, generator=torch.Generator().manual_seed(draw), dtype=torch.float64)
 
     grid = levels(schedule(name), 500 if which == "ddpm" else 200, "uniform")
-    x = SAMPLERS[which](TWO.denoise, noise(0), grid, noise=noise).flatten(1)
+    x = samplers[which](TWO.denoise, noise(0), grid, noise=noise).flatten(1)
     mean = (TWO.weights[:, None] * TWO.means).sum(0)
     assert torch.allclose(x.mean(0), mean, atol=0.04)
     left = (x[:, 0] < 0).double().mean()
@@ -82,7 +83,7 @@ def test_ddpm_is_ddim_with_eta_one_on_the_full_grid() -> None:
     assert torch.allclose(a, b, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", schedules)
 def test_euler_is_ddim_without_fresh_noise(name: str) -> None:
     grid = levels(schedule(name), 20)
     x = torch.randn(5, 1, 1, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -90,21 +91,21 @@ def test_euler_is_ddim_without_fresh_noise(name: str) -> None:
     assert torch.allclose(a, b, atol=1e-9)
 
 
-@pytest.mark.parametrize("which", list(SAMPLERS))
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("which", list(samplers))
+@pytest.mark.parametrize("name", schedules)
 def test_one_step_returns_x0_hat(which: str, name: str) -> None:
     grid = levels(schedule(name), 1)
     x = torch.randn(3, 1, 1, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    made = SAMPLERS[which](TWO.denoise, x, grid, noise=no_noise)
+    made = samplers[which](TWO.denoise, x, grid, noise=no_noise)
     assert torch.allclose(made, TWO.denoise(x, grid[0]).x0, atol=1e-6)
 
 
-@pytest.mark.parametrize("which", list(SAMPLERS))
+@pytest.mark.parametrize("which", list(samplers))
 def test_on_step_sees_every_step_and_changes_nothing(which: str) -> None:
     noise = picture_noise(0, [0, 1], (1, 1, 2))
     grid = levels(schedule("linear"), 7)
     seen: list[tuple[Level, Tensor, Estimate]] = []
-    run = partial(SAMPLERS[which], TWO.denoise, noise(0).double(), grid, noise=lambda d: noise(d).double())
+    run = partial(samplers[which], TWO.denoise, noise(0).double(), grid, noise=lambda d: noise(d).double())
     watched = run(on_step=lambda *step: seen.append(step))
     assert torch.equal(watched, run())
     assert [float(level.t) for level, _, _ in seen] == [float(level.t) for level in grid[:-1]]
@@ -139,7 +140,7 @@ def test_the_same_seed_walks_the_same_path_at_any_number_of_steps(which: str, na
 
     def end(steps: int) -> Tensor:
         grid = [s.level(s.time(a + (b - a) * k / steps)) for k in range(steps + 1)]
-        return SAMPLERS[which](TWO.denoise, noise(0).double(), grid, noise=lambda d: noise(d).double())
+        return samplers[which](TWO.denoise, noise(0).double(), grid, noise=lambda d: noise(d).double())
 
     fine = end(512)
     errors = [float((end(n) - fine).abs().median()) for n in (8, 32, 128)]  # a few cross to the other mode

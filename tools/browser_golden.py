@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from zaozi.core.config import Sampling
+from zaozi.core.sampling import Sampling
 from zaozi.guide.compact import compact_model, use_compact_weights
 from zaozi.guide.explain import Explainer
 from zaozi.pipeline import TextToImage, draw

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zaozi.core.config import DataConfig
+from zaozi.core.recipe import DataConfig
 from zaozi.data.pairs import find_dataset
 from zaozi.evaluate.drawing import How, ParallelSampler
 from zaozi.evaluate.measure import Judge

@@ -42,14 +42,15 @@ def digest(*values: Any) -> str:
 
 def prepared(root: Path, *, export: bool) -> dict[str, tuple[Path, Reader]]:
     """Small things of every kind under `root`: name -> its folder, and what reads it (returning a hash of what was read)."""
-    from zaozi.core.config import DataConfig, NetworkConfig, Recipe, TrainConfig
     from zaozi.core.files import home
     from zaozi.core.journal import verified
+    from zaozi.core.recipe import DataConfig, Recipe, TrainConfig
     from zaozi.data.folder import build_folder
     from zaozi.data.pairs import load_pairs
     from zaozi.guide.export import export_onnx
     from zaozi.model.checkpoint import find_model, load_model
     from zaozi.model.release import release_model
+    from zaozi.nn.dit import DiTConfig
     from zaozi.pipeline import TextToImage
     from zaozi.text.cache import cached
     from zaozi.text.encoders import load_encoder
@@ -67,7 +68,7 @@ def prepared(root: Path, *, export: bool) -> dict[str, tuple[Path, Reader]]:
     recipe = Recipe(
         name="t",
         data=DataConfig(path=str(root / "data")),
-        network=NetworkConfig(width=32, depth=1, head_width=16, patch=8),
+        network=DiTConfig(width=32, depth=1, head_width=16, patch=8),
         train=TrainConfig(
             out=str(root / "run"),
             steps=4,

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zaozi.core.config import DataConfig
 from zaozi.core.noise import training_generator
+from zaozi.core.recipe import DataConfig
 from zaozi.data.pairs import find_dataset, load_pairs
 from zaozi.evaluate.distances import frechet
 from zaozi.evaluate.reference import load_reference, look

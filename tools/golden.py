@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from zaozi.core.components import samplers, schedules
 from zaozi.core.noise import standard_normal
 from zaozi.core.types import Cond, Estimate, Level
 from zaozi.data.unihan import glossed, meaning
@@ -19,8 +20,7 @@ from zaozi.diffusion.guidance import cfg, clamped, inpainted
 from zaozi.diffusion.levels import GRIDS, levels
 from zaozi.diffusion.mixture import TWO
 from zaozi.diffusion.prediction import score
-from zaozi.diffusion.samplers import SAMPLERS
-from zaozi.diffusion.schedules import SCHEDULES, logsnr, schedule
+from zaozi.diffusion.schedules import logsnr, schedule
 from zaozi.text.encoders import is_latin
 
 GOLDEN = Path(__file__).parents[1] / "web" / "tests" / "golden.json"
@@ -41,7 +41,7 @@ def golden() -> dict[str, Any]:
     def noise(draw: int) -> torch.Tensor:
         return torch.from_numpy(standard_normal(SEED, PICTURE, draw, 2)).double().reshape(1, 1, 1, 2)
 
-    paths = {name: schedule(name) for name in SCHEDULES}
+    paths = {name: schedule(name) for name in schedules}
     times = [0.0, 0.4, 1.0, 1.5, 2.0, 250.25, 500.0, 999.0, 999.9, 1000.0]
     points = [[-0.7, 0.2], [0.0, 0.0], [2.0, -3.0]]
     at = [paths["linear"].level(t) for t in (1.0, 200.0, 700.0)]
@@ -75,14 +75,14 @@ def golden() -> dict[str, Any]:
         "steps": STEPS,
         "trajectories": {
             f"{name}/{path}/{scale:g}": _walk(name, path, scale, noise)
-            for name in SAMPLERS
-            for path in SCHEDULES
+            for name in samplers
+            for path in schedules
             for scale in (1.0, 3.0)
         },
         "known": KNOWN,
         "mask": MASK,
         "inpainted": {
-            f"{name}/{path}": _walk(name, path, 3.0, noise, edit=True) for name in SAMPLERS for path in SCHEDULES
+            f"{name}/{path}": _walk(name, path, 3.0, noise, edit=True) for name in samplers for path in schedules
         },
         "shrunk": {
             f"{channels}/{factor}": torch.nn.functional.avg_pool2d(_picture(channels), factor).flatten().tolist()
@@ -137,7 +137,7 @@ def _walk(name: str, path: str, scale: float, noise: Any, *, edit: bool = False)
     if edit:
         known = _point(KNOWN)
         denoise, x = inpainted(denoise, known, _point(MASK)), x + float(grid[0].alpha) * known
-    end = SAMPLERS[name](
+    end = samplers[name](
         denoise,
         x,
         grid,

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from zaozi.core.config import DataConfig
+from zaozi.core.recipe import DataConfig
 from zaozi.data.pairs import find_dataset
 from zaozi.evaluate.distances import frechet, prdc
 from zaozi.evaluate.drawing import How, ParallelSampler

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from zaozi.core.config import DataConfig
+from zaozi.core.recipe import DataConfig
 from zaozi.data.pairs import find_dataset
 from zaozi.data.shards import read_manifest
 

@@ -26,7 +26,7 @@ from packaging.utils import canonicalize_name
 
 import zaozi
 from zaozi.core.files import sha256
-from zaozi.text.encoders import MINILM_SHA256
+from zaozi.text.minilm import MINILM_SHA256
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(zaozi.__file__).parent

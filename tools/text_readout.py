@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zaozi.core.config import DataConfig
 from zaozi.core.files import home
 from zaozi.core.noise import lent_generator, training_generator
+from zaozi.core.recipe import DataConfig
 from zaozi.data.pairs import find_dataset, load_pairs
 from zaozi.evaluate.prompts import flat
 from zaozi.text.cache import cached

@@ -9,8 +9,8 @@ __version__ = "0.1.0"
 __all__ = ["Edit", "Guidance", "Sampling", "TextToImage", "ZaoziError", "__version__"]
 
 if TYPE_CHECKING:
-    from zaozi.core.config import Guidance, Sampling
     from zaozi.core.errors import ZaoziError
+    from zaozi.core.sampling import Guidance, Sampling
     from zaozi.pipeline import Edit, TextToImage
 
 _HOMES = {

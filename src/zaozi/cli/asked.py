@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from zaozi.core.config import Guidance
 from zaozi.core.errors import ZaoziError
+from zaozi.core.sampling import Guidance
 from zaozi.data.pictures import KEPT, half_mask
 
 

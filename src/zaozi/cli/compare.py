@@ -11,7 +11,7 @@ import tyro
 from zaozi.cli.asked import check_guide
 from zaozi.cli.evaluate import Dir, Model, judges
 from zaozi.cli.main import parse
-from zaozi.core.config import Guidance, Sampling
+from zaozi.core.sampling import Guidance, Sampling
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,9 @@ def _counts(text: str) -> list[int]:
 
 def _samplers(text: str) -> list[str]:
     """'ddim,heun' as samplers' names, or 'all' of them. Raises `ZaoziError`."""
-    from zaozi.diffusion.samplers import SAMPLERS, sampler
+    from zaozi.core.components import samplers
 
-    names = list(SAMPLERS) if text == "all" else [part.strip() for part in text.split(",") if part.strip()]
+    names = list(samplers) if text == "all" else [part.strip() for part in text.split(",") if part.strip()]
     for name in names:
-        sampler(name)
+        samplers[name]  # an unknown one is an error
     return names

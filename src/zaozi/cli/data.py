@@ -142,8 +142,8 @@ def _show(
     import numpy as np
     from PIL import Image
 
-    from zaozi.core.config import DataConfig
     from zaozi.core.noise import check_seed
+    from zaozi.core.recipe import DataConfig
     from zaozi.data.pairs import find_dataset, load_pairs
     from zaozi.data.sheet import contact_sheet, picture_output
     from zaozi.pipeline import to_images

@@ -10,7 +10,7 @@ import tyro
 
 from zaozi.cli.asked import check_guide
 from zaozi.cli.main import parse
-from zaozi.core.config import Guidance, Sampling
+from zaozi.core.sampling import Guidance, Sampling
 
 if TYPE_CHECKING:
     from zaozi.evaluate.drawing import ParallelSampler
@@ -94,8 +94,8 @@ def measure(s: Evaluation) -> None:
 
 def judges(studio: ParallelSampler, data: Path | None, reference: Path | None) -> Judge:
     """The judges, over the dataset that was named or the glyphs at the model's size. Raises `ZaoziError`."""
-    from zaozi.core.config import DataConfig
     from zaozi.core.errors import ZaoziError
+    from zaozi.core.recipe import DataConfig
     from zaozi.data.pairs import find_dataset
     from zaozi.data.shards import read_manifest
     from zaozi.evaluate.measure import Judge

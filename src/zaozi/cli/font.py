@@ -10,10 +10,10 @@ import tyro
 
 from zaozi.cli.asked import read_prompts
 from zaozi.cli.main import parse
-from zaozi.core.config import Guidance, Sampling
 from zaozi.core.errors import ZaoziError
 from zaozi.core.outputs import file_output
 from zaozi.core.progress import progress
+from zaozi.core.sampling import Guidance, Sampling
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,10 +22,11 @@ from zaozi.cli.asked import (
 )
 from zaozi.cli.main import parse
 from zaozi.cli.record import RunFolder, read_run, run_output
-from zaozi.core.config import Guidance, Sampling, to_dict
+from zaozi.core.config import Config, config, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.outputs import file_output, first_free
 from zaozi.core.progress import progress
+from zaozi.core.sampling import Guidance, Sampling
 from zaozi.data.pictures import KEPT
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ SHOWN, FILMED, FRAMES = 64, 16, 150
 keeps no more than these in memory."""
 
 
-@dataclass(frozen=True)
-class Drawing:
+@config()
+class Drawing(Config):
     """Draw pictures for prompts: DIR/000-gold/0.png ..., a contact sheet DIR/sheet.png, and DIR/run.json.
 
     zaozi generate --redo run.json draws a run again, to the same bytes.

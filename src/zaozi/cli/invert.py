@@ -9,7 +9,7 @@ import tyro
 
 from zaozi.cli.asked import picture_to_start_from
 from zaozi.cli.main import parse
-from zaozi.core.config import Guidance
+from zaozi.core.sampling import Guidance
 
 
 def invert(args: list[str]) -> None:

@@ -35,8 +35,8 @@ def _train_reference(
         out: The output folder.
         overwrite: Replace files of these names that zaozi did not write; without it they are refused.
     """
-    from zaozi.core.config import DataConfig
     from zaozi.core.noise import check_seed
+    from zaozi.core.recipe import DataConfig
     from zaozi.data.pairs import find_dataset, load_pairs
     from zaozi.evaluate.fit import train_reference
     from zaozi.evaluate.reference import reference_output, save_reference
@@ -68,8 +68,8 @@ def _train_clip(
     """
     import torch
 
-    from zaozi.core.config import DataConfig
     from zaozi.core.noise import check_seed
+    from zaozi.core.recipe import DataConfig
     from zaozi.data.pairs import find_dataset, load_pairs
     from zaozi.evaluate.fit import train_towers
     from zaozi.evaluate.measure import TEXT_TOKENS

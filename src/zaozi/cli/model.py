@@ -29,11 +29,11 @@ def _info(model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MOD
         model: A shipped name, a model's folder, or a training run's; or a size by name: dit-tiny, dit-small, dit-base,
             unet-tiny, unet-small, unet-base.
     """
-    from zaozi.core.sizes import SIZES
+    from zaozi.core.components import named_sizes
     from zaozi.model.checkpoint import find_model, load_model, local_model
     from zaozi.model.info import describe, sized
 
-    fresh = model in SIZES and local_model(model) is None
+    fresh = model in named_sizes() and local_model(model) is None
     print(describe(sized(model) if fresh else load_model(find_model(model))))
 
 

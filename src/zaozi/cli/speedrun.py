@@ -33,7 +33,7 @@ def _speedrun(
         out: A new folder for everything it makes.
     """
     start = time.monotonic()  # before anything heavy is imported
-    from zaozi.cli.train import read_recipe
     from zaozi.evaluate.speedrun import speedrun
+    from zaozi.train.recipes import read_recipe
 
     speedrun(read_recipe(recipe), out, minutes, rounds, start=start)

@@ -19,8 +19,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> ZaoziError:
     """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return ZaoziError(f"unknown {kind} '{name}'; {hint}(known: {', '.join(names)})")
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return ZaoziError(f"unknown {kind} '{name}'{hint} (known: {', '.join(names)})")
 
 
 def printable(text: str) -> str:

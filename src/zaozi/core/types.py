@@ -12,6 +12,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+Shape = tuple[int, int, int]
+"""(C, h, w) of one picture, or of what stands for it in a space."""
+
 
 @dataclass(frozen=True)
 class Level:

@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from PIL import Image
 from torch import Tensor
 
 from zaozi.core.caches import cached
-from zaozi.core.config import DataConfig, Property
+from zaozi.core.components import Property
 from zaozi.core.disk import allocate, need_space
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.files import home
 from zaozi.core.journal import verified
 from zaozi.core.machine import usable_cores
+from zaozi.core.recipe import DataConfig
 from zaozi.core.record import Damaged
 from zaozi.data.shards import MANIFEST, SPLITS, check_shards, read_manifest
 
@@ -51,40 +52,14 @@ class Pairs:
         return torch.from_numpy(self.pictures[np.asarray(rows)]).float().div_(127.5).sub_(1.0)
 
     def property_columns(self, properties: Sequence[Property]) -> dict[str, Tensor]:
-        """Each property's column as a tensor `[N]`: class numbers from 1 (0 unknown), or floats (NaN unknown)."""
-        made = {}
-        for p in properties:
-            values = self.column(p.column)
-            if p.kind == "class":
-                number = {v: i for i, v in enumerate(p.values, start=1)}
-                made[p.column] = torch.tensor([number.get(str(v), 0) for v in values])
-            else:
-                made[p.column] = torch.tensor([torch.nan if v is None else float(v) for v in values])
-        return made
+        """Each property's column as a tensor `[N]`, as the network takes it."""
+        return {p.column: p.tensor(self.column(p.column)) for p in properties}
 
     def column(self, name: str) -> list[Any]:
         """A column by name. Raises `ZaoziError` for one that is not there."""
         if name not in self.columns:
             raise unknown("column", name, self.columns)
         return self.columns[name]
-
-    def fill(self, p: Property) -> Property:
-        """The property with its classes, or its mean and deviation, read off this split (the training one)."""
-        values = self.column(p.column)
-        if p.kind == "class":
-            try:
-                classes = tuple(str(v) for v in sorted({v for v in values if v is not None and v != ""}))
-            except TypeError:
-                raise ZaoziError(
-                    f"column '{p.column}' holds lists or mixes types; make it all text or all numbers"
-                ) from None
-            return replace(p, values=classes)
-        if not all(isinstance(v, (int, float)) or v is None for v in values):
-            raise ZaoziError(f"column '{p.column}' holds text; give the property kind = 'class'")
-        numbers = np.array([float(v) for v in values if v is not None and np.isfinite(v)])
-        if not len(numbers):
-            raise ZaoziError(f"column '{p.column}' holds no number; leave this property out")
-        return replace(p, mean=float(numbers.mean()), std=float(max(numbers.std(), 1e-6)))
 
 
 def find_dataset(config: DataConfig) -> Path:

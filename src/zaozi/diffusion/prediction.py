@@ -13,27 +13,42 @@ With x_t = alpha * x0 + sigma * eps these are two linear equations for (x0, eps)
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from zaozi.core.errors import unknown
+from zaozi.core.components import predictions
 from zaozi.core.types import Estimate, Level
 
-PREDICTIONS = ("epsilon", "sample", "v_prediction", "flow")
+Row = tuple[Tensor, Tensor]
 
 
-def coefficients(prediction: str, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+@predictions.register("epsilon")
+def epsilon(alpha: Tensor, sigma: Tensor) -> Row:
+    """The noise."""
+    return torch.zeros_like(alpha), torch.ones_like(alpha)
+
+
+@predictions.register("sample")
+def sample(alpha: Tensor, sigma: Tensor) -> Row:
+    """The clean picture."""
+    return torch.ones_like(alpha), torch.zeros_like(alpha)
+
+
+@predictions.register("v_prediction")
+def v_prediction(alpha: Tensor, sigma: Tensor) -> Row:
+    """The velocity of the variance-preserving path by its angle."""
+    return -sigma, alpha
+
+
+@predictions.register("flow")
+def flow(alpha: Tensor, sigma: Tensor) -> Row:
+    """The velocity of the straight path."""
+    return -torch.ones_like(alpha), torch.ones_like(alpha)
+
+
+def coefficients(prediction: str, alpha: Tensor, sigma: Tensor) -> Row:
     """The row (a, b) of the table at a level; tensors of alpha's shape. Raises `ZaoziError` for an unknown prediction."""
-    zero, one = alpha.new_zeros(()).expand_as(alpha), alpha.new_ones(()).expand_as(alpha)
-    match prediction:
-        case "epsilon":
-            return zero, one
-        case "sample":
-            return one, zero
-        case "v_prediction":
-            return -sigma, alpha
-        case "flow":
-            return -one, one
-    raise unknown("prediction", prediction, PREDICTIONS)
+    return predictions[prediction](alpha, sigma)
 
 
 def target(prediction: str, x0: Tensor, eps: Tensor, level: Level) -> Tensor:

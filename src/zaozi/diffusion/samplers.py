@@ -14,13 +14,14 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from zaozi.core.errors import unknown
+from zaozi.core.components import samplers
 from zaozi.core.types import Denoise, Estimate, Level, Noise, OnStep
 from zaozi.diffusion.brownian import Brownian
 from zaozi.diffusion.process import posterior, posterior_std
 from zaozi.diffusion.schedules import logsnr
 
 
+@samplers.register("ddpm")
 def ddpm(
     denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
 ) -> Tensor:
@@ -34,6 +35,7 @@ def ddpm(
     return x
 
 
+@samplers.register("ddim")
 def ddim(
     denoise: Denoise,
     x: Tensor,
@@ -59,6 +61,7 @@ def ddim(
     return x
 
 
+@samplers.register("dpmpp-2m")
 def dpmpp_2m(
     denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
 ) -> Tensor:
@@ -79,6 +82,7 @@ def dpmpp_2m(
     return x
 
 
+@samplers.register("euler")
 def euler(
     denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
 ) -> Tensor:
@@ -94,6 +98,7 @@ def euler(
     return x
 
 
+@samplers.register("heun")
 def heun(
     denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
 ) -> Tensor:
@@ -112,6 +117,7 @@ def heun(
     return x
 
 
+@samplers.register("dpmpp-2m-sde")
 def dpmpp_2m_sde(
     denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
 ) -> Tensor:
@@ -132,6 +138,7 @@ def dpmpp_2m_sde(
     return x
 
 
+@samplers.register("dpmpp-sde")
 def dpmpp_sde(
     denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
 ) -> Tensor:
@@ -163,6 +170,7 @@ def dpmpp_sde(
     return x
 
 
+@samplers.register("unipc")
 def unipc(
     denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
 ) -> Tensor:
@@ -230,20 +238,8 @@ def _ancestral(x0: Tensor, x: Tensor, t: Level, s: Level, path: Brownian) -> Ten
 
 
 Sampler = Callable[..., Tensor]
-SAMPLERS: dict[str, Sampler] = {
-    "ddpm": ddpm,
-    "ddim": ddim,
-    "euler": euler,
-    "heun": heun,
-    "dpmpp-2m": dpmpp_2m,
-    "dpmpp-2m-sde": dpmpp_2m_sde,
-    "dpmpp-sde": dpmpp_sde,
-    "unipc": unipc,
-}
 
 
 def sampler(name: str) -> Sampler:
     """The sampler of that name, as on the command line. Raises `ZaoziError` for an unknown one."""
-    if name not in SAMPLERS:
-        raise unknown("sampler", name, SAMPLERS)
-    return SAMPLERS[name]
+    return samplers[name]

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zaozi.core.errors import ZaoziError, unknown
+from zaozi.core.components import schedules
+from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Level
 
 T = 1000
@@ -102,16 +103,24 @@ def logsnr(level: Level) -> float:
     return 2.0 * (math.log(alpha) - math.log(sigma)) if alpha > 0 else -math.inf
 
 
-_KNOWN = {
-    "linear": lambda: Schedule("linear", linear_alpha_bar()),
-    "cosine": lambda: Schedule("cosine", cosine_alpha_bar()),
-    "linear_path": lambda: Schedule("linear_path"),
-}
-SCHEDULES = tuple(_KNOWN)
+@schedules.register("linear")
+def linear() -> Schedule:
+    """DDPM's schedule."""
+    return Schedule("linear", linear_alpha_bar())
+
+
+@schedules.register("cosine")
+def cosine() -> Schedule:
+    """Improved DDPM's schedule."""
+    return Schedule("cosine", cosine_alpha_bar())
+
+
+@schedules.register("linear_path")
+def linear_path() -> Schedule:
+    """The straight path of rectified flow."""
+    return Schedule("linear_path")
 
 
 def schedule(name: str) -> Schedule:
     """The schedule of that name: `linear`, `cosine` or `linear_path`. Raises `ZaoziError` for any other."""
-    if name not in _KNOWN:
-        raise unknown("schedule", name, _KNOWN)
-    return _KNOWN[name]()
+    return schedules[name]()

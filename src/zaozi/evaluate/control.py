@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zaozi.core.config import Property
+from zaozi.core.components import Property
 from zaozi.core.errors import ZaoziError
 from zaozi.core.progress import progress
 from zaozi.data.pairs import load_pairs
@@ -51,7 +51,7 @@ class Question:
         keep = [
             i
             for i in range(len(self.values))
-            if all(c in by_name and (not by_name[c].values or v[i] in by_name[c].values) for c, v in self.asked.items())
+            if all(c in by_name and by_name[c].knows(v[i]) for c, v in self.asked.items())
         ]
         asked = {column: [values[i] for i in keep] for column, values in self.asked.items()}
         return replace(self, asked=asked, values=self.values[keep])

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zaozi.core.config import Guidance, Sampling
 from zaozi.core.errors import ZaoziError
+from zaozi.core.sampling import Guidance, Sampling
 from zaozi.core.types import Estimate, Level
 from zaozi.diffusion.levels import MAX_STEPS, levels
 from zaozi.diffusion.samplers import sampler as find_sampler

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from zaozi.core.config import from_dict, to_dict
+from zaozi.core.config import Config, config, from_dict, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import sha256, write_json
 from zaozi.core.journal import verified
@@ -33,8 +33,8 @@ SIDE = 64
 FEATURES = 192
 
 
-@dataclass(frozen=True)
-class ReferenceConfig:
+@config()
+class ReferenceConfig(Config):
     """What the network can name, and how well it did on glyphs it was never trained on."""
 
     radicals: tuple[int, ...]

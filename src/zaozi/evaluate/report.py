@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from zaozi import __version__
-from zaozi.core.config import Guidance
 from zaozi.core.errors import ZaoziError
 from zaozi.core.progress import progress
+from zaozi.core.sampling import Guidance
 from zaozi.data.shards import data_hash
 from zaozi.evaluate.drawing import How, ParallelSampler
 from zaozi.evaluate.intervals import Figure, share_figure

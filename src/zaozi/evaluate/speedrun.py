@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from zaozi.core.config import Recipe
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json
 from zaozi.core.machine import machine, using_environment
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
+from zaozi.core.recipe import Recipe
 from zaozi.evaluate.drawing import How, ParallelSampler
 from zaozi.evaluate.intervals import Figure
 from zaozi.evaluate.measure import Reader

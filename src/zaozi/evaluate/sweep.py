@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from zaozi.core.config import Guidance, Sampling
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
+from zaozi.core.sampling import Guidance, Sampling
 from zaozi.evaluate.distances import frechet
 from zaozi.evaluate.drawing import How, ParallelSampler
 from zaozi.evaluate.intervals import Figure, statistic_figure

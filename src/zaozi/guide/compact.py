@@ -258,7 +258,7 @@ def _states(folder: Path) -> dict[str, dict[str, NDArray[Any]]]:
     from safetensors.numpy import load_file
 
     from zaozi.model.checkpoint import WEIGHTS
-    from zaozi.text.encoders import minilm_folder
+    from zaozi.text.minilm import minilm_folder
 
     model = load_file(folder / WEIGHTS)
     encoder = load_file(minilm_folder() / "model.safetensors")

@@ -117,7 +117,7 @@ def parts(artist: TextToImage) -> list[Part]:
     model, encoder = artist.model.cpu().eval(), artist.encoder
     known = model.config.properties
     prompts = ["gold", "a small song bird"]
-    cond = artist.encode(prompts, {p.column: p.values[0] if p.kind == "class" else p.mean for p in known})
+    cond = artist.encode(prompts, {p.column: p.example() for p in known})
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, *model.shape))).float()
     alpha, sigma = torch.tensor([0.2, 0.7]), torch.tensor([0.8, 0.3])
     values = [cond.properties[p.column] for p in known]

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from zaozi.core.config import Sampling
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
+from zaozi.core.sampling import Sampling
 from zaozi.data.font import default_font, web_font
 from zaozi.guide.figures.live import Diary
 from zaozi.guide.figures.source import Source

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zaozi.core.config import DataConfig
 from zaozi.core.files import as_json, sha256
+from zaozi.core.recipe import DataConfig
 from zaozi.data.pairs import find_dataset
 from zaozi.evaluate.reference import load_reference
 from zaozi.guide import compact

@@ -16,14 +16,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from zaozi.core.config import from_dict, to_dict
+from zaozi.core import schema
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.files import write_json
 from zaozi.core.journal import settle, verified
-from zaozi.core.limits import check_model
 from zaozi.core.outputs import Output
+from zaozi.core.recipe import ModelConfig
 from zaozi.core.record import Damaged
-from zaozi.model.denoiser import Denoiser, ModelConfig, make_denoiser
+from zaozi.model.denoiser import Denoiser, make_denoiser
 from zaozi.text.encoders import located
 
 CONFIG, WEIGHTS, STATE, HISTORY = "config.json", "model.safetensors", "state.json", "history.json"
@@ -81,7 +81,7 @@ def _reading(path: Path) -> Iterator[None]:
 def save_model(folder: Path, model: Denoiser, *, half: bool = False) -> None:
     """Write a model alone, in fp32 or (to share it) fp16."""
     weights = {k: v.half() if half and v.is_floating_point() else v for k, v in model.state_dict().items()}
-    save_folder(model_output(folder), {WEIGHTS: weights}, {CONFIG: to_dict(model.config)})
+    save_folder(model_output(folder), {WEIGHTS: weights}, {CONFIG: schema.written(model.config)})
 
 
 def newest(run: Path) -> Path | None:
@@ -164,8 +164,7 @@ def find_model(name: str) -> Path:
 def read_config(folder: Path) -> ModelConfig:
     """A model's configuration. Raises `ZaoziError` where it is damaged, from another version, or has a number out of range."""
     try:
-        config = from_dict(ModelConfig, json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-        check_model(config)
+        config = schema.read(ModelConfig, json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     except ZaoziError as error:
         raise ZaoziError(f"{folder / CONFIG}: {error}") from None
     except (OSError, ValueError, AttributeError, RecursionError) as error:
@@ -182,11 +181,10 @@ def load_model(folder: Path) -> Denoiser:
     verified(folder, (CONFIG, WEIGHTS))
     config, path = read_config(folder), folder / WEIGHTS
     config = replace(config, text=replace(config.text, encoder=located(config.text.encoder, folder)))
-    found, network = _header(path), config.network
-    levels = len(network.multipliers) if network.kind == "unet" else 1
-    if network.depth * levels > len(found):  # a block has a weight at least; so many need not even be described
+    found, least = _header(path), config.network.least_weights
+    if least > len(found):  # so many need not even be described
         raise ZaoziError(
-            f"{path} has {len(found)} weights, too few for depth {network.depth}; it belongs to another network"
+            f"{path} has {len(found)} weights, this network {least} or more; it belongs to another network"
         )
     with torch.device("meta"):
         planned = make_denoiser(config)

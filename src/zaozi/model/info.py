@@ -6,11 +6,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from zaozi.core.config import DiffusionConfig, SpaceConfig, TextConfig
-from zaozi.core.errors import printable, unknown
-from zaozi.core.sizes import SIZES
+from zaozi.core.components import named_size, spaces
+from zaozi.core.config import Config, to_dict
+from zaozi.core.errors import printable
+from zaozi.core.recipe import DiffusionConfig, ModelConfig, TextConfig
 from zaozi.core.types import Cond
-from zaozi.model.denoiser import Denoiser, ModelConfig, make_denoiser
+from zaozi.model.denoiser import Denoiser, make_denoiser
 
 TOKENS = 16
 """Text tokens assumed in a call; a definition has 12 on average."""
@@ -24,7 +25,7 @@ def parameters(module: nn.Module) -> int:
 @torch.inference_mode()
 def gflops(model: Denoiser) -> float:
     """Billions of floating-point operations (a multiply-add is two) of the network for one picture with 16 text tokens."""
-    width, device = model.config.network.text_width, next(model.parameters()).device
+    width, device = model.config.text.width, next(model.parameters()).device
     cond = Cond(torch.zeros(1, TOKENS, width), torch.ones(1, TOKENS, dtype=torch.bool), torch.zeros(1, width))
     counter = FlopCounterMode(display=False)
     with counter:
@@ -34,17 +35,24 @@ def gflops(model: Denoiser) -> float:
     return counter.get_total_flops() / 1e9
 
 
+def summary(config: Config) -> str:
+    """A component's kind and its numbers: 'dit, width 256, depth 8'."""
+    values = to_dict(config)
+    numbers = (f"{k.replace('_', ' ')} {v}" for k, v in values.items() if type(v) is int)
+    return ", ".join([values["kind"], *numbers])
+
+
 def describe(model: Denoiser) -> str:
     """A model in a few lines for people."""
     c = model.config
-    _, side, _ = model.shape
-    properties = ", ".join(f"{p.column} ({len(p.values) or p.kind})" for p in c.properties) or "none"
+    _, height, width = model.shape
+    properties = ", ".join(f"{p.column} ({p.summary()})" for p in c.properties) or "none"
     return "\n".join(
         printable(line)
         for line in [
             f"name        {c.name}",
-            f"pictures    {c.size}x{c.size}, {'grey' if c.channels == 1 else 'RGB'}; the network sees {side}x{side}",
-            f"network     {c.network.kind}, width {c.network.width}, depth {c.network.depth}, patch {c.network.patch}",
+            f"pictures    {c.size}x{c.size}, {'grey' if c.channels == 1 else 'RGB'}; the network sees {width}x{height}",
+            f"network     {summary(c.network)}",
             f"diffusion   {c.diffusion.schedule} schedule, {c.diffusion.prediction} prediction, {c.diffusion.weight} weight",
             f"text        {c.text.encoder}, {c.text.max_tokens} tokens",
             f"properties  {properties}",
@@ -56,7 +64,5 @@ def describe(model: Denoiser) -> str:
 
 def sized(name: str, *, size: int = 128, channels: int = 1) -> Denoiser:
     """A fresh model of a named size for pictures of `size` pixels, in half-size space. Raises `ZaoziError`."""
-    if name not in SIZES:
-        raise unknown("size", name, SIZES)
-    space = SpaceConfig(kind="halved")
-    return make_denoiser(ModelConfig(name, size, channels, SIZES[name], space, DiffusionConfig(), TextConfig()))
+    network, space = named_size(name), spaces["halved"]()
+    return make_denoiser(ModelConfig(name, size, channels, network, space, DiffusionConfig(), TextConfig()))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from zaozi.core.config import to_dict
+from zaozi.core import schema
 from zaozi.core.errors import ZaoziError, printable
 from zaozi.core.machine import watt_hours
 from zaozi.model.checkpoint import (
@@ -83,7 +83,7 @@ def release_model(run: Path, out: Path, name: str, *, overwrite: bool = False) -
     weights = {k: v.half() for k, v in model.state_dict().items()}
     model.config = config
     texts = {
-        CONFIG: to_dict(config),
+        CONFIG: schema.written(config),
         "recipe.json": state["recipe"],
         "training.json": _thin(log),
         HISTORY: runs,

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zaozi.core.errors import ZaoziError
 from zaozi.nn.layers import zeroed
+
+PLACES = 128**2
+"""How many places of a picture attention may compare with each other at most; it takes memory by their square."""
+
+
+def check_heads(head_width: int, widths: Sequence[int]) -> None:
+    """Raises `ZaoziError` where attention heads of this width do not divide the streams' widths."""
+    if any(w % head_width for w in widths) or head_width % 4:
+        raise ZaoziError(
+            f"network.head_width {head_width} does not suit widths {list(widths)}; use a multiple of 4 that divides them"
+        )
+
+
+def check_places(places: int) -> None:
+    """Raises `ZaoziError` where attention would compare too many places of a picture with each other."""
+    if places > PLACES:
+        raise ZaoziError(
+            f"this network attends to {places} places of a picture, more than {PLACES}; use a larger network.patch"
+        )
 
 
 def rotary_table(side: int, head_width: int, base: float = 100.0) -> tuple[Tensor, Tensor]:

@@ -6,17 +6,70 @@ cross-attention in every second block, normalised queries and keys, 2-D rotary p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zaozi.core.config import NetworkConfig, Property
+from zaozi.core.components import Conditions, NetworkConfig, networks
+from zaozi.core.config import Range, config
 from zaozi.core.errors import ZaoziError
-from zaozi.core.types import Cond
-from zaozi.nn.attention import CrossAttention, SelfAttention, rotary_table
+from zaozi.core.types import Cond, Shape
+from zaozi.nn.attention import CrossAttention, SelfAttention, check_heads, check_places, rotary_table
 from zaozi.nn.layers import LevelEmbedding, PropertyEmbedding, TextProjection, zeroed
+
+
+@networks.add
+@config("network")
+class DiTConfig(NetworkConfig):
+    """A vision transformer."""
+
+    kind: Literal["dit"] = "dit"
+    width: Annotated[int, Range(1, 16_384)] = 256
+    """Channels of the stream."""
+    depth: Annotated[int, Range(1, 512)] = 8
+    """Blocks."""
+    head_width: Annotated[int, Range(4, 16_384)] = 64
+    """Channels of one attention head; it divides the width."""
+    patch: Annotated[int, Range(1, 1024)] = 8
+    """Side of a patch, in pixels of the space."""
+    cross_attention: bool = True
+    """Whether pictures attend to the text's tokens."""
+    cross_every: Annotated[int, Range(1, 512)] = 2
+    """The text is attended to in every n-th block."""
+    pooled_text: bool = True
+    """Whether the pooled text is added to the time embedding."""
+    dropout: Annotated[float, Range(0, 0.99)] = 0.0
+    """On the hidden units of the MLPs."""
+
+    def check(self, shape: Shape) -> None:
+        check_heads(self.head_width, [self.width])
+        _, height, width = shape
+        if height != width or height % self.patch:
+            raise ZaoziError(
+                f"a picture of {width}x{height} does not fit; use a square with a side divisible by {self.patch}"
+            )
+        check_places((height // self.patch) ** 2)
+
+    def build(self, shape: Shape, conditions: Conditions) -> DiT:
+        return DiT(self, shape[0], conditions)
+
+    @property
+    def least_weights(self) -> int:
+        return self.depth
+
+    @property
+    def is_random(self) -> bool:
+        return self.dropout > 0
+
+    @classmethod
+    def sizes(cls) -> dict[str, Self]:
+        return {
+            "dit-tiny": cls(width=64, depth=2, head_width=32),
+            "dit-small": cls(width=192, depth=6),
+            "dit-base": cls(width=256, depth=8),
+        }
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -24,16 +77,17 @@ def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Self-attention, perhaps cross-attention, and an MLP, each added to the stream `[B, N, width]`."""
+    """Self-attention, cross-attention to states of `text_width` channels (0: none) and an MLP, each added to the stream
+    `[B, N, width]`."""
 
-    def __init__(self, config: NetworkConfig, with_text: bool) -> None:
+    def __init__(self, config: DiTConfig, text_width: int) -> None:
         super().__init__()
         width = config.width
         table = torch.zeros(6, width)
         table[[2, 5]] = 1.0  # the gates
         self.table = nn.Parameter(table)
         self.attention = SelfAttention(width, config.head_width)
-        self.cross = CrossAttention(width, config.text_width, config.head_width) if with_text else None
+        self.cross = CrossAttention(width, text_width, config.head_width) if text_width else None
         self.up = nn.Linear(width, 4 * width, bias=False)
         self.down = zeroed(nn.Linear(4 * width, width, bias=False))
         self.dropout = config.dropout
@@ -56,18 +110,18 @@ class DiT(nn.Module):
     Raises `ZaoziError` where S is not divisible or the picture is not square.
     """
 
-    def __init__(self, config: NetworkConfig, properties: Sequence[Property] = ()) -> None:
+    def __init__(self, config: DiTConfig, channels: int, conditions: Conditions) -> None:
         super().__init__()
         self.config = config
-        width, pixels = config.width, config.channels * config.patch**2
+        width, pixels = config.width, channels * config.patch**2
         self.embed = nn.Linear(pixels, width)
         self.level = LevelEmbedding(width)
-        self.pooled = TextProjection(config.text_width, width) if config.pooled_text else None
-        self.properties = PropertyEmbedding(properties, width)
+        self.pooled = TextProjection(conditions.text_width, width) if config.pooled_text else None
+        self.properties = PropertyEmbedding(conditions.properties, width)
         self.modulation = zeroed(nn.Linear(width, 6 * width))
         every = config.cross_every if config.cross_attention else 0
         self.blocks = nn.ModuleList(
-            Block(config, with_text=bool(every) and i % every == every - 1) for i in range(config.depth)
+            Block(config, conditions.text_width if every and i % every == every - 1 else 0) for i in range(config.depth)
         )
         self.last_modulation = zeroed(nn.Linear(width, 2 * width))
         self.last = zeroed(nn.Linear(width, pixels))

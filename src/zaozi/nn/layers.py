@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from zaozi.core.config import Property
+from zaozi.core.components import Property
 
 
 def zeroed(module: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
@@ -47,27 +47,13 @@ class PropertyEmbedding(nn.Module):
 
     def __init__(self, properties: Sequence[Property], width: int) -> None:
         super().__init__()
-        self.properties = tuple(properties)
-        self.parts = nn.ModuleDict()
-        for p in self.properties:
-            if p.kind == "class":
-                table = nn.Embedding(len(p.values) + 1, width, padding_idx=0)
-                nn.init.zeros_(table.weight)
-                self.parts[part_name(p.column)] = table
-            else:
-                self.parts[part_name(p.column)] = zeroed(nn.Linear(64, width))
+        self.parts = nn.ModuleDict({part_name(p.column): p.embedding(width) for p in properties})
+        self.columns = {p.column: part_name(p.column) for p in properties}
 
     def forward(self, given: Mapping[str, Tensor], c: Tensor) -> Tensor:
-        for p in self.properties:
-            if p.column not in given:
-                continue
-            value, part = given[p.column], self.parts[part_name(p.column)]
-            if p.kind == "class":
-                c = c + part(value)
-            else:
-                known = ~value.isnan()
-                z = (value.nan_to_num() - p.mean) / p.std
-                c = c + part(sinusoids(10.0 * z, 64, period=100.0)) * known[:, None]
+        for column, name in self.columns.items():
+            if column in given:
+                c = c + self.parts[name](given[column])
         return c  # (B, width)
 
 

@@ -7,17 +7,80 @@ pixel-unshuffle stem makes large pictures cheap.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zaozi.core.config import NetworkConfig, Property
+from zaozi.core.components import Conditions, NetworkConfig, networks
+from zaozi.core.config import Length, Range, config
 from zaozi.core.errors import ZaoziError
-from zaozi.core.types import Cond
-from zaozi.nn.attention import CrossAttention, SelfAttention
+from zaozi.core.types import Cond, Shape
+from zaozi.nn.attention import CrossAttention, SelfAttention, check_heads, check_places
 from zaozi.nn.layers import LevelEmbedding, PropertyEmbedding, TextProjection, zeroed
+
+LEVELS = 8
+"""How many levels a U-Net has at most."""
+
+
+@networks.add
+@config("network")
+class UNetConfig(NetworkConfig):
+    """Convolutions, with attention at the low resolutions."""
+
+    kind: Literal["unet"] = "unet"
+    width: Annotated[int, Range(1, 16_384)] = 256
+    """Channels of the highest level."""
+    depth: Annotated[int, Range(1, 512)] = 8
+    """Residual blocks at each level."""
+    head_width: Annotated[int, Range(4, 16_384)] = 64
+    """Channels of one attention head; it divides the widths."""
+    patch: Annotated[int, Range(1, 1024)] = 8
+    """Side of the pixel-unshuffle stem's patch, in pixels of the space."""
+    multipliers: Annotated[tuple[Annotated[int, Range(1, 64)], ...], Length(1, LEVELS)] = (1, 2, 3)
+    """Channels of each level, as multiples of the width; each level halves the side."""
+    attention_levels: tuple[Annotated[int, Range(0, LEVELS - 1)], ...] = (1, 2)
+    """The levels (0 is the finest) that attend to themselves and to the text."""
+    cross_attention: bool = True
+    """Whether pictures attend to the text's tokens."""
+    pooled_text: bool = True
+    """Whether the pooled text is added to the time embedding."""
+    dropout: Annotated[float, Range(0, 0.99)] = 0.0
+    """On the hidden units of the residual blocks."""
+
+    @property
+    def stride(self) -> int:
+        """What divides the sides of pictures."""
+        return self.patch * 2 ** (len(self.multipliers) - 1)
+
+    def check(self, shape: Shape) -> None:
+        check_heads(self.head_width, [self.width * m for m in self.multipliers])
+        _, height, width = shape
+        if height % self.stride or width % self.stride:
+            raise ZaoziError(f"a picture of {width}x{height} does not fit; use sides divisible by {self.stride}")
+        last = len(self.multipliers) - 1  # the middle, at the last level's resolution, always attends
+        finest = min([level for level in self.attention_levels if level <= last], default=last)
+        check_places((height // self.patch // 2**finest) * (width // self.patch // 2**finest))
+
+    def build(self, shape: Shape, conditions: Conditions) -> UNet:
+        return UNet(self, shape[0], conditions)
+
+    @property
+    def least_weights(self) -> int:
+        return self.depth * len(self.multipliers)
+
+    @property
+    def is_random(self) -> bool:
+        return self.dropout > 0
+
+    @classmethod
+    def sizes(cls) -> dict[str, Self]:
+        return {
+            "unet-tiny": cls(width=32, depth=1, head_width=32, multipliers=(1, 2), attention_levels=(1,)),
+            "unet-small": cls(width=48, depth=1, head_width=48, patch=4),
+            "unet-base": cls(width=64, depth=2, patch=4),
+        }
 
 
 def _groups(channels: int) -> int:
@@ -49,11 +112,11 @@ class ResBlock(nn.Module):
 class Attend(nn.Module):
     """Self-attention, then (perhaps) cross-attention to the text, over the h * w positions of `[B, C, h, w]`."""
 
-    def __init__(self, channels: int, config: NetworkConfig) -> None:
+    def __init__(self, channels: int, config: UNetConfig, text_width: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(_groups(channels), channels)
         self.attention = SelfAttention(channels, config.head_width)
-        self.cross = CrossAttention(channels, config.text_width, config.head_width) if config.cross_attention else None
+        self.cross = CrossAttention(channels, text_width, config.head_width) if config.cross_attention else None
 
     def forward(self, x: Tensor, cond: Cond) -> Tensor:
         b, channels, height, width = x.shape
@@ -65,12 +128,12 @@ class Attend(nn.Module):
 
 
 class Stage(nn.Module):
-    """A residual block and, at the low resolutions, attention."""
+    """A residual block and, at the low resolutions, attention (to states of `text_width` channels; 0: none)."""
 
-    def __init__(self, in_channels: int, out_channels: int, cond_width: int, config: NetworkConfig, attends: bool):
+    def __init__(self, in_channels: int, out_channels: int, config: UNetConfig, text_width: int) -> None:
         super().__init__()
-        self.block = ResBlock(in_channels, out_channels, cond_width, config.dropout)
-        self.attend = Attend(out_channels, config) if attends else None
+        self.block = ResBlock(in_channels, out_channels, 4 * config.width, config.dropout)
+        self.attend = Attend(out_channels, config, text_width) if text_width else None
 
     def forward(self, x: Tensor, c: Tensor, cond: Cond) -> Tensor:
         x = self.block(x, c)
@@ -84,15 +147,16 @@ class UNet(nn.Module):
     Raises `ZaoziError` where S is not divisible.
     """
 
-    def __init__(self, config: NetworkConfig, properties: Sequence[Property] = ()) -> None:
+    def __init__(self, config: UNetConfig, channels: int, conditions: Conditions) -> None:
         super().__init__()
         self.config = config
         widths = [config.width * m for m in config.multipliers]
+        text_widths = [conditions.text_width * (i in config.attention_levels) for i in range(len(widths))]
         cond_width = 4 * config.width
-        pixels = config.channels * config.patch**2
+        pixels = channels * config.patch**2
         self.level = LevelEmbedding(cond_width)
-        self.pooled = TextProjection(config.text_width, cond_width) if config.pooled_text else None
-        self.properties = PropertyEmbedding(properties, cond_width)
+        self.pooled = TextProjection(conditions.text_width, cond_width) if config.pooled_text else None
+        self.properties = PropertyEmbedding(conditions.properties, cond_width)
         self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
 
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
@@ -100,19 +164,19 @@ class UNet(nn.Module):
         for i, w in enumerate(widths):
             stages = nn.ModuleList()
             for _ in range(config.depth):
-                stages.append(Stage(channels, w, cond_width, config, i in config.attention_levels))
+                stages.append(Stage(channels, w, config, text_widths[i]))
                 channels = w
                 skips.append(w)
             self.down.append(stages)
             if i + 1 < len(widths):
                 self.shrink.append(nn.Conv2d(w, w, 3, stride=2, padding=1))
                 skips.append(w)
-        self.middle = nn.ModuleList(Stage(channels, channels, cond_width, config, attends) for attends in (True, False))
+        self.middle = nn.ModuleList(Stage(channels, channels, config, w) for w in (conditions.text_width, 0))
         self.up, self.grow = nn.ModuleList(), nn.ModuleList()
         for i, w in reversed(list(enumerate(widths))):
             stages = nn.ModuleList()
             for _ in range(config.depth + 1):
-                stages.append(Stage(channels + skips.pop(), w, cond_width, config, i in config.attention_levels))
+                stages.append(Stage(channels + skips.pop(), w, config, text_widths[i]))
                 channels = w
             self.up.append(stages)
             if i > 0:
@@ -121,8 +185,7 @@ class UNet(nn.Module):
         self.last = zeroed(nn.Conv2d(channels, pixels, 3, padding=1))
 
     def forward(self, x: Tensor, u: Tensor, cond: Cond) -> Tensor:
-        p = self.config.patch
-        stride = p * 2 ** (len(self.config.multipliers) - 1)
+        p, stride = self.config.patch, self.config.stride
         if x.shape[-1] % stride or x.shape[-2] % stride:
             raise ZaoziError(f"a picture of {x.shape[-1]}x{x.shape[-2]} does not fit; use sides divisible by {stride}")
         c = self.level(u)  # (B, cond_width)

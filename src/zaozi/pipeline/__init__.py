@@ -1,6 +1,6 @@
 """From text to pictures: what `import zaozi` gives you."""
 
-from zaozi.core.config import Guidance, Sampling
+from zaozi.core.sampling import Guidance, Sampling
 from zaozi.pipeline.drawing import Edit, Watch, check_alike, check_strength, draw, guided
 from zaozi.pipeline.model import Short, TextToImage
 from zaozi.pipeline.pictures import from_picture, to_bytes, to_images, to_mask, to_pictures

@@ -9,9 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from zaozi.core.config import Guidance, Sampling
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.noise import between, picture_noise
+from zaozi.core.sampling import Guidance, Sampling
 from zaozi.core.types import Cond, Conditional, Denoise, Level
 from zaozi.diffusion.guidance import Scale, Weight, clamped, composed, dynamic, inpainted, interval, rising
 from zaozi.diffusion.levels import levels

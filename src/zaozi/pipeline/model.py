@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zaozi.core.config import Guidance, Sampling
 from zaozi.core.errors import ZaoziError
+from zaozi.core.sampling import Guidance, Sampling
 from zaozi.core.types import Cond
 from zaozi.diffusion.guidance import Weight
 from zaozi.diffusion.inversion import invert
@@ -77,7 +77,7 @@ class TextToImage:
                 f"device '{device}' cannot be used ({reason}); use cpu, or cuda where there is a GPU"
             ) from None
         encoder = load_encoder(text.encoder, text.max_tokens, base=folder, allow_download=allow_download)
-        if encoder.width != (wanted := model.config.network.text_width):
+        if encoder.width != (wanted := model.config.text.width):
             raise ZaoziError(f"{name} reads text states of {wanted} channels, {encoder.name} gives {encoder.width}")
         return cls(model, encoder)
 

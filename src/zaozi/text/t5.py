@@ -15,8 +15,11 @@ from typing import Any
 
 import torch
 
+from zaozi.core.components import encoders
 from zaozi.core.errors import ZaoziError
+from zaozi.text.encoders import FrozenEncoder, check_max_tokens
 
+T5_LIMIT = 512
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 KINDS = ("t5", "mt5", "umt5")
 _SIZES = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
@@ -41,6 +44,26 @@ class T5:
     width: int
     digest: str
     """The hash of the weights and of the settings that decide what they compute."""
+
+
+@encoders.register("t5")
+def t5(where: str, max_tokens: int, *, allow_download: bool = False, network: bool = True) -> FrozenEncoder:
+    """The encoder of a T5, mT5 or umT5 in a folder or on the hub. Raises `ZaoziError`."""
+    if not where:
+        raise ZaoziError("unknown text encoder 't5:'; use 't5:' and a folder or hub name")
+    check_max_tokens(max_tokens, T5_LIMIT)
+    found = load_t5(t5_folder(where, allow_download=allow_download))
+    return FrozenEncoder(
+        name=f"t5:{where}",
+        width=found.width,
+        max_tokens=max_tokens,
+        limit=T5_LIMIT,
+        english=False,
+        unknown=found.tokenizer.token_to_id("<unk>"),
+        weights=found.digest,
+        tokenizer=found.tokenizer,
+        network=found.network,
+    )
 
 
 def t5_folder(where: str, *, allow_download: bool = False) -> Path:

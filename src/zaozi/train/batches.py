@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zaozi.core.config import Property, Recipe
+from zaozi.core.components import Property
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import training_generator
+from zaozi.core.recipe import Recipe
 from zaozi.core.types import Cond, Level
 from zaozi.data.pairs import Order, Pairs, balance_weights
 from zaozi.diffusion.losses import training_times
@@ -65,7 +66,7 @@ def drop(cond: Cond, properties: Sequence[Property], text: float, together: floa
     kept = {}
     for p in properties:
         value, hide = cond.properties[p.column], hidden | chance(p.dropout)
-        kept[p.column] = value.masked_fill(hide, torch.nan if value.is_floating_point() else 0)
+        kept[p.column] = value.masked_fill(hide, p.hidden)
     return replace(cond, properties=kept)
 
 

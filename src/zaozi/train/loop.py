@@ -24,30 +24,31 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zaozi.core.config import Recipe, Sampling, to_dict
+from zaozi.core import schema
 from zaozi.core.disk import need_space
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json, flush, home, sha256
-from zaozi.core.limits import check
 from zaozi.core.machine import machine, processor, usable_cores, using_matmul_precision, using_threads
 from zaozi.core.noise import lent_generator
 from zaozi.core.outputs import Writer
 from zaozi.core.progress import progress
+from zaozi.core.recipe import ModelConfig, Recipe
 from zaozi.core.record import read_record
+from zaozi.core.sampling import Sampling
 from zaozi.data.pairs import ORDER, find_dataset, load_pairs, same_order
 from zaozi.data.shards import data_hash, read_manifest
 from zaozi.data.sheet import contact_sheet, png
 from zaozi.model.checkpoint import WEIGHTS, find_model, load_model, newest, newest_sound, read_config
-from zaozi.model.denoiser import ModelConfig, make_denoiser
+from zaozi.model.denoiser import make_denoiser
 from zaozi.model.release import history
-from zaozi.model.space import Halved
+from zaozi.model.space import Space
 from zaozi.pipeline import draw, to_pictures
 from zaozi.text.cache import cached
 from zaozi.text.captions import caption_report
 from zaozi.text.encoders import load_encoder
 from zaozi.train.batches import Batches, hints
 from zaozi.train.clock import Clock
-from zaozi.train.optim import ema_decay, ema_update, make_optimisers, rate
+from zaozi.train.optim import ema_decay, ema_update, rate
 from zaozi.train.state import (
     KEEP,
     LOG,
@@ -87,7 +88,6 @@ class Trainer:
     ) -> None:
         from accelerate import Accelerator
 
-        check(recipe)
         train = recipe.train
         self.out = Path(train.out)
         on_cpu = train.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
@@ -133,7 +133,7 @@ class Trainer:
             raise ZaoziError(f"{data} has no training pair; build it from more pictures")
         self.encoder = load_encoder(recipe.text.encoder, recipe.text.max_tokens)
         recipe = replace(recipe, text=replace(recipe.text, encoder=self.encoder.name))  # a folder, by its whole path
-        recipe = filled(recipe, pairs.fill, channels=manifest["channels"], text_width=self.encoder.width)
+        recipe = filled(recipe, pairs.column, self.encoder.width)
         where = find_model(train.init_from) if train.init_from and state is None else None
         if state is not None:
             recipe = with_scales_of(recipe, state["recipe"].properties)
@@ -171,13 +171,16 @@ class Trainer:
         if where is not None:
             start_from(self.model, load_model(where), where, self.say)
             self.began_with, self.history = sha256(where / WEIGHTS), history(where)
-        elif isinstance(space, Halved) and state is None:
+        elif state is None:
             self._fit_space(space)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False).to(self.device)
         self.model.to(self.device).train()
         if self.device.type == "cuda":
             self.model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimisers = make_optimisers(self.model.network, recipe.optim)
+        self.optimisers = recipe.optim.build(self.model.network)
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["initial_lr"] = group["lr"]  # the peak
         if self.main:  # weights, their average and two moments, in single precision
             weights = sum(p.numel() for p in self.model.network.parameters())
             need_space(self.out, (KEEP + 1) * 16 * weights, "keeping checkpoints")
@@ -205,9 +208,9 @@ class Trainer:
         """One optimiser step; returns the loss (averaged over processes) and the rate's share of its peak."""
         recipe, accelerator = self.recipe, self.accelerator
         share = rate(recipe.optim, self.step, self._progress())
-        for name, optimiser in self.optimisers.items():
+        for optimiser in self.optimisers.values():
             for group in optimiser.param_groups:
-                group["lr"] = share * (recipe.optim.muon_lr if name == "muon" else recipe.optim.lr)
+                group["lr"] = share * group["initial_lr"]
         batch = to_device(self.batches.at(self.step, accelerator.process_index, self.world), self.device)
         parts = recipe.train.accumulate
         size = len(batch.x0) // parts
@@ -244,7 +247,7 @@ class Trainer:
     def _private_dropout(self) -> AbstractContextManager[None]:
         """Dropout has no generator of its own: lend it the global one, seeded by the step."""
         key = (self.recipe.train.seed, self.step, self.accelerator.process_index, 1)
-        return lent_generator(*key) if self.recipe.network.dropout > 0 else nullcontext()
+        return lent_generator(*key) if self.recipe.network.is_random else nullcontext()
 
     def _sum_over_processes(self, *values: float) -> list[float]:
         """Each value summed over all processes, so that all decide alike."""
@@ -278,7 +281,7 @@ class Trainer:
 
         train = self.recipe.train
         if writer and RECIPE in writer.output.names:
-            writer.put(RECIPE, as_json(to_dict(self.recipe)))
+            writer.put(RECIPE, as_json(schema.written(self.recipe)))
         self._describe()
         if train.self_check and self.step == 0 and self.main:
             with Clock().listening() as clock:
@@ -408,17 +411,9 @@ class Trainer:
             return False
         return True
 
-    def _fit_space(self, space: Halved) -> None:
-        steps, pairs = self.recipe.space.steps, self.batches.pairs
-        whole = pairs.pictures.shape[-1]
-        side = min(whole, 64)
-
-        def crops(generator: torch.Generator) -> Tensor:
-            chosen = torch.randint(0, len(pairs), (64,), generator=generator).numpy()
-            y, x = (2 * int(v) for v in torch.randint(0, (whole - side) // 2 + 1, (2,), generator=generator))
-            return pairs.batch(chosen)[:, :, y : y + side, x : x + side]
-
-        bar = progress(total=steps, desc="2x stage", unit="step", shown=self.main)
+    def _fit_space(self, space: Space) -> None:
+        """Let the space learn what it needs."""
+        bar = progress(total=space.fit_steps, desc="space", unit="step", shown=self.main and space.fit_steps > 0)
 
         def watch(*_: Any) -> None:  # preparations are time of the run
             self.seconds += clock.tick()
@@ -431,8 +426,9 @@ class Trainer:
                 "cpu", torch.bfloat16, enabled=precision(self.recipe.train.precision, CPU) == torch.bfloat16
             ),
         ):
-            error = space.fit(crops, steps, seed=self.recipe.train.seed, watch=watch)
-        self.say(f"2x stage: mean absolute error {error / 2:.4f} of the range")
+            line = space.fit(self.batches.pairs, seed=self.recipe.train.seed, watch=watch)
+        if line:
+            self.say(line)
 
     # -- looking up -------------------------------------------------------------------------------------------------
 

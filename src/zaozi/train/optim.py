@@ -1,44 +1,13 @@
-"""What moves the weights: optimisers, their rates over a run, and the averaged weights."""
+"""The rates of a run, the averaged weights, and the optimisers' states as tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from zaozi.core.config import OptimConfig
-from zaozi.core.errors import ZaoziError
-
-
-def block_matrices(network: nn.Module) -> list[str]:
-    """The names of the weight matrices inside transformer blocks and attention, which Muon orthogonalises."""
-    inside = ("blocks.", "attention.", "cross.")
-    return [
-        name
-        for name, p in network.named_parameters()
-        if p.ndim == 2 and name.endswith(".weight") and any(part in name for part in inside)
-    ]
-
-
-def make_optimisers(network: nn.Module, config: OptimConfig) -> dict[str, torch.optim.Optimizer]:
-    """AdamW for everything, or Muon for the blocks' matrices (torch.optim.Muon) and AdamW for the rest."""
-    for name, value in (("lr", config.lr), ("muon_lr", config.muon_lr)):
-        if not value > 0:
-            raise ZaoziError(f"optim.{name} {value} is out of range; use a value above 0")
-    named = dict(network.named_parameters())
-    matrices = block_matrices(network) if config.kind == "muon" else []
-    rest = [p for name, p in named.items() if name not in set(matrices)]
-    made: dict[str, torch.optim.Optimizer] = {
-        "adamw": torch.optim.AdamW(
-            rest, lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay, fused=True
-        )
-    }
-    if matrices:
-        made["muon"] = torch.optim.Muon(
-            [named[name] for name in matrices], lr=config.muon_lr, weight_decay=config.weight_decay
-        )
-    return made
+from zaozi.core.components import OptimConfig
 
 
 def rate(config: OptimConfig, step: int, progress: float) -> float:

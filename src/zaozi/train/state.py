@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from torch import Tensor
 
+from zaozi.core import schema
 from zaozi.core.caches import discard
-from zaozi.core.config import Property, Recipe, from_dict, migrated, to_dict
+from zaozi.core.components import Property
+from zaozi.core.config import to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.machine import processor, usable_cores
 from zaozi.core.outputs import Output, Writer
+from zaozi.core.recipe import Recipe
 from zaozi.core.record import read_record
 from zaozi.model.checkpoint import (
     CHECKPOINT,
@@ -56,8 +58,8 @@ def save_state(
             OPTIMISER: flat_state(optimisers),
         },
         {
-            CONFIG: to_dict(average.config),
-            STATE: {**state, "recipe": to_dict(recipe), "torch": torch.__version__},
+            CONFIG: schema.written(average.config),
+            STATE: {**state, "recipe": schema.written(recipe), "torch": torch.__version__},
         },
     )
     for old in checkpoints(folder.parent)[:-KEEP]:
@@ -73,7 +75,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
         state["step"], state["seconds"] = int(state["step"]), float(state["seconds"])
-        state["recipe"] = from_dict(Recipe, migrated(state["recipe"])[0])
+        state["recipe"] = schema.read(Recipe, state["recipe"])
         state["data"] = str(state["data"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ZaoziError) as error:
         raise ZaoziError(
@@ -185,40 +187,26 @@ def start_from(model: Denoiser, other: Denoiser, where: Path, say: Callable[[str
         if ".properties.parts." in name:
             weights[name] = value.clone()
     for p in own.properties:
-        twin = next((q for q in theirs.properties if (q.column, q.kind) == (p.column, p.kind)), None)
-        if twin is None or (p.kind == "number" and (p.mean, p.std) != (twin.mean, twin.std)):
+        twin = next((q for q in theirs.properties if q.column == p.column), None)
+        prefix = f"network.properties.parts.{part_name(p.column)}."
+        part = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        known = {k.removeprefix(prefix): v for k, v in other.state_dict().items() if k.startswith(prefix)}
+        if twin is None or not p.take_over(part, twin, known):
             say(f"the property '{p.column}' starts anew; {where} has none like it")
-            continue
-        _copy_property(p, twin, weights, other.state_dict())
+        weights.update({prefix + k: v for k, v in part.items()})
     fill(model, weights, where)
 
 
-def _copy_property(p: Property, twin: Property, weights: dict[str, Tensor], source: Mapping[str, Tensor]) -> None:
-    prefix = f"network.properties.parts.{part_name(p.column)}."
-    if p.kind == "number":
-        weights.update({k: v for k, v in source.items() if k.startswith(prefix)})
-        return
-    place = {value: i for i, value in enumerate(twin.values, start=1)}
-    table = weights[prefix + "weight"]
-    for i, value in enumerate(p.values, start=1):
-        if value in place:
-            table[i] = source[prefix + "weight"][place[value]]
-
-
 def with_scales_of(recipe: Recipe, known: Sequence[Property]) -> Recipe:
-    """The recipe whose numbers have the mean and deviation that a model already knows them by, so that its weights still fit."""
-    scales = {p.column: (p.mean, p.std) for p in known if p.kind == "number"}
+    """The recipe with its properties as a model already knows them, so that its weights still fit."""
+    by_column = {p.column: p for p in known}
     properties = tuple(
-        replace(p, mean=scales[p.column][0], std=scales[p.column][1])
-        if p.kind == "number" and p.column in scales
-        else p
-        for p in recipe.properties
+        p.on_the_scale_of(by_column[p.column]) if p.column in by_column else p for p in recipe.properties
     )
     return replace(recipe, properties=properties)
 
 
-def filled(recipe: Recipe, fill_property: Callable[[Property], Property], channels: int, text_width: int) -> Recipe:
-    """The recipe with what the data decide: its properties' values, and the network's inputs."""
-    properties = tuple(fill_property(p) for p in recipe.properties)
-    network = replace(recipe.network, channels=channels, text_width=text_width)
-    return replace(recipe, properties=properties, network=network)
+def filled(recipe: Recipe, column: Callable[[str], Sequence[Any]], text_width: int) -> Recipe:
+    """The recipe with what the data decide: its properties' values, read off the training split, and the text's width."""
+    properties = tuple(p.filled(column(p.column)) for p in recipe.properties)
+    return replace(recipe, properties=properties, text=replace(recipe.text, width=text_width))

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from zaozi.core.noise import training_generator
+from zaozi.core.recipe import ModelConfig
 from zaozi.core.types import Cond, Level
 from zaozi.diffusion.losses import weight_on_f
 from zaozi.diffusion.prediction import target
 from zaozi.diffusion.process import add_noise
-from zaozi.model.denoiser import Denoiser, ModelConfig, make_denoiser
+from zaozi.model.denoiser import Denoiser, make_denoiser
 from zaozi.train.batches import Batch, Batches
 
 

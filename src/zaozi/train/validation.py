@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zaozi.core.config import DataConfig
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import picture_noise
+from zaozi.core.recipe import DataConfig
 from zaozi.core.types import Cond
 from zaozi.data.pairs import find_dataset, load_pairs
 from zaozi.diffusion.process import add_noise

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zaozi.core.caches import cached
-from zaozi.core.config import Sampling
 from zaozi.core.files import home
+from zaozi.core.sampling import Sampling
 from zaozi.data.pairs import Pairs, load_pairs
 from zaozi.data.shards import SPLITS, data_hash
 from zaozi.data.unihan import radical

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from zaozi.core.config import to_dict
 from zaozi.core.types import Level
 from zaozi.diffusion.losses import training_times, weight_on_f
 from zaozi.diffusion.prediction import target
@@ -85,8 +86,9 @@ def _has_log(source: Source) -> bool:
 
 def network(source: Source) -> Figure:
     """The network as its own code builds it, with the two ways in which text may enter."""
-    net, config = source.artist.model.network, source.artist.model.config.network
+    net, config = source.artist.model.network, to_dict(source.artist.model.config.network)
     blocks = [{"cross": getattr(block, "cross", None) is not None} for block in getattr(net, "blocks", [])]
+    every = len(blocks) // max(sum(block["cross"] for block in blocks), 1)
     pooled = getattr(net, "pooled", None) is not None
     plot, axes = canvas(1, 2, width=9.0, height=7.0)
     for one, name, with_pooled in (
@@ -105,7 +107,7 @@ def network(source: Source) -> Figure:
         def arrow(start: tuple[float, float], end: tuple[float, float], colour: str, axes: Any = one) -> None:
             axes.annotate("", xy=end, xytext=start, arrowprops={"arrowstyle": "->", "color": colour, "lw": 0.9})
 
-        box(2.4, -0.5, 4.4, f"$x_t$ in patches of {config.patch}", INK)
+        box(2.4, -0.5, 4.4, f"$x_t$ in patches of {config['patch']}", INK)
         for i, block in enumerate(blocks):
             y = i + 0.7
             box(2.4, y, 4.4, f"block {i + 1}: attention{', text' if block['cross'] else ''}, MLP", INK)
@@ -129,13 +131,13 @@ def network(source: Source) -> Figure:
             one.text(3.2, top + 1.85, "pooled vector, added", fontsize=8, color=ACCENT)
     return Figure(
         "Where the text enters",
-        f"The shipped network has {len(blocks)} blocks; every {config.cross_every}nd attends to the text's tokens"
+        f"The shipped network has {len(blocks)} blocks; every {every}nd attends to the text's tokens"
         f"{', and the pooled text is added to the level' if pooled else ''}. Left, the same with cross-attention alone.",
         plot,
         {
-            "kind": config.kind,
-            "width": config.width,
-            "patch": config.patch,
+            "kind": config["kind"],
+            "width": config["width"],
+            "patch": config["patch"],
             "blocks": blocks,
             "pooled_text": pooled,
             "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in net.named_children()},

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zaozi.core.config import Guidance, Sampling
+from zaozi.core.sampling import Guidance, Sampling
 from zaozi.data.unihan import radical
 from zaozi.diffusion.process import add_noise
 from zaozi.evaluate.prompts import PROMPTS

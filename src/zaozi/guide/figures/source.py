@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zaozi.core.config import DataConfig
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import check_seed
+from zaozi.core.recipe import DataConfig
 from zaozi.data.font import default_font, glyph
 from zaozi.data.pairs import Pairs, find_dataset, load_pairs
 from zaozi.diffusion.schedules import Schedule

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from zaozi.core.config import Guidance, Sampling
+from zaozi.core.sampling import Guidance, Sampling
 from zaozi.guide.figures.paper import ACCENT, ON_PICTURE, Figure, as_url, canvas, numbers, show
 from zaozi.guide.figures.source import Source
 from zaozi.nn.attention import CrossAttention

@@ -5,15 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from zaozi.core.config import Guidance, Sampling
+from zaozi.core.sampling import Guidance, Sampling
 
 MAX_PROMPT, MAX_STEPS, MAX_PIXELS = 300, 120, 2**19
 STOPPING = "the server is stopping"
-Sampler = Literal["ddpm", "ddim", "euler", "heun", "dpmpp-2m", "dpmpp-2m-sde", "dpmpp-sde", "unipc"]
 Side = Literal["left", "right", "top", "bottom"]
 Word = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+def _known_sampler(name: str) -> str:
+    from zaozi.core.components import samplers
+
+    if name not in samplers:
+        raise ValueError(f"unknown sampler (known: {', '.join(samplers)})")
+    return name
 
 
 class Init(BaseModel):
@@ -39,7 +46,9 @@ class Ask(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     prompt: Annotated[str, Field(max_length=MAX_PROMPT, description="What to draw; empty to draw without a text.")]
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = Sampling.steps
-    sampler: Sampler = Sampling.sampler  # type: ignore[assignment]
+    sampler: Annotated[str, Field(max_length=40, description="ddim, dpmpp-2m, ..."), AfterValidator(_known_sampler)] = (
+        Sampling.sampler
+    )
     guidance: Annotated[float, Field(ge=0, le=30)] = Guidance.scale
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Sampling.seed
     picture: Annotated[int, Field(ge=0, le=2**20, description="Which of the seed's pictures.")] = 0

@@ -18,15 +18,12 @@ import torch
 from fastapi import HTTPException
 from torch import Tensor
 
-from zaozi.core.config import Guidance, Sampling
 from zaozi.core.errors import ZaoziError
+from zaozi.core.recipe import ModelConfig
+from zaozi.core.sampling import Guidance, Sampling
 from zaozi.data.pictures import half_mask
 from zaozi.guide.serve.ask import STOPPING, Ask, Init, Limits
-from zaozi.model.denoiser import ModelConfig
 from zaozi.pipeline import Edit, TextToImage, draw, halfway, property_values, to_mask
-
-FARTHEST = 10.0
-"""Standard deviations that a number asked for may lie from the mean of what the model learned from."""
 
 
 class _Stopped(Exception):
@@ -192,15 +189,11 @@ def _properties(config: ModelConfig, asked: dict[str, str | float]) -> dict[str,
 
         if numbers := radical_forms().get(character):
             made["radical"] = str(numbers[0])
-    for p in config.properties:
-        if p.column in made and p.kind == "class" and isinstance(value := made[p.column], float):
-            made[p.column] = f"{value:g}"
     values = property_values(config.properties, made, 1)
     for p in config.properties:
-        if p.kind == "number" and p.column in made:
-            low, high = p.mean - FARTHEST * p.std, p.mean + FARTHEST * p.std
-            if not low <= float(values[p.column]) <= high:
-                raise ZaoziError(f"{p.column} is out of range; use {low:.4g} to {high:.4g}")
+        low, high = p.span
+        if p.column in made and not low <= float(values[p.column]) <= high:
+            raise ZaoziError(f"{p.column} is out of range; use {low:.4g} to {high:.4g}")
     return made
 
 

@@ -1,0 +1,147 @@
+"""Kinds of a component by name: each lives in one file that registers it, and an installed package may add its own.
+
+A package adds components through an entry point of the group `zaozi.components` that names a module; importing it registers
+what it holds:
+
+    [project.entry-points."zaozi.components"]
+    mine = "my_package.components"
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from zaozi.core.errors import ZaoziError, unknown
+
+T = TypeVar("T")
+E = TypeVar("E")
+GROUP = "zaozi.components"
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """The components of one sort by name, read like a mapping: what `package` holds, and what installed packages add.
+
+    As an annotation, `Annotated[str, samplers]`, it admits the names that it knows.
+    """
+
+    def __init__(self, what: str, package: str) -> None:
+        self.what, self.package = what, package
+        self._known: dict[str, T] = {}
+        self._loaded = False
+
+    def register(self, name: str) -> Callable[[E], E]:
+        """A decorator that adds a component. Raises `ZaoziError` where another one has the name."""
+
+        def add(item: E) -> E:
+            other: Any = self._known.get(name)
+            if other is not None and _origin(other) != _origin(item):
+                raise ZaoziError(f"two {self.what}s are named '{name}': {_origin(other)} and {_origin(item)}")
+            self._known[name] = item  # type: ignore[assignment]
+            return item
+
+        return add
+
+    __hash__ = object.__hash__  # itself alone, as an annotation is compared
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __getitem__(self, name: str) -> T:
+        """The component of that name. Raises `ZaoziError` that lists the known ones."""
+        if name in self:
+            return self._known[name]
+        raise unknown(self.what, name, self)
+
+    def __contains__(self, name: object) -> bool:
+        if name not in self._known:
+            self._load()
+        if name not in self._known:
+            load_installed()
+        return name in self._known
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        load_installed()
+        return iter(dict(self._known))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _load(self) -> None:
+        """Import the files of `package`."""
+        if self._loaded:
+            return
+        self._loaded = True  # also while they load
+        module = importlib.import_module(self.package)
+        for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
+            importlib.import_module(f"{self.package}.{found.name}")
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._admit, handler(source))
+
+    def _admit(self, name: Any) -> Any:
+        if name not in self:
+            raise PydanticCustomError("unknown_kind", "unknown", {"expected": ", ".join(map(repr, self))})
+        return name
+
+
+class Configs(Registry[type[T]]):
+    """Components that are configurations, told apart by their field `kind`: `Annotated[NetworkConfig, networks]`."""
+
+    def __init__(self, what: str, package: str, default: str) -> None:
+        super().__init__(what, package)
+        self.default = default
+
+    def add(self, item: type[E]) -> type[E]:
+        """A decorator that adds a configuration under its `kind`."""
+        return self.register(self.kind_of(item))(item)
+
+    def usual(self) -> T:
+        """The kind of a section that names none, as it is by itself."""
+        return self[self.default]()
+
+    @staticmethod
+    def kind_of(item: type[Any]) -> str:
+        return str(next(f.default for f in dataclasses.fields(item) if f.name == "kind"))
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(lambda value: self._parse(value, source))
+
+    def _parse(self, value: Any, base: type[Any]) -> Any:
+        if isinstance(value, base):
+            return value
+        kind = value.get("kind", self.default) if isinstance(value, Mapping) else self.default
+        if not isinstance(kind, str) or kind not in self:
+            problem = PydanticCustomError("unknown_kind", "unknown", {"expected": ", ".join(map(repr, self))})
+            raise ValidationError.from_exception_data(self.what, [{"type": problem, "loc": ("kind",), "input": kind}])
+        return TypeAdapter(self._known[kind]).validate_python(value)
+
+
+_installed = False
+
+
+def load_installed() -> None:
+    """Import the components that installed packages offer, once; one that cannot be imported is warned of and left out."""
+    global _installed  # noqa: PLW0603
+    if _installed:
+        return
+    _installed = True
+    for point in entry_points(group=GROUP):
+        try:
+            point.load()
+        except Exception as error:  # whatever a stranger's module raises
+            name = point.dist.name if point.dist else point.value
+            warnings.warn(f"the components of the package {name} cannot be loaded ({error})", stacklevel=2)
+
+
+def _origin(item: Any) -> str:
+    return f"{getattr(item, '__module__', '')}.{getattr(item, '__qualname__', repr(item))}"

@@ -1,0 +1,97 @@
+"""Written configurations and their versions: `config.json` of a model and `recipe.json` of a run say which they were written in.
+
+Each version has one function that makes of the values before it those of the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from zaozi.core.config import from_dict, to_dict
+from zaozi.core.errors import ZaoziError
+
+C = TypeVar("C")
+SCHEMA = 2
+KEY = "schema"
+RENAMED = {"train": {"save_steps": "save_every", "sample_steps": "sample_every", "validate_steps": "validate_every"}}
+"""Keys of version 1 that have another name since, by section."""
+_IGNORED: dict[str, dict[str, tuple[str, ...]]] = {
+    "network": {"dit": ("multipliers", "attention_levels"), "unet": ("cross_every",)},
+    "space": {"pixels": ("width", "steps")},
+    "optim": {"adamw": ("muon_lr",)},
+    "properties": {"class": ("mean", "std"), "number": ("values",)},
+}
+"""Keys that version 1 had in a section whatever its kind, and that some kinds had no use for."""
+_DEFAULTS = {"network": "dit", "space": "pixels", "optim": "muon", "properties": "class"}
+
+
+def to_2(values: dict[str, Any]) -> list[str]:
+    """From version 1, where every kind had the keys of all others, and the network the text's width. In place.
+
+    Returns what was changed that a person wrote, a line each. Raises `ZaoziError` for a key that stands under both its names.
+    """
+    said = []
+    for section, names in RENAMED.items():
+        part = values.get(section)
+        if not isinstance(part, dict):
+            continue
+        for old, new in names.items():
+            if old in part and new in part:
+                raise ZaoziError(f"'{section}.{old}' and '{section}.{new}' are the same key; keep the second")
+            if old in part:
+                part[new] = part.pop(old)
+                said.append(f"'{section}.{old}' is now called '{section}.{new}'; the old name still works")
+    network, text = values.get("network"), values.setdefault("text", {})
+    if isinstance(network, dict):
+        for key in ("channels", "text_width"):
+            found = network.pop(key, None)
+            if found is not None and key == "text_width" and isinstance(text, dict):
+                text.setdefault("width", found)
+            if found is not None and key in values and values[key] != found:
+                raise ZaoziError(f"channels {values[key]} and network.channels {found} must be the same")
+    for section, kinds in _IGNORED.items():
+        parts = values.get(section)
+        for part in parts if isinstance(parts, list) else [parts]:
+            if not isinstance(part, dict):
+                continue
+            kind = part.get("kind", _DEFAULTS[section])
+            for key in kinds.get(kind, ()) if isinstance(kind, str) else ():
+                if part.pop(key, None) is not None:
+                    said.append(f"'{section}.{key}' has no effect for '{kind}'; remove it")
+    return said
+
+
+_MIGRATIONS: dict[int, Callable[[dict[str, Any]], list[str]]] = {1: to_2}
+
+
+def migrated(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A configuration's plain values in today's version, and what was changed, a line each. Without a version it is of the first.
+
+    Raises `ZaoziError` for a version that this zaozi does not know.
+    """
+    made = {key: _copy(value) for key, value in values.items()}
+    version = made.pop(KEY, 1)
+    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= SCHEMA:
+        raise ZaoziError(f"schema {str(version)[:40]} is unknown here (known: 1 to {SCHEMA}); update zaozi")
+    said: list[str] = []
+    for number in range(version, SCHEMA):
+        said += _MIGRATIONS[number](made)
+    return made, said
+
+
+def read(kind: type[C], values: Mapping[str, Any]) -> C:
+    """A configuration as `written` gave it, in this version or an earlier one. Raises `ZaoziError`."""
+    return from_dict(kind, migrated(values)[0])
+
+
+def written(config: Any) -> dict[str, Any]:
+    """The plain values of a configuration with the version that they are written in."""
+    return {KEY: SCHEMA, **to_dict(config)}
+
+
+def _copy(value: Any) -> Any:
+    """The same plain values in new containers, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {key: _copy(v) for key, v in value.items()}
+    return [_copy(v) for v in value] if isinstance(value, (list, tuple)) else value

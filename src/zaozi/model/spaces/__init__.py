@@ -1,0 +1,1 @@
+"""Spaces in which diffusion happens, one file per kind."""

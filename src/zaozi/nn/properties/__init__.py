@@ -1,0 +1,1 @@
+"""Conditions beside the text, one file per kind."""

@@ -1,0 +1,89 @@
+"""A property that is a real number: sinusoids of its standardised value, projected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zaozi.core.components import Property, properties
+from zaozi.core.config import Range, config
+from zaozi.core.errors import ZaoziError
+from zaozi.nn.layers import sinusoids, zeroed
+
+FARTHEST = 10.0
+"""How many deviations from the mean a request may ask for."""
+
+
+@properties.add
+@config()
+class NumberProperty(Property):
+    """A real value, standardised, such as a number of strokes."""
+
+    kind: Literal["number"] = "number"
+    mean: Annotated[float, Range(-1e30, 1e30)] = 0.0
+    """Of the training split; filled in when training starts."""
+    std: Annotated[float, Range(1e-6, 1e30)] = 1.0
+    """Of the training split; filled in likewise."""
+
+    def filled(self, values: Sequence[Any]) -> NumberProperty:
+        if not all(isinstance(v, (int, float)) or v is None for v in values):
+            raise ZaoziError(f"column '{self.column}' holds text; give the property kind = 'class'")
+        numbers = np.array([float(v) for v in values if v is not None and np.isfinite(v)])
+        if not len(numbers):
+            raise ZaoziError(f"column '{self.column}' holds no number; leave this property out")
+        return replace(self, mean=float(numbers.mean()), std=float(max(numbers.std(), 1e-6)))
+
+    def on_the_scale_of(self, known: Property) -> NumberProperty:
+        return replace(self, mean=known.mean, std=known.std) if isinstance(known, NumberProperty) else self
+
+    def tensor(self, values: Sequence[Any]) -> Tensor:
+        return torch.tensor([torch.nan if v is None else float(v) for v in values])
+
+    @property
+    def hidden(self) -> float:
+        return math.nan
+
+    def asked(self, value: str | float) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise ZaoziError(f"{self.column} '{value}' is not a number; give one, for instance {self.mean:.0f}")
+        return number
+
+    @property
+    def span(self) -> tuple[float, float]:
+        return self.mean - FARTHEST * self.std, self.mean + FARTHEST * self.std
+
+    def example(self) -> float:
+        return self.mean
+
+    def embedding(self, width: int) -> NumberEmbedding:
+        return NumberEmbedding(self.mean, self.std, width)
+
+    def take_over(self, own: dict[str, Tensor], known: Property, theirs: Mapping[str, Tensor]) -> bool:
+        if not isinstance(known, NumberProperty) or (self.mean, self.std) != (known.mean, known.std):
+            return False
+        own.update(theirs)
+        return True
+
+
+class NumberEmbedding(nn.Linear):
+    """32 sines and cosines of 10 z, z = (value - mean) / std, projected; zero for NaN. `[B] -> [B, width]`."""
+
+    def __init__(self, mean: float, std: float, width: int) -> None:
+        super().__init__(64, width)
+        zeroed(self)
+        self.mean, self.std = mean, std
+
+    def forward(self, value: Tensor) -> Tensor:
+        known = ~value.isnan()
+        z = (value.nan_to_num() - self.mean) / self.std
+        return super().forward(sinusoids(10.0 * z, 64, period=100.0)) * known[:, None]
