@@ -507,7 +507,7 @@ def test_two_processes_draw_what_one_draws(scribbler: Path, small_glyphs: Path, 
 
 
 def test_speedrun(small_glyphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zaozi.train.loop.find_dataset", lambda _: small_glyphs)
+    monkeypatch.setattr("zaozi.train.prepare.find_dataset", lambda _: small_glyphs)
     recipe = Recipe(
         name="dash",
         network=DiTConfig(width=32, depth=1, head_width=16, patch=8),

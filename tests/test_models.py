@@ -34,7 +34,8 @@ from zaozi.nn.dit import DiTConfig
 from zaozi.nn.properties.class_ import ClassProperty
 from zaozi.nn.unet import UNetConfig
 from zaozi.pipeline import TextToImage, draw
-from zaozi.train.loop import Trainer
+from zaozi.train.loop import train
+from zaozi.train.prepare import prepare
 
 UNET = UNetConfig(width=8, depth=1, head_width=8, patch=2, multipliers=(1, 2), attention_levels=(1,))
 DIT = DiTConfig(width=16, depth=1, head_width=8, patch=4)
@@ -76,7 +77,7 @@ def test_a_run_is_drawn_with_by_its_folders_name_whatever_ships(
     (tmp_path / "base" / CONFIG).write_text('{"name": "of another program"}')
     assert find_model("base") == SHIPPED / "base", "nor does one that holds no model"
     (tmp_path / "base" / CONFIG).unlink()
-    Trainer(with_train(tiny_recipe, out="base"), say=lambda _: None).run()
+    train(prepare(with_train(tiny_recipe, out="base"), say=lambda _: None))
     with pytest.warns(UserWarning, match="'base' is the folder .*, not the model that ships"):
         assert find_model("base") == newest(Path("base"))
     assert main(["generate", "gold", "--count", "1", "--steps", "1", "--model", "base", "--out", "o"]) == 0
@@ -90,13 +91,13 @@ def test_a_run_is_drawn_with_by_its_folders_name_whatever_ships(
 
 
 def test_the_newest_checkpoint_in_a_released_models_folder_is_the_model(tiny_recipe: Recipe, tmp_path: Path) -> None:
-    Trainer(tiny_recipe, say=lambda _: None).run()
+    train(prepare(tiny_recipe, say=lambda _: None))
     mine = tmp_path / "mine"
     release_model(Path(tiny_recipe.train.out), mine, "mine")
     assert find_model(str(mine)) == mine
     further = with_train(tiny_recipe, out=str(mine), init_from=str(mine), steps=3)
     assert find_model(str(mine)) == mine
-    Trainer(further, say=lambda _: None).run()
+    train(prepare(further, say=lambda _: None))
     assert find_model(str(mine)) == mine / "step-00000003"
     assert find_model(str(mine / "step-00000003")) == mine / "step-00000003"
     assert [run["steps"] for run in history(find_model(str(mine)))] == [6, 3]

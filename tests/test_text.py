@@ -51,7 +51,8 @@ from zaozi.text.cache import TextCache, cached
 from zaozi.text.captions import caption_report, check_prompts
 from zaozi.text.encoders import TextEncoder, downloads_allowed, load_encoder
 from zaozi.text.minilm import MINILM_SHA256
-from zaozi.train.loop import Trainer
+from zaozi.train.loop import train
+from zaozi.train.prepare import prepare
 
 
 @pytest.fixture(scope="module")
@@ -728,13 +729,13 @@ def test_a_run_with_a_chinese_prompt_keeps_the_prompt_itself(glyph_model: str, t
 
 def test_training_says_what_of_its_captions_is_not_read(tiny_recipe: Recipe) -> None:
     said: list[str] = []
-    Trainer(replace(tiny_recipe, text=TextConfig(max_tokens=4)), say=said.append)
+    prepare(replace(tiny_recipe, text=TextConfig(max_tokens=4)), say=said.append)
     assert any(
         re.match(r"(\d+) of \1 captions are longer than 4 tokens and are cut, for instance 'a .*'; raise", s)
         for s in said
     )
     said.clear()
-    Trainer(tiny_recipe, say=said.append)
+    prepare(tiny_recipe, say=said.append)
     assert not any("tokens" in line for line in said)
 
 
@@ -744,10 +745,10 @@ def test_a_run_with_a_t5_keeps_its_whole_path_and_draws_and_resumes_from_anywher
     monkeypatch.chdir(t5_folder.parent)
     recipe = replace(tiny_recipe, text=TextConfig(f"t5:{t5_folder.name}", 16))
     recipe = replace(recipe, train=replace(recipe.train, steps=1))
-    folder = Trainer(recipe, say=lambda _: None).run()
+    folder = train(prepare(recipe, say=lambda _: None))
     assert json.loads((folder / "config.json").read_text())["text"]["encoder"] == f"t5:{t5_folder}"
     longer = replace(recipe, train=replace(recipe.train, steps=2))
-    folder = Trainer(longer, resume=True, say=lambda _: None).run()
+    folder = train(prepare(longer, resume=True, say=lambda _: None))
     assert folder.name == "step-00000002"
     monkeypatch.chdir(tmp_path)
     TextToImage.from_pretrained(folder)("a small bird", num_steps=1)
@@ -758,10 +759,10 @@ def test_training_goes_on_over_a_damaged_text_cache(
     tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("ZAOZI_HOME", str(tmp_path / "home"))
-    wanted = Trainer(tiny_recipe, say=lambda _: None).batches.at(0, 0, 1).cond
+    wanted = prepare(tiny_recipe, say=lambda _: None).batches.at(0, 0, 1).cond
     for path in (tmp_path / "home" / "text").rglob(name):
         damage(path, "short")
     with pytest.warns(UserWarning, match="is damaged"):
-        healed = Trainer(tiny_recipe, say=lambda _: None).batches.at(0, 0, 1).cond
+        healed = prepare(tiny_recipe, say=lambda _: None).batches.at(0, 0, 1).cond
     assert torch.equal(healed.tokens, wanted.tokens)
     assert torch.equal(healed.pooled, wanted.pooled)

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import PROPERTIES, draw_folder, fill_randomly, random_cond, with_train
 from zaozi.core import machine
@@ -35,15 +36,20 @@ from zaozi.data.folder import build_folder
 from zaozi.model.checkpoint import STATE, WEIGHTS, find_model, load_model, newest, read_tensors
 from zaozi.model.denoiser import make_denoiser
 from zaozi.model.release import history, release_model
+from zaozi.model.spaces.halved import Halved
 from zaozi.nn.properties.class_ import ClassProperty
 from zaozi.nn.properties.number import NumberProperty
 from zaozi.nn.unet import UNetConfig
 from zaozi.train.batches import Batch, Batches, drop, perturb_text, shifted
-from zaozi.train.loop import Trainer
+from zaozi.train.callbacks import Callback, usual
+from zaozi.train.loop import train as train_run
 from zaozi.train.optim import ema_decay, ema_update, flat_state, load_flat_state, rate
 from zaozi.train.optimisers.adamw import AdamWConfig
 from zaozi.train.optimisers.muon import MuonConfig, block_matrices
+from zaozi.train.prefetch import prefetched
+from zaozi.train.prepare import prepare
 from zaozi.train.recipes import read_recipe
+from zaozi.train.run import Run
 from zaozi.train.state import RAW, read_state, with_scales_of
 from zaozi.train.step import precision, self_check
 from zaozi.train.validation import LOGSNRS, x0_error
@@ -51,7 +57,7 @@ from zaozi.train.validation import LOGSNRS, x0_error
 
 def train(recipe: Recipe, *, resume: bool = False) -> dict[str, torch.Tensor]:
     """The raw weights, averaged weights and optimiser state at the end of a run, by file."""
-    return tensors(Trainer(recipe, resume=resume, say=lambda _: None).run())
+    return tensors(train_run(prepare(recipe, resume=resume, say=lambda _: None)))
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -65,19 +71,21 @@ def rewritten(path: Path, values: object) -> None:
     (path.parent / ".zaozi.json").unlink(missing_ok=True)
 
 
-def stopping(trainer: Trainer, steps: int, seen: list[int] | None = None) -> Trainer:
-    """The trainer, to be asked to stop after so many steps; `seen` gets the number of threads at each."""
-    one_step, done = trainer._one_step, []
+class StopAfter(Callback):
+    """Asks a run to stop after so many steps; `seen` gets the number of threads at each."""
 
-    def then_stop() -> tuple[float, float]:
-        done.append(one_step())
-        if seen is not None:
-            seen.append(torch.get_num_threads())
-        trainer.asked = len(done) == steps
-        return done[-1]
+    def __init__(self, steps: int, seen: list[int] | None = None) -> None:
+        self.left, self.seen = steps, [] if seen is None else seen
 
-    trainer._one_step = then_stop  # type: ignore[method-assign]
-    return trainer
+    def after_step(self, run: Run) -> None:
+        self.seen.append(torch.get_num_threads())
+        self.left -= 1
+        run.stopping = self.left == 0
+
+
+def stopped(run: Run, steps: int, seen: list[int] | None = None) -> Path:
+    """The last checkpoint of a run that is asked to stop after so many steps."""
+    return train_run(run, [*usual(), StopAfter(steps, seen)])
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -98,17 +106,17 @@ def test_resume_equals_the_uninterrupted_run_bit_for_bit(
     rich = with_train(replace(rich, optim=optimisers[kind](warmup=2)), precision=precision)  # type: ignore[arg-type]
     whole = train(with_train(rich, out=str(tmp_path / "whole")))
     halves = with_train(rich, out=str(tmp_path / "halves"))
-    assert stopping(Trainer(halves, say=lambda _: None), 3).run().name == "step-00000003"
+    assert stopped(prepare(halves, say=lambda _: None), 3).name == "step-00000003"
     assert same(train(halves, resume=True), whole)
 
 
 def test_where_there_is_no_terminal_a_run_says_now_and_then_how_far_it_is(
     tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("zaozi.train.loop.SAY_SECONDS", 0.0)
+    monkeypatch.setattr("zaozi.train.callbacks.SAY_SECONDS", 0.0)
     said: list[str] = []
     steps = 40
-    Trainer(with_train(tiny_recipe, out=str(tmp_path / "run"), steps=steps), say=said.append).run()
+    train_run(prepare(with_train(tiny_recipe, out=str(tmp_path / "run"), steps=steps), say=said.append))
     lines = [line for line in said if re.fullmatch(r"step \d+, loss [\d.]+, \d+ samples/s, \d+ min left", line)]
     assert [int(line.split()[1].rstrip(",")) for line in lines] == [20, 40]
     assert capsys.readouterr().err == ""
@@ -129,32 +137,34 @@ def test_a_resumed_run_computes_with_as_many_threads_as_before(
     halves = with_train(rich, out=str(tmp_path / "halves"))
     with using_threads(2):
         whole = train(with_train(rich, out=str(tmp_path / "whole")))
-        stopping(Trainer(halves, say=lambda _: None), 3).run()
+        stopped(prepare(halves, say=lambda _: None), 3)
     seen: list[int] = []
     assert torch.get_num_threads() == 1
-    assert same(tensors(stopping(Trainer(halves, resume=True, say=lambda _: None), 9, seen).run()), whole)
+    assert same(tensors(stopped(prepare(halves, resume=True, say=lambda _: None), 9, seen)), whole)
     assert seen == [2, 2, 2]
     assert torch.get_num_threads() == 1
 
 
 def test_a_resumed_run_warns_where_its_bits_may_differ(tiny_recipe: Recipe, two_cores: pytest.MonkeyPatch) -> None:
     with using_threads(2):
-        folder = stopping(Trainer(tiny_recipe, say=lambda _: None), 3).run()
+        folder = stopped(prepare(tiny_recipe, say=lambda _: None), 3)
     two_cores.setattr(machine, "_quota", lambda: 1.0)
     with pytest.warns(UserWarning, match=r"step-00000003 was trained with threads 2, now 1; its last bits may"):
-        assert Trainer(tiny_recipe, resume=True, say=lambda _: None).threads == 1
+        assert prepare(tiny_recipe, resume=True, say=lambda _: None).workers.threads == 1
     two_cores.setattr(machine, "_quota", lambda: 2.0)
     state = json.loads((folder / STATE).read_text())
     for change in ({"processor": "an abacus"}, {"torch": "0.1", "threads": 64}):
         rewritten(folder / STATE, state | change)
         with pytest.warns(UserWarning, match=r"with (processor an abacus|torch 0\.1), now .*; its last bits may"):
-            assert Trainer(tiny_recipe, resume=True, say=lambda _: None).threads == 1, "as it would if it began now"
+            assert prepare(tiny_recipe, resume=True, say=lambda _: None).workers.threads == 1, (
+                "as it would if it began now"
+            )
 
 
 def test_a_checkpoint_of_an_older_version_goes_on(tiny_recipe: Recipe, tmp_path: Path) -> None:
     """What older versions did not write down is not missed."""
     whole = train(with_train(tiny_recipe, out=str(tmp_path / "whole")))
-    folder = stopping(Trainer(tiny_recipe, say=lambda _: None), 3).run()
+    folder = stopped(prepare(tiny_recipe, say=lambda _: None), 3)
     state = json.loads((folder / STATE).read_text())
     kept = {key: state[key] for key in ("step", "seconds", "data", "recipe")}
     rewritten(folder / STATE, kept)
@@ -180,40 +190,40 @@ def test_accumulation_gives_the_same_gradient(tiny_recipe: Recipe, tmp_path: Pat
 
 
 def test_a_checkpoint_draws_what_the_trainer_drew(tiny_recipe: Recipe) -> None:
-    trainer = Trainer(tiny_recipe, say=lambda _: None)
-    folder = trainer.run()
+    run = prepare(tiny_recipe, say=lambda _: None)
+    folder = train_run(run)
     model, cond = load_model(folder), random_cond(2)
     from zaozi.pipeline import draw
 
-    made = [draw(one, cond, Sampling(3), pictures=[0, 1]) for one in (model, trainer.average)]
+    made = [draw(one, cond, Sampling(3), pictures=[0, 1]) for one in (model, run.training.average)]
     assert torch.equal(*made)
     raw = read_tensors(folder / RAW)
-    assert all(torch.equal(raw[k], v) for k, v in trainer.model.network.state_dict().items())
+    assert all(torch.equal(raw[k], v) for k, v in run.training.model.network.state_dict().items())
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tiny_recipe: Recipe) -> None:
     recipe = with_train(tiny_recipe, save_every=2)
     whole = {name: value.clone() for name, value in train(recipe).items()}  # not the files, which are damaged below
-    run = Path(recipe.train.out)
+    place = Path(recipe.train.out)
     for name in ("model.safetensors", "state.json"):
-        path = run / "step-00000006" / name
+        path = place / "step-00000006" / name
         good = path.read_bytes()
         path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
         if name == "model.safetensors":
             with pytest.warns(
                 UserWarning, match=r"step-00000006/model\.safetensors is damaged.*going back to step-00000004"
             ):
-                assert find_model(str(run)) == run / "step-00000004"
+                assert find_model(str(place)) == place / "step-00000004"
         with pytest.warns(UserWarning, match=rf"step-00000006/{name} is damaged.*going back to step-00000004"):
-            trainer = Trainer(recipe, resume=True, say=lambda _: None)
-        assert trainer.step == 4
-        folder = trainer.run()
+            run = prepare(recipe, resume=True, say=lambda _: None)
+        assert run.step == 4
+        folder = train_run(run)
         assert folder.name == "step-00000006"
         assert same(tensors(folder), whole)
-    for folder in (run / "step-00000004", run / "step-00000006"):
+    for folder in (place / "step-00000004", place / "step-00000006"):
         (folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(ZaoziError, match=r"step-00000006/model\.safetensors is damaged"):
-        Trainer(recipe, resume=True)
+        prepare(recipe, resume=True)
 
 
 def test_killed_at_any_moment_a_run_goes_on_to_the_same_weights(tiny_recipe: Recipe, tmp_path: Path) -> None:
@@ -230,20 +240,20 @@ from pathlib import Path
 from zaozi.core.config import from_dict
 from zaozi.core.recipe import Recipe
 from zaozi.model.checkpoint import newest
-from zaozi.train.loop import Trainer
+from zaozi.train.callbacks import Callback, usual
+from zaozi.train.loop import train
+from zaozi.train.prepare import prepare
 recipe = from_dict(Recipe, json.load(open({str(tmp_path / "recipe.json")!r})))
-trainer = Trainer(recipe, resume=newest(Path(recipe.train.out)) is not None, say=lambda _: None)
+run = prepare(recipe, resume=newest(Path(recipe.train.out)) is not None, say=lambda _: None)
 attempt, dice = int(sys.argv[1]), random.Random(int(sys.argv[1]))
-last, delay = trainer.step + dice.randint(1, 5), dice.uniform(0, 0.02)
-one_step = trainer._one_step
-def step():
-    if attempt < 10 and trainer.step == last:  # a moment from here: in a step, or while a checkpoint is written
-        threading.Thread(target=lambda: (time.sleep(delay), os.kill(os.getpid(), signal.SIGKILL))).start()
-    elif attempt < 10 and trainer.step > last + 1:
-        time.sleep(1)
-    return one_step()
-trainer._one_step = step
-trainer.run()
+last, delay = run.step + dice.randint(1, 5), dice.uniform(0, 0.02)
+class Kill(Callback):
+    def after_step(self, run):
+        if attempt < 10 and run.step == last:  # a moment from here: in a step, or while a checkpoint is written
+            threading.Thread(target=lambda: (time.sleep(delay), os.kill(os.getpid(), signal.SIGKILL))).start()
+        elif attempt < 10 and run.step > last + 1:
+            time.sleep(1)
+train(run, [Kill(), *usual()])
 """
     codes = []
     for attempt in range(11):
@@ -262,14 +272,14 @@ trainer.run()
 def test_a_resumed_run_says_where_the_order_of_its_pairs_is_new(
     tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = stopping(Trainer(tiny_recipe, say=lambda _: None), 3).run()
+    folder = stopped(prepare(tiny_recipe, say=lambda _: None), 3)
     state = json.loads((folder / STATE).read_text())
     assert state.pop("order") == pairs.ORDER
     monkeypatch.setattr(pairs, "SHUFFLED_WHOLE", 8)
-    Trainer(tiny_recipe, resume=True, say=lambda _: None)  # no warning
+    prepare(tiny_recipe, resume=True, say=lambda _: None)  # no warning
     rewritten(folder / STATE, state)
     with pytest.warns(UserWarning, match="step-00000003 saw its pairs in an older version's order"):
-        Trainer(tiny_recipe, resume=True, say=lambda _: None)
+        prepare(tiny_recipe, resume=True, say=lambda _: None)
 
 
 @pytest.mark.parametrize("kind", ["dit", "unet"])
@@ -279,44 +289,42 @@ def test_a_network_overfits_eight_pairs(tiny_recipe: Recipe, kind: str, predicti
     if kind == "unet":
         network = UNetConfig(width=16, depth=1, head_width=16, patch=2, multipliers=(1, 2), attention_levels=(1,))
     how = DiffusionConfig(schedule="cosine", prediction=prediction, weight="unit")  # type: ignore[arg-type]
-    trainer = Trainer(replace(tiny_recipe, network=network, diffusion=how), say=lambda _: None)
-    passed, before, after = self_check(trainer.config, trainer.batches)
+    run = prepare(replace(tiny_recipe, network=network, diffusion=how), say=lambda _: None)
+    passed, before, after = self_check(run.config, run.batches)
     assert passed, (before, after)
 
 
 def test_a_non_finite_loss_stops_with_the_step_and_the_last_good_checkpoint(tiny_recipe: Recipe) -> None:
     recipe = with_train(tiny_recipe, save_every=1, steps=50)
-    trainer = Trainer(recipe, say=lambda _: None)
-    one_step = trainer._one_step
+    run = prepare(recipe, say=lambda _: None)
 
-    def poisoned() -> tuple[float, float]:
-        if trainer.step == 2:
-            with torch.no_grad():
-                next(trainer.model.network.parameters()).fill_(torch.nan)
-        return one_step()
+    class Poison(Callback):
+        def after_step(self, run: Run) -> None:
+            if run.step == 2:
+                with torch.no_grad():
+                    run.training.weights[0].fill_(torch.nan)
 
-    trainer._one_step = poisoned  # type: ignore[method-assign]
     with pytest.raises(ZaoziError, match=r"nan at step 2 .*step-00000002; lower"):
-        trainer.run()
+        train_run(run, [*usual(), Poison()])
 
 
 def test_folders_are_guarded(tiny_recipe: Recipe) -> None:
     (Path(tiny_recipe.train.out).parent / "file").touch()
     with pytest.raises(ZaoziError, match="is a file; give a folder"):
-        Trainer(with_train(tiny_recipe, out=str(Path(tiny_recipe.train.out).parent / "file")))
+        prepare(with_train(tiny_recipe, out=str(Path(tiny_recipe.train.out).parent / "file")))
     with pytest.raises(ZaoziError, match="no checkpoint to resume"):
-        Trainer(tiny_recipe, resume=True)
+        prepare(tiny_recipe, resume=True)
     train(tiny_recipe)
     with pytest.raises(ZaoziError, match="already has step-00000006; pass --resume"):
-        Trainer(tiny_recipe)
+        prepare(tiny_recipe)
     other = replace(tiny_recipe, network=replace(tiny_recipe.network, depth=3))
     with pytest.raises(ZaoziError, match=r"another network\.depth"):
-        Trainer(other, resume=True)
+        prepare(other, resume=True)
     for changed in (replace(tiny_recipe, optim=AdamWConfig()), with_train(tiny_recipe, seed=4)):
         with pytest.raises(ZaoziError, match=r"was trained with another (optim\.kind|train\.seed)"):
-            Trainer(changed, resume=True)
+            prepare(changed, resume=True)
     with pytest.raises(ZaoziError, match="does not divide"):
-        Trainer(with_train(tiny_recipe, accumulate=3))
+        prepare(with_train(tiny_recipe, accumulate=3))
 
 
 def test_the_same_data_may_lie_elsewhere(tiny_recipe: Recipe, tmp_path: Path) -> None:
@@ -324,21 +332,21 @@ def test_the_same_data_may_lie_elsewhere(tiny_recipe: Recipe, tmp_path: Path) ->
     recipe = with_train(replace(tiny_recipe, data=DataConfig(path=str(tmp_path / "data"))), steps=8)
     shutil.copytree(tiny_recipe.data.path, recipe.data.path)
     whole = train(with_train(recipe, out=str(tmp_path / "whole")))
-    stopping(Trainer(recipe, say=lambda _: None), 3).run()
+    stopped(prepare(recipe, say=lambda _: None), 3)
     (tmp_path / "data").rename(tmp_path / "moved")
     moved = replace(recipe, data=DataConfig(path=str(tmp_path / "moved"), size=64))
     assert same(train(moved, resume=True), whole)
     build_folder(draw_folder(tmp_path / "others", count=8), tmp_path / "data", size=32, processes=1)
     with pytest.raises(ZaoziError, match="was trained on other data"):
-        Trainer(recipe, resume=True)
+        prepare(recipe, resume=True)
 
 
 def test_a_clock_ends_the_run_and_its_rates(tiny_recipe: Recipe) -> None:
     recipe = with_train(tiny_recipe, max_minutes=2 / 60)
     start = time.monotonic()
-    trainer = Trainer(recipe, say=lambda _: None)  # preparing counts
-    folder = trainer.run()
-    assert 2.0 <= trainer.seconds <= time.monotonic() - start
+    run = prepare(recipe, say=lambda _: None)  # preparing counts
+    folder = train_run(run)
+    assert 2.0 <= run.seconds <= time.monotonic() - start
     entries = [json.loads(line) for line in (folder.parent / "log.jsonl").read_text().splitlines()]
     assert entries[-1]["rate"] < 0.2 * max(e["rate"] for e in entries) + 0.05
     assert 1.9 <= entries[-1]["seconds"] < 6
@@ -347,13 +355,13 @@ def test_a_clock_ends_the_run_and_its_rates(tiny_recipe: Recipe) -> None:
 def test_starting_from_other_weights(tiny_recipe: Recipe, tmp_path: Path) -> None:
     train(with_train(tiny_recipe, out=str(tmp_path / "first")))
     first = load_model(tmp_path / "first" / "step-00000006")
-    second = Trainer(
+    second = prepare(
         with_train(tiny_recipe, out=str(tmp_path / "second"), init_from=str(tmp_path / "first")), say=lambda _: None
     )
-    assert same(dict(first.state_dict()), dict(second.model.state_dict()))
+    assert same(dict(first.state_dict()), dict(second.training.model.state_dict()))
     assert second.step == 0
-    second.run()
-    again = Trainer(with_train(tiny_recipe, out=str(tmp_path / "second")), resume=True)
+    train_run(second)
+    again = prepare(with_train(tiny_recipe, out=str(tmp_path / "second")), resume=True)
     assert again.history == second.history, "a resumed run knows where it came from"
     release_model(tmp_path / "second", tmp_path / "released", "both")
     runs = history(tmp_path / "released")
@@ -370,7 +378,7 @@ def test_starting_from_a_model_with_other_properties(tiny_recipe: Recipe, tmp_pa
     from zaozi.train.state import start_from
 
     said: list[str] = []
-    config = Trainer(tiny_recipe, say=lambda _: None).config
+    config = prepare(tiny_recipe, say=lambda _: None).config
     theirs = make_denoiser(replace(config, properties=(ClassProperty("kind", values=("a", "b", "c")),)), seed=1)
     fill_randomly(theirs)
     mine = (ClassProperty("kind", values=("c", "d", "a")), NumberProperty("size"))
@@ -406,16 +414,14 @@ def test_numbers_out_of_range_are_named(tiny_recipe: Recipe, section: str, key: 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_it_saves_and_says_how_to_go_on(tiny_recipe: Recipe, number: int) -> None:
     said: list[str] = []
-    trainer = Trainer(with_train(tiny_recipe, steps=10_000), say=said.append)
-    one_step = trainer._one_step
+    run = prepare(with_train(tiny_recipe, steps=10_000), say=said.append)
 
-    def interrupted() -> tuple[float, float]:
-        if trainer.step == 4:
-            os.kill(os.getpid(), number)
-        return one_step()
+    class Interrupt(Callback):
+        def after_step(self, run: Run) -> None:
+            if run.step == 4:
+                os.kill(os.getpid(), number)
 
-    trainer._one_step = interrupted  # type: ignore[method-assign]
-    assert trainer.run().name == "step-00000005"
+    assert train_run(run, [*usual(), Interrupt()]).name == "step-00000005"
     assert "--resume" in said[-1]
 
 
@@ -446,7 +452,7 @@ def test_rates_and_average() -> None:
 
 
 def test_muon_moves_the_blocks_matrices_alone(tiny_recipe: Recipe) -> None:
-    model = Trainer(tiny_recipe, say=lambda _: None).model.network
+    model = prepare(tiny_recipe, say=lambda _: None).training.model.network
     matrices = block_matrices(model)
     assert len(matrices) == 2 * 6 + 4
     optimisers = tiny_recipe.optim.build(model)
@@ -483,8 +489,8 @@ def test_what_is_hidden_is_hidden_at_its_rate() -> None:
 
 
 def test_hints_are_told_at_their_rate(tiny_recipe: Recipe) -> None:
-    trainer = Trainer(tiny_recipe, say=lambda _: None)
-    plain = trainer.batches
+    run = prepare(tiny_recipe, say=lambda _: None)
+    plain = run.batches
     pairs = replace(plain.pairs, columns=plain.pairs.columns | {"hints": [[plain.pairs.texts[0]]] * len(plain.pairs)})
     recipe = with_train(tiny_recipe, hint_rate=0.25, batch_size=len(pairs))
     batches = Batches(recipe, pairs, plain.texts, plain.schedule, plain.space)
@@ -522,7 +528,7 @@ def test_shifts_move_and_fill_with_white() -> None:
 
 def test_x0_error_of_known_denoisers(tiny_recipe: Recipe) -> None:
     """A fresh `sample` network says zero, whose error is the pictures' mean square at every level."""
-    model = Trainer(tiny_recipe, say=lambda _: None).model.eval()
+    model = prepare(tiny_recipe, say=lambda _: None).training.model.eval()
     x0 = torch.rand(6, *model.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     errors = x0_error(model, x0, random_cond(6), batch=4)
     assert len(errors) == len(LOGSNRS)
@@ -543,8 +549,9 @@ import json, torch
 torch.set_num_threads(1)
 from zaozi.core.config import from_dict
 from zaozi.core.recipe import Recipe
-from zaozi.train.loop import Trainer
-Trainer(from_dict(Recipe, json.load(open({str(folder / "recipe.json")!r})))).run()
+from zaozi.train.loop import train
+from zaozi.train.prepare import prepare
+train(prepare(from_dict(Recipe, json.load(open({str(folder / "recipe.json")!r})))))
 """
     (folder / "work.py").write_text(code)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -561,7 +568,7 @@ def test_two_processes_take_the_step_of_their_joint_batch(tiny_recipe: Recipe, t
     two = with_train(tiny_recipe, out=str(tmp_path / "two"), steps=2)
     assert "2 x cpu" in torchrun(two, tmp_path)
 
-    one = Trainer(with_train(two, out=str(tmp_path / "one")), say=lambda _: None)
+    one = prepare(with_train(two, out=str(tmp_path / "one")), say=lambda _: None)
     share = one.batches.at
 
     def joint(step: int, rank: int = 0, world: int = 1) -> Batch:
@@ -575,7 +582,7 @@ def test_two_processes_take_the_step_of_their_joint_batch(tiny_recipe: Recipe, t
         return Batch(torch.cat([a.x0, b.x0]), torch.cat([a.eps, b.eps]), level, Cond.cat(a.cond, b.cond))
 
     one.batches.at = joint  # type: ignore[method-assign]
-    wanted, found = read_tensors(one.run() / RAW), read_tensors(tmp_path / "two" / "step-00000002" / RAW)
+    wanted, found = read_tensors(train_run(one) / RAW), read_tensors(tmp_path / "two" / "step-00000002" / RAW)
     assert all(torch.allclose(found[k], v, atol=1e-5) for k, v in wanted.items())
 
 
@@ -602,7 +609,7 @@ with Clock().listening() as clock:
 def test_room_for_checkpoints_is_asked_for_before_the_run(tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100_000))
     with pytest.raises(ZaoziError, match=r"keeping checkpoints needs \d+ MB and .* has 0 MB left; free some space"):
-        Trainer(tiny_recipe, say=lambda _: None)
+        prepare(tiny_recipe, say=lambda _: None)
     assert not list(Path(tiny_recipe.train.out).glob("*"))
 
 
@@ -610,7 +617,7 @@ def test_a_run_leaves_a_released_models_recipe_as_it_is(tiny_recipe: Recipe, tmp
     train(tiny_recipe)
     release_model(Path(tiny_recipe.train.out), tmp_path / "mine", "mine")
     kept = (tmp_path / "mine" / "recipe.json").read_bytes()
-    folder = Trainer(with_train(tiny_recipe, out=str(tmp_path / "mine"), seed=3), say=lambda _: None).run()
+    folder = train_run(prepare(with_train(tiny_recipe, out=str(tmp_path / "mine"), seed=3), say=lambda _: None))
     assert (tmp_path / "mine" / "recipe.json").read_bytes() == kept
     assert find_model(str(tmp_path / "mine")) == folder
 
@@ -626,8 +633,8 @@ def test_old_names_of_keys_still_load_with_a_warning(tiny_recipe: Recipe, tmp_pa
         read_recipe(old)
 
     # a run whose checkpoint has the old names goes on
-    trainer = Trainer(with_train(tiny_recipe, save_every=2), say=lambda _: None)
-    folder = trainer.run()
+    run = prepare(with_train(tiny_recipe, save_every=2), say=lambda _: None)
+    folder = train_run(run)
     text = (folder / STATE).read_text()
     (folder / ".zaozi.json").unlink()
     (folder / STATE).write_text(
@@ -644,3 +651,49 @@ def test_numbers_keep_the_scale_that_a_model_knows_them_by(tiny_recipe: Recipe) 
     scaled = with_scales_of(recipe, known)
     assert (scaled.properties[0].mean, scaled.properties[0].std) == (12.0, 4.0)
     assert scaled.properties[1:] == recipe.properties[1:]
+
+
+def test_batches_made_ahead_are_the_same(tiny_recipe: Recipe) -> None:
+    run = prepare(tiny_recipe, say=lambda _: None)
+    cpu = torch.device("cpu")
+    with prefetched(run.batches, 3, cpu) as plain, prefetched(run.batches, 3, cpu, threads=3) as ahead:
+        for _ in range(6):
+            one, other = next(plain), next(ahead)
+            assert torch.equal(one.x0, other.x0)
+            assert torch.equal(one.eps, other.eps)
+            assert torch.equal(one.cond.tokens, other.cond.tokens)
+
+
+def test_a_batch_that_cannot_be_made_stops_training(tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = prepare(tiny_recipe, say=lambda _: None)
+    monkeypatch.setattr(run.batches, "at", lambda *_: 1 / 0)
+    with prefetched(run.batches, 0, torch.device("cpu"), threads=2) as ahead, pytest.raises(ZeroDivisionError):
+        next(ahead)
+
+
+def test_latents_are_encoded_once_and_read_afterwards(tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = train(tiny_recipe)
+    monkeypatch.setattr(Halved, "cacheable", True)
+    cached = with_train(tiny_recipe, out=str(Path(tiny_recipe.train.out).parent / "cached"))
+    run = prepare(cached, say=lambda _: None)
+    assert run.batches.latents is not None
+    assert run.batches.latents.shape == (len(run.batches.pairs), *run.training.model.shape)
+    seen: list[int] = []
+    monkeypatch.setattr(run.batches.space, "encode", lambda pictures: seen.append(len(pictures)))
+    assert same(tensors(train_run(run)), plain)
+    assert seen == [], "not once while it trains"
+    monkeypatch.undo()
+    monkeypatch.setattr(Halved, "cacheable", True)
+    assert prepare(with_train(cached, out=cached.train.out + "2", shift=1), say=lambda _: None).batches.latents is None
+
+
+def test_the_log_goes_to_the_trackers_that_are_named(tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = prepare(with_train(tiny_recipe, sample_every=3), say=lambda _: None)
+    folder = train_run(run).parent
+    found = EventAccumulator(str(folder / "tensorboard")).Reload()
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [e.value for e in found.Scalars("loss")] == pytest.approx([e["loss"] for e in entries if "loss" in e])
+    assert [e.step for e in found.Images("samples")] == [3, 6]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ZaoziError, match=r"train.trackers names wandb, which is not installed; run: pip install wandb"):
+        prepare(with_train(tiny_recipe, out=str(folder) + "2", trackers=("wandb",)), say=lambda _: None)

@@ -54,8 +54,9 @@ def prepared(root: Path, *, export: bool) -> dict[str, tuple[Path, Reader]]:
     from zaozi.pipeline import TextToImage
     from zaozi.text.cache import cached
     from zaozi.text.encoders import load_encoder
-    from zaozi.train.loop import Trainer
+    from zaozi.train.loop import train
     from zaozi.train.optim import flat_state
+    from zaozi.train.prepare import prepare
 
     pictures = root / "pictures"
     pictures.mkdir()
@@ -83,7 +84,7 @@ def prepared(root: Path, *, export: bool) -> dict[str, tuple[Path, Reader]]:
     def quiet(_: str) -> None:
         return
 
-    Trainer(recipe, say=quiet).run()
+    train(prepare(recipe, say=quiet))
     release_model(root / "run", root / "released", "t")
     if export:
         export_onnx(TextToImage.from_pretrained(root / "released"), root / "onnx")
@@ -95,9 +96,9 @@ def prepared(root: Path, *, export: bool) -> dict[str, tuple[Path, Reader]]:
         return digest(*(part for pairs in splits for part in (pairs.pictures, pairs.texts, pairs.keys, pairs.columns)))
 
     def run() -> str:
-        trainer = Trainer(recipe, resume=True, say=quiet)
-        state = [*trainer.model.state_dict().values(), *trainer.average.state_dict().values()]
-        return digest(trainer.step, *state, *flat_state(trainer.optimisers).values())
+        run = prepare(recipe, resume=True, say=quiet)
+        state = [*run.training.model.state_dict().values(), *run.training.average.state_dict().values()]
+        return digest(run.step, *state, *flat_state(run.training.optimisers).values())
 
     def released() -> str:
         return digest(*load_model(find_model(str(root / "released"))).state_dict().values())

@@ -57,11 +57,12 @@ def train(args: list[str]) -> None:
     recipe, rest = _chosen(recipe, args[1:])
     recipe = parse(Recipe, rest, "train", default=recipe)
 
-    from zaozi.train.loop import Trainer
+    from zaozi.train.loop import train as train_run
+    from zaozi.train.prepare import prepare
 
-    trainer = Trainer(recipe, resume="--resume" in args, overwrite="--overwrite" in args)
-    trainer.run()
-    if trainer.stopping:
+    run = prepare(recipe, resume="--resume" in args, overwrite="--overwrite" in args)
+    train_run(run)
+    if run.stopping:
         raise SystemExit(130)
 
 

@@ -107,6 +107,8 @@ class TrainConfig(Config):
     """Between sample grids; 0 never."""
     prompts: tuple[str, ...] = ("gold", "fish", "tree", "water", "sickness", "bird", "insect", "a small song bird")
     """What the sample grids draw."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
+    """Where the log goes beside log.jsonl; each needs its package."""
     self_check: bool = True
     """Overfit eight pairs before a long run, and say whether it worked."""
     init_from: str = ""

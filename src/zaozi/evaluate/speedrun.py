@@ -23,7 +23,8 @@ from zaozi.evaluate.intervals import Figure
 from zaozi.evaluate.measure import Reader
 from zaozi.evaluate.prompts import flat
 from zaozi.evaluate.report import plain
-from zaozi.train.loop import Trainer
+from zaozi.train.loop import train
+from zaozi.train.prepare import prepare
 
 GOAL = 0.70
 HOW = How()
@@ -69,22 +70,22 @@ def speedrun(
         "TRITON_CACHE_DIR": out / "home" / "compiled" / "triton",
     }
     with using_environment({name: str(folder.resolve()) for name, folder in own.items()}):
-        train = replace(recipe.train, out=str(out / "run"), max_minutes=minutes)
-        trainer = Trainer(replace(recipe, train=train), say=say)
-        trainer.seconds = time.monotonic() - start  # its clock starts where this command did
-        if trainer.seconds > 60 * minutes:
-            raise ZaoziError(f"the preparations alone took {trainer.seconds / 60:.1f} min; give more --minutes")
-        folder = trainer.run()
+        settings = replace(recipe.train, out=str(out / "run"), max_minutes=minutes)
+        run = prepare(replace(recipe, train=settings), say=say)
+        run.seconds = time.monotonic() - start  # its clock starts where this command did
+        if run.seconds > 60 * minutes:
+            raise ZaoziError(f"the preparations alone took {run.seconds / 60:.1f} min; give more --minutes")
+        folder = train(run)
         wall = time.monotonic() - start
-        if trainer.stopping:
+        if run.stopping:
             raise ZaoziError("stopped; a speedrun counts only whole")
         found = adherence(ParallelSampler(folder), Reader(), HOW, rounds)
     record = {
         "date": datetime.now(UTC).date().isoformat(),
         "recipe": recipe.name,
-        "machine": machine(trainer.device.type, trainer.world),
+        "machine": machine(run.workers.device.type, run.workers.world),
         "minutes": round(wall / 60, 2),
-        "samples": trainer.step * recipe.train.batch_size,
+        "samples": run.step * recipe.train.batch_size,
         "adherence": plain(found),
         "goal": GOAL,
         "reached": found.value >= GOAL,

@@ -85,8 +85,18 @@ def perturb_text(cond: Cond, amount: float, generator: torch.Generator) -> Cond:
 class Batches:
     """Batch after batch of a recipe's training data, each a function of (seed, step, rank)."""
 
-    def __init__(self, recipe: Recipe, pairs: Pairs, texts: TextCache, schedule: Schedule, space: Space) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        pairs: Pairs,
+        texts: TextCache,
+        schedule: Schedule,
+        space: Space,
+        latents: NDArray[np.float32] | None = None,
+    ) -> None:
         self.recipe, self.pairs, self.texts, self.schedule, self.space = recipe, pairs, texts, schedule, space
+        self.latents = latents
+        """The pictures in the space, `[N, C, h, w]`, where they were encoded beforehand."""
         self.places = texts.places(pairs.texts)
         # one shape of text a run where it is compiled, so that the kernels do not depend on which lengths came first
         self.multiple = recipe.text.max_tokens if recipe.train.compile else 16
@@ -116,14 +126,20 @@ class Batches:
                     places[i] = self.hints[row][int(which[i] * len(self.hints[row]))]
         return places
 
+    def _x0(self, rows: NDArray[np.int64], generator: torch.Generator) -> Tensor:
+        """The pictures of some pairs in the model's space, `[B, C, h, w]`."""
+        if self.latents is not None:
+            return torch.from_numpy(self.latents[rows])
+        with torch.no_grad():
+            return self.space.encode(shifted(self.pairs.batch(rows), self.recipe.train.shift, generator))
+
     def at(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """This process's share of the step's batch, on the CPU."""
         train = self.recipe.train
         first = step * train.batch_size
         share = self.order.rows(first, train.batch_size)[rank::world]
         generator = training_generator(train.seed, step, rank)
-        with torch.no_grad():
-            x0 = self.space.encode(shifted(self.pairs.batch(share), train.shift, generator))
+        x0 = self._x0(share, generator)
         cond = drop(
             perturb_text(self.cond(share, self._told(share, generator)), train.text_noise, generator),
             self.recipe.properties,

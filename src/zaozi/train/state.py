@@ -40,7 +40,7 @@ RECIPE, LOG = "recipe.json", "log.jsonl"
 _FREE = {  # what may differ between a run and its resumption; the data are compared by their hash
     "data": ("path", "size", "undefined"),
     "train": ("out", "steps", "max_minutes", "save_minutes", "save_every", "validate_every", "sample_every", "prompts",
-              "self_check", "init_from", "compile", "device"),
+              "trackers", "self_check", "init_from", "compile", "device"),
 }  # fmt: skip
 
 Optimisers = dict[str, torch.optim.Optimizer]

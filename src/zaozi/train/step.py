@@ -43,7 +43,13 @@ def loss_of(network: nn.Module, batch: Batch, prediction: str, weight: str) -> T
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    return Batch(batch.x0.to(device), batch.eps.to(device), batch.level, batch.cond.to(device))
+    """The batch on a device; on a CUDA device its levels, too, so that no step waits for them."""
+    if device.type == "cpu":
+        return batch
+    level = batch.level
+    if device.type == "cuda":
+        level = Level(*(torch.as_tensor(v).to(device) for v in (level.t, level.alpha, level.sigma)))
+    return Batch(batch.x0.to(device), batch.eps.to(device), level, batch.cond.to(device))
 
 
 def some_rows(batch: Batch, rows: slice) -> Batch:

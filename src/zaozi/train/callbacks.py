@@ -1,0 +1,142 @@
+"""What happens beside training: each callback sees a run when it begins, after every step, and when it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from zaozi.core.progress import progress
+from zaozi.core.sampling import Sampling
+from zaozi.data.sheet import contact_sheet
+from zaozi.pipeline import draw, to_pictures
+from zaozi.train.run import Run
+from zaozi.train.validation import x0_error
+
+SAY_SECONDS = 60.0
+"""How often a run whose output is no terminal writes a line of its progress."""
+LOG_EVERY = 20
+VALIDATION_PAIRS = 128
+
+
+class Callback:
+    """Watches a run; nothing that it does changes the weights. Its methods are called in every process."""
+
+    def begin(self, run: Run) -> None:
+        """Before the first step."""
+
+    def after_step(self, run: Run) -> None:
+        """After each step."""
+
+    def end(self, run: Run) -> None:
+        """After the last step, and where training was cut off."""
+
+
+class Log(Callback):
+    """A progress bar (or a line now and then), and an entry in the log every 20 steps."""
+
+    def begin(self, run: Run) -> None:
+        train = run.recipe.train
+        self.by_clock = train.max_minutes > 0
+        self.total = round(60 * train.max_minutes) if self.by_clock else train.steps
+        self.bar: Any = progress(
+            total=self.total,
+            initial=round(run.seconds) if self.by_clock else run.step,
+            shown=run.workers.main,
+            desc=run.recipe.name,
+            unit="s" if self.by_clock else "step",
+            mininterval=1.0,
+        )
+        self.said = self.since = time.monotonic()
+        self.began, self.step = (self.since, run.progress), run.step
+
+    def after_step(self, run: Run) -> None:
+        self.bar.update((min(round(run.seconds), self.total) - self.bar.n) if self.by_clock else 1)
+        if run.step % LOG_EVERY and not run.over:
+            return
+        count, now = run.step - self.step, time.monotonic()
+        batch = run.recipe.train.batch_size
+        loss = sum(float(one) for one, _ in run.recent)
+        loss = run.workers.summed(loss / run.workers.world)[0] / count
+        speed = count * batch / max(now - self.since, 1e-9)
+        entry = {
+            "step": run.step,
+            "samples": run.step * batch,
+            "loss": loss,
+            "rate": run.rate,
+            "samples_per_s": round(speed, 1),
+            "seconds": round(run.seconds, 1),
+        }
+        self.bar.set_postfix(loss=f"{loss:.4f}", samples_s=f"{speed:.0f}")
+        run.record(entry)
+        if self.bar.disable and now - self.said > SAY_SECONDS:
+            self.said, at = now, run.progress
+            left = (now - self.began[0]) * (1.0 - at) / max(at - self.began[1], 1e-9)
+            run.workers.say(f"step {run.step}, loss {loss:.4f}, {speed:.0f} samples/s, {left / 60:.0f} min left")
+        run.recent.clear()
+        self.since, self.step = now, run.step
+
+    def end(self, run: Run) -> None:
+        self.bar.close()
+
+
+class Validate(Callback):
+    """The averaged model's x0 error on held-out pairs at twenty fixed levels, and its mean; text alone is given."""
+
+    def after_step(self, run: Run) -> None:
+        if run.every(run.recipe.train.validate_every):
+            run.record(validate(run))
+
+
+class SampleGrid(Callback):
+    """Fixed prompts from fixed noise, drawn by the averaged model."""
+
+    def after_step(self, run: Run) -> None:
+        train, journal = run.recipe.train, run.journal
+        if journal is None or not run.every(train.sample_every):
+            return
+        prompts, count = train.prompts, 8
+        cond = run.encoder.encode(prompts).take(torch.arange(len(prompts)).repeat_interleave(count))
+        with run.training.autocast():
+            x = draw(run.training.average, cond, Sampling(16), pictures=list(range(count)) * len(prompts))
+        made = to_pictures(x)
+        sheet = contact_sheet([made[i * count : (i + 1) * count] for i in range(len(prompts))], prompts, tile=96)
+        journal.picture("samples", sheet, run.step)
+
+
+class Checkpoint(Callback):
+    """A checkpoint every so many minutes, or steps."""
+
+    def begin(self, run: Run) -> None:
+        self.saved = time.monotonic()
+
+    def after_step(self, run: Run) -> None:
+        train, workers = run.recipe.train, run.workers
+        due = bool(train.save_every) and run.step % train.save_every == 0
+        if train.save_minutes and run.step % workers.agree_every == 0:
+            late = workers.main and time.monotonic() - self.saved > 60 * train.save_minutes
+            due = due or workers.summed(float(late))[0] > 0
+        if due:
+            run.save()
+            self.saved = time.monotonic()
+
+
+def usual() -> Sequence[Callback]:
+    """What every run does beside training."""
+    return [Log(), Validate(), SampleGrid(), Checkpoint()]
+
+
+def validate(run: Run) -> dict[str, Any]:
+    """The entry of a validation; empty where there are no held-out pairs."""
+    if run.held_out is None:
+        return {}
+    rows = run.held_out.pairs.some(VALIDATION_PAIRS)
+    x0 = run.held_out.space.encode(run.held_out.pairs.batch(rows))
+    with run.training.autocast():
+        errors = x0_error(run.training.average, x0, replace(run.held_out.cond(rows), properties={}))
+    mean = sum(errors) / len(errors)
+    run.workers.say(f"step {run.step}: validation x0 error {mean:.5f}")
+    return {"step": run.step, "validation": mean, "validation_levels": [round(e, 6) for e in errors]}

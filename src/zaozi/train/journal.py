@@ -1,0 +1,65 @@
+"""What a run writes down as it goes: log.jsonl, and the trackers that the recipe names."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+import numpy as np
+from PIL import Image
+
+from zaozi.core.errors import ZaoziError
+from zaozi.core.outputs import Writer
+from zaozi.data.sheet import png
+from zaozi.train.run import Run
+from zaozi.train.state import open_log
+
+
+class Journal:
+    """The log of a run, open to append, and its trackers (TensorBoard, Weights & Biases, Trackio) through accelerate."""
+
+    def __init__(self, writer: Writer, log: TextIO, accelerator: Any) -> None:
+        self.writer, self.log, self.accelerator = writer, log, accelerator
+
+    def record(self, entry: dict[str, Any]) -> None:
+        """Add an entry; trackers get its floats."""
+        self.log.write(json.dumps(entry) + "\n")
+        numbers = {key: value for key, value in entry.items() if isinstance(value, float)}
+        self.accelerator.log(numbers, step=entry["step"])
+
+    def picture(self, name: str, picture: Image.Image, step: int) -> None:
+        """Keep a picture of a step as name-00000000.png, and show it to the trackers that take pictures."""
+        self.writer.put(f"{name}-{step:08d}.png", png(picture))
+        for tracker in self.accelerator.trackers:
+            if tracker.name == "tensorboard":
+                tracker.log_images({name: np.asarray(picture)[None]}, step=step, dataformats="NHWC")
+            elif hasattr(tracker, "log_images"):
+                tracker.log_images({name: [picture]}, step=step)
+
+
+@contextmanager
+def opened(writer: Writer, run: Run) -> Iterator[Journal]:
+    """The journal of a run that goes on from its step: what was logged past it is dropped."""
+    from accelerate.tracking import TensorBoardTracker
+
+    accelerator, log = run.workers.accelerator, open_log(writer, run.step)
+    board = TensorBoardTracker("tensorboard", str(run.out), purge_step=run.step)
+    accelerator.log_with = [board if name == "tensorboard" else name for name in run.recipe.train.trackers]
+    try:
+        accelerator.init_trackers("zaozi", init_kwargs={"wandb": {"name": run.recipe.name}})
+        yield Journal(writer, log, accelerator)
+    finally:
+        log.close()
+        for tracker in accelerator.trackers:
+            tracker.finish()
+        accelerator.trackers = []
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raises `ZaoziError` for a tracker whose package is not installed."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise ZaoziError(f"train.trackers names {name}, which is not installed; run: pip install {name}")

@@ -1,0 +1,208 @@
+"""From a recipe to a run that is ready to train: data, text cache, space, model, optimisers, and the state it goes on from."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zaozi.core.disk import need_space
+from zaozi.core.errors import ZaoziError
+from zaozi.core.files import home, sha256
+from zaozi.core.machine import usable_cores, using_threads
+from zaozi.core.progress import progress
+from zaozi.core.recipe import ModelConfig, Recipe, TrainConfig
+from zaozi.core.record import read_record
+from zaozi.data.latents import encoded
+from zaozi.data.pairs import find_dataset, load_pairs, same_order
+from zaozi.data.shards import data_hash, read_manifest
+from zaozi.model.checkpoint import WEIGHTS, find_model, load_model, newest, newest_sound, read_config
+from zaozi.model.denoiser import make_denoiser
+from zaozi.model.release import history
+from zaozi.model.space import Pictures
+from zaozi.text.cache import cached
+from zaozi.text.captions import caption_report
+from zaozi.text.encoders import load_encoder
+from zaozi.train.batches import Batches, hints
+from zaozi.train.clock import Clock
+from zaozi.train.journal import check_trackers
+from zaozi.train.run import Run, Training, Workers
+from zaozi.train.state import (
+    KEEP,
+    filled,
+    load_state,
+    read_state,
+    run_output,
+    start_from,
+    threads_of,
+    with_scales_of,
+)
+from zaozi.train.step import precision
+
+CPU = torch.device("cpu")
+
+
+def prepare(
+    recipe: Recipe, *, resume: bool = False, overwrite: bool = False, say: Callable[[str], None] = print
+) -> Run:
+    """A run of a recipe in its folder, ready for `zaozi.train.loop.train`; `resume=True` goes on from the last checkpoint.
+
+    On the CPU a resumed run computes with as many threads as before, as long as this process may use so many, and warns where
+    the number of threads, the processor or PyTorch is another: its weights then differ in their last bits from those of the
+    uninterrupted run. PyTorch's own number of threads is left as it was.
+
+    Raises `ZaoziError` where the recipe, the data or the folder do not allow it.
+    """
+    train = recipe.train
+    workers = _workers(train, say)
+    out = Path(train.out)
+    seen = newest(out)
+    last = newest_sound(out) if resume else seen
+    if resume and last is None:
+        raise ZaoziError(f"{out} has no checkpoint to resume; start without --resume")
+    if not resume and last is not None:
+        raise ZaoziError(f"{out} already has {last.name}; pass --resume to go on, or give another --out")
+    adopted = resume and not read_record(out)  # a run of an older version, which kept no record
+    output = run_output(out, overwrite=overwrite or adopted)
+    if workers.main:
+        output.check()
+    state = read_state(last) if resume and last is not None else None
+    if state is not None and workers.device.type == "cpu":
+        threads, differs = threads_of(state, workers.threads)
+        workers = replace(workers, threads=threads)
+        if differs and workers.main:
+            warnings.warn(f"{last} was trained {differs}; its last bits may come out differently", stacklevel=2)
+    with using_threads(workers.threads):
+        run = _ready(recipe, workers, last, state)
+    run.output, run.seen, run.saved = output, seen, last
+    return run
+
+
+def _workers(train: TrainConfig, say: Callable[[str], None]) -> Workers:
+    """The processes of the run, of which this is one. Raises `ZaoziError` where a batch does not divide among them."""
+    from accelerate import Accelerator
+
+    check_trackers(train.trackers)
+    on_cpu = train.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    with using_threads(torch.get_num_threads()):
+        accelerator = Accelerator(
+            cpu=on_cpu,  # said outright, or it takes several CPU processes for single ones
+        )
+        threads = min(torch.get_num_threads(), usable_cores())
+    parts = accelerator.num_processes * train.accumulate
+    if train.batch_size % parts:
+        raise ZaoziError(
+            f"train.batch_size {train.batch_size} does not divide among {accelerator.num_processes} processes times "
+            f"{train.accumulate} accumulations; use a multiple of {parts}"
+        )
+    return Workers(accelerator, threads, say if accelerator.is_main_process else (lambda _: None))
+
+
+def _ready(recipe: Recipe, workers: Workers, last: Path | None, state: dict[str, Any] | None) -> Run:
+    """Everything that training needs; as `state` of the checkpoint `last` has it."""
+    train, say = recipe.train, workers.say
+    data = workers.first_alone(lambda: find_dataset(recipe.data))
+    manifest, digest = read_manifest(data), data_hash(data)
+    pairs, held_out = workers.first_alone(lambda: (load_pairs(data, "train"), load_pairs(data, "validation")))
+    if not len(pairs):
+        raise ZaoziError(f"{data} has no training pair; build it from more pictures")
+    encoder = load_encoder(recipe.text.encoder, recipe.text.max_tokens)
+    recipe = replace(recipe, text=replace(recipe.text, encoder=encoder.name))  # a folder, by its whole path
+    recipe = filled(recipe, pairs.column, encoder.width)
+    where = find_model(train.init_from) if train.init_from and state is None else None
+    if state is not None:
+        recipe = with_scales_of(recipe, state["recipe"].properties)
+    elif where is not None:
+        recipe = with_scales_of(recipe, read_config(where).properties)
+    config = ModelConfig(
+        name=recipe.name,
+        size=manifest["size"],
+        channels=manifest["channels"],
+        network=recipe.network,
+        space=recipe.space,
+        diffusion=recipe.diffusion,
+        text=recipe.text,
+        properties=recipe.properties,
+    )
+    captions = [*pairs.texts, *held_out.texts]
+    if workers.main and state is None:
+        for line in caption_report(encoder, captions).lines():
+            say(line)
+    if train.hint_rate > 0:
+        captions += [hint for some in hints(pairs) for hint in some]
+    texts = workers.first_alone(lambda: cached(encoder, captions, home() / "text"))
+
+    model = make_denoiser(config, seed=train.seed)
+    space = model.space.requires_grad_(False)
+    seconds, began_with, earlier = 0.0, "", list[dict[str, Any]]()
+    if where is not None:
+        start_from(model, load_model(where), where, say)
+        began_with, earlier = sha256(where / WEIGHTS), history(where)
+    elif state is None:
+        seconds = _fit_space(model.space, pairs, recipe, workers)
+    average = copy.deepcopy(model).eval().requires_grad_(False).to(workers.device)
+    model.to(workers.device).train()
+    if workers.device.type == "cuda":
+        model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimisers = recipe.optim.build(model.network)
+    for optimiser in optimisers.values():
+        for group in optimiser.param_groups:
+            group["initial_lr"] = group["lr"]  # the peak
+    if workers.main:  # weights, their average and two moments, in single precision
+        weights = sum(p.numel() for p in model.network.parameters())
+        need_space(Path(train.out), (KEEP + 1) * 16 * weights, "keeping checkpoints")
+    step = 0
+    if state is not None and last is not None:
+        load_state(last, state, model, average, optimisers, recipe, digest)
+        step, seconds = state["step"], state["seconds"]
+        began_with, earlier = state.get("began_with", ""), state.get("history", [])
+        say(f"resuming {last}")
+        if workers.main and not same_order(state.get("order", 1), len(pairs)):
+            warnings.warn(f"{last} saw its pairs in an older version's order; from here on it is new", stacklevel=4)
+    space.cpu()  # batches are encoded where they are made
+    latents = None
+    if space.cacheable and not train.shift:
+        latents = workers.first_alone(lambda: encoded(pairs, space, digest))
+    batches = Batches(recipe, pairs, texts, model.schedule, space, latents)
+    if train.compile and workers.can_compile():
+        model.network.compile()
+    return Run(
+        recipe=recipe,
+        config=config,
+        workers=workers,
+        encoder=encoder,
+        batches=batches,
+        held_out=Batches(recipe, held_out, texts, model.schedule, space) if len(held_out) else None,
+        training=Training(
+            model, average, workers.accelerator.prepare_model(model.network), optimisers,
+            precision(train.precision, workers.device),
+        ),
+        data=digest,
+        step=step,
+        seconds=seconds,
+        began_with=began_with,
+        history=earlier,
+    )  # fmt: skip
+
+
+def _fit_space(space: Any, pairs: Pictures, recipe: Recipe, workers: Workers) -> float:
+    """Let the space learn what it needs; returns the seconds that it took, which are time of the run."""
+    spent = 0.0
+    bar = progress(total=space.fit_steps, desc="space", unit="step", shown=workers.main and space.fit_steps > 0)
+
+    def watch(*_: Any) -> None:
+        nonlocal spent
+        spent += clock.tick()
+        bar.update()
+
+    half = precision(recipe.train.precision, CPU) == torch.bfloat16
+    with bar, Clock().listening() as clock, torch.autocast("cpu", torch.bfloat16, enabled=half):
+        line = space.fit(pairs, seed=recipe.train.seed, watch=watch)
+    if line:
+        workers.say(line)
+    return spent

@@ -1,0 +1,247 @@
+"""A run: what it trains, with what, and how far it has come."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from zaozi.core.errors import ZaoziError
+from zaozi.core.files import flush
+from zaozi.core.machine import machine, processor
+from zaozi.core.outputs import Output
+from zaozi.core.recipe import ModelConfig, Recipe
+from zaozi.data.pairs import ORDER
+from zaozi.model.checkpoint import newest
+from zaozi.model.denoiser import Denoiser
+from zaozi.text.encoders import TextEncoder
+from zaozi.train.batches import Batches
+from zaozi.train.state import LOG, save_state
+
+if TYPE_CHECKING:
+    from zaozi.train.journal import Journal
+
+AGREE = 10
+"""After how many steps processes on devices agree on the time, and look at their losses: a device would have to wait."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The processes that train together, of which this is one, and its device."""
+
+    accelerator: Any
+    threads: int
+    """Threads that this process computes with on the CPU."""
+    say: Callable[[str], None]
+    """Writes a line; only in the main process."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes the files."""
+        return self.accelerator.is_main_process
+
+    @property
+    def rank(self) -> int:
+        return self.accelerator.process_index
+
+    @property
+    def world(self) -> int:
+        """The number of processes."""
+        return self.accelerator.num_processes
+
+    @property
+    def agree_every(self) -> int:
+        return 1 if self.device.type == "cpu" else AGREE
+
+    def first_alone(self, work: Callable[[], Any]) -> Any:
+        """What the first process of a machine makes, its others then find."""
+        with self.accelerator.local_main_process_first():
+            return work()
+
+    def summed(self, *values: float) -> list[float]:
+        """Each value summed over all processes, so that all decide alike."""
+        if self.world == 1:
+            return list(values)
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        total: Tensor = self.accelerator.reduce(torch.tensor(values, device=self.device, dtype=dtype), reduction="sum")
+        return total.tolist()
+
+    def can_compile(self) -> bool:
+        """Whether torch.compile works on this machine (it needs a compiler); training goes on without it where not."""
+        try:
+            torch.compile(lambda x: x * 2 + 1)(torch.ones(8, device=self.device))
+        except Exception as error:  # whatever a missing or broken compiler raises
+            self.say(f"training without torch.compile ({str(error).splitlines()[0]})")
+            return False
+        return True
+
+
+@dataclass
+class Training:
+    """What training changes."""
+
+    model: Denoiser
+    average: Denoiser
+    """The averaged weights, which draw."""
+    network: nn.Module
+    """The model's network as the processes share it."""
+    optimisers: dict[str, torch.optim.Optimizer]
+    dtype: torch.dtype
+    """float32, or bfloat16 for autocast."""
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        return list(self.model.network.parameters())
+
+    def autocast(self) -> torch.autocast:
+        """The precision of the network."""
+        device = next(self.model.network.parameters()).device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+
+@dataclass
+class Run:
+    """A run of one recipe in one folder; made by `zaozi.train.prepare.prepare`."""
+
+    recipe: Recipe
+    config: ModelConfig
+    workers: Workers
+    encoder: TextEncoder
+    batches: Batches
+    held_out: Batches | None
+    training: Training
+    data: str
+    """SHA-256 of the data."""
+    step: int = 0
+    seconds: float = 0.0
+    began_with: str = ""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    output: Output = None  # type: ignore[assignment]
+    seen: Path | None = None
+    """The newest checkpoint when the run was prepared."""
+    saved: Path | None = None
+    unagreed: float = 0.0
+    """Seconds of this process since all agreed on the time."""
+    rate: float = 0.0
+    """The learning rate of the last step, as a share of its peak."""
+    recent: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    """Loss and norm of the gradient of the steps since the last entry in the log; scalars on the device."""
+    journal: Journal | None = None
+    """The log and the trackers, in the main process while it trains."""
+    asked: bool = False
+    """This process was asked to stop."""
+    stopping: bool = False
+    """All processes agreed to."""
+
+    @property
+    def out(self) -> Path:
+        return Path(self.recipe.train.out)
+
+    @property
+    def progress(self) -> float:
+        """The share of the run that is done, in [0, 1]."""
+        train = self.recipe.train
+        done = self.seconds / (60 * train.max_minutes) if train.max_minutes > 0 else self.step / train.steps
+        return min(done, 1.0)
+
+    @property
+    def over(self) -> bool:
+        """Whether the run ends here."""
+        return self.progress >= 1.0 or self.stopping
+
+    def every(self, steps: int) -> bool:
+        """Whether something that is done every so many steps (0: never), and at the end, is due."""
+        return bool(steps) and (self.step % steps == 0 or self.progress >= 1.0)
+
+    def tick(self, spent: float) -> None:
+        """A step took so many seconds. All processes go by the main one's clock, and stop together."""
+        self.unagreed += spent
+        if self.workers.world > 1 and self.step % self.workers.agree_every and self.progress < 1.0:
+            return
+        mine = self.seconds + self.unagreed if self.workers.main else 0.0
+        self.seconds, stop = self.workers.summed(mine, float(self.asked))
+        self.unagreed, self.stopping = 0.0, stop > 0
+
+    def record(self, entry: dict[str, Any]) -> None:
+        """Add an entry to the log; the main process alone keeps one."""
+        if self.journal and entry:
+            self.journal.record(entry)
+
+    def describe(self) -> None:
+        """Say what is trained, on how much, and where."""
+        count = sum(p.numel() for p in self.training.weights)
+        how = "bf16" if self.training.dtype == torch.bfloat16 else "fp32"
+        self.workers.say(
+            f"{self.recipe.name}: {count / 1e6:.1f} M parameters, {len(self.batches.pairs)} pairs, "
+            f"{self.workers.world} x {self.workers.device.type} in {how}, to {self.out}"
+        )
+
+    def check_finite(self) -> None:
+        """Raises `ZaoziError` where a loss or a gradient since the last entry in the log was no finite number."""
+        if not self.recent or bool(torch.stack([torch.stack(pair) for pair in self.recent]).isfinite().all()):
+            return
+        for i, (loss, norm) in enumerate(self.recent, start=self.step - len(self.recent)):
+            if loss.isfinite() and norm.isfinite():
+                continue
+            last = newest(self.out)
+            good = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
+            what = f"gradient's norm is {float(norm)}" if loss.isfinite() else f"loss is {float(loss)}"
+            raise ZaoziError(
+                f"the {what} at step {i} (rate {self.rate * self.recipe.optim.lr:.2g}); {good}; lower the learning rates "
+                "(the keys of [optim] that end in lr)"
+            )
+
+    def save(self) -> None:
+        """Write a whole checkpoint of this step, unless it is there already. Raises `ZaoziError` where the weights are bad."""
+        self.check_finite()
+        folder = self.out / f"step-{self.step:08d}"
+        if self.workers.main and self.saved != folder:
+            t = self.training
+            state = {
+                "step": self.step,
+                "seconds": self.seconds,
+                "data": self.data,
+                "machine": machine(self.workers.device.type, self.workers.world),
+                "threads": self.workers.threads,
+                "processor": processor(),
+                "order": ORDER,
+                "began_with": self.began_with,
+                "history": self.history,
+            }
+            save_state(folder, t.model, t.average, t.optimisers, self.recipe, **state)
+            for path in (self.out / LOG, *self.out.glob("tensorboard/*")):
+                if path.is_file():
+                    flush(path)
+        self.saved = folder
+        self.workers.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Notice Ctrl-C and being asked to end (in the main thread, where there are signals); a second time means now."""
+        former: Sequence[tuple[int, Any]] = ()
+        if threading.current_thread() is threading.main_thread():
+            former = [(n, signal.signal(n, self._ask_to_stop)) for n in (signal.SIGINT, signal.SIGTERM)]
+        try:
+            yield
+        finally:
+            for number, handler in former:
+                signal.signal(number, handler)
+
+    def _ask_to_stop(self, number: int, *_: Any) -> None:
+        self.asked = True
+        signal.signal(number, signal.default_int_handler)
+
+    def newest(self) -> Path:
+        """The last checkpoint, or the folder where there is none."""
+        return newest(self.out) or self.out
