@@ -26,10 +26,10 @@ _IGNORED: dict[str, dict[str, tuple[str, ...]]] = {
 _DEFAULTS = {"network": "dit", "space": "pixels", "optim": "muon", "properties": "class"}
 
 
-def to_2(values: dict[str, Any]) -> list[str]:
-    """From version 1, where every kind had the keys of all others, and the network the text's width. In place.
+def renamed(values: dict[str, Any]) -> list[str]:
+    """Today's names for the keys of a recipe, in place; returns what was changed, a line each.
 
-    Returns what was changed that a person wrote, a line each. Raises `ZaoziError` for a key that stands under both its names.
+    Raises `ZaoziError` for a key that stands under both its names.
     """
     said = []
     for section, names in RENAMED.items():
@@ -42,6 +42,15 @@ def to_2(values: dict[str, Any]) -> list[str]:
             if old in part:
                 part[new] = part.pop(old)
                 said.append(f"'{section}.{old}' is now called '{section}.{new}'; the old name still works")
+    return said
+
+
+def to_2(values: dict[str, Any]) -> list[str]:
+    """From version 1, where every kind had the keys of all others, and the network the text's width. In place.
+
+    Returns what was changed that a person wrote, a line each. Raises `ZaoziError` for a key that stands under both its names.
+    """
+    said = renamed(values)
     network, text = values.get("network"), values.setdefault("text", {})
     if isinstance(network, dict):
         for key in ("channels", "text_width"):

@@ -13,7 +13,7 @@ from zaozi.core.components import named_size, networks, optimisers, spaces
 from zaozi.core.config import from_dict, to_dict
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.recipe import Recipe
-from zaozi.core.schema import migrated
+from zaozi.core.schema import migrated, renamed
 
 PACKAGED = Path(__file__).parents[1] / "recipes"
 """The recipes that an installed zaozi carries."""
@@ -52,13 +52,17 @@ def read_recipe(path: Path) -> Recipe:
     path = find_recipe(path)
     values = _read(path, ())
     try:
-        return from_dict(Recipe, values)
+        values, changes = migrated(values)
+        recipe = from_dict(Recipe, values)
     except ZaoziError as error:
         raise ZaoziError(f"{path}: {error}") from None
+    for line in changes:
+        warnings.warn(f"{path}: {line}", stacklevel=2)
+    return recipe
 
 
 def _read(path: Path, extended: tuple[Path, ...]) -> dict[str, Any]:
-    """The plain values of a recipe and of those that it extends, in today's schema."""
+    """The plain values of a recipe and of those that it extends."""
     if path.resolve() in extended:
         raise ZaoziError(f"{path} extends itself; remove 'extends' from one of the recipes")
     try:
@@ -67,11 +71,12 @@ def _read(path: Path, extended: tuple[Path, ...]) -> dict[str, Any]:
         raise ZaoziError(f"{path} is not TOML ({error}); fix it") from None
     base = values.pop("extends", None)
     try:
-        values, changes = migrated(_sized(values))
+        values = _sized(values)
+        changes = renamed(values)
     except ZaoziError as error:
         raise ZaoziError(f"{path}: {error}") from None
     for line in changes:
-        warnings.warn(f"{path}: {line}", stacklevel=2)
+        warnings.warn(f"{path}: {line}", stacklevel=3)
     if base is None:
         return values
     if not isinstance(base, str):
