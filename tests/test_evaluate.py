@@ -34,12 +34,14 @@ from zaozi.evaluate.drawing import How, ParallelSampler, calls
 from zaozi.evaluate.ink import half_grey, specks
 from zaozi.evaluate.intervals import mean_figure, share_figure, statistic_figure
 from zaozi.evaluate.measure import Judge, spread
+from zaozi.evaluate.measures import all_rows
 from zaozi.evaluate.prompts import PROMPTS, flat
 from zaozi.evaluate.publish import BEGIN, END, between_marks, read_report, readme_with
 from zaozi.evaluate.reference import Reference, ReferenceConfig, load_reference, parts_of, reserved
+from zaozi.evaluate.report import completed, versions
 from zaozi.evaluate.speedrun import as_row, speedrun
 from zaozi.evaluate.sweep import settings
-from zaozi.evaluate.table import ROWS, as_markdown, find, headlines
+from zaozi.evaluate.table import as_markdown, find, headlines, table
 from zaozi.evaluate.towers import Towers, encode_all, load_towers, retrieval
 from zaozi.model.checkpoint import SHIPPED, WEIGHTS, save_model
 from zaozi.model.denoiser import make_denoiser
@@ -594,7 +596,9 @@ def test_the_readme_shows_the_report_of_the_weights_that_ship() -> None:
     assert readme_with(readme, report, SHIPPED / "base") == readme
     card = (SHIPPED / "base" / "card.md").read_text(encoding="utf-8")
     assert as_markdown(report) in card
-    assert all(find(report["figures"], row.drawn) for row in ROWS)
+    held = [row for row in all_rows() if row.drawn.partition(".")[0] in versions(report)]
+    assert all(find(report["figures"], row.drawn) for row in held)
+    assert len(table(report)) == 1 + len(held)
 
 
 # -- control --------------------------------------------------------------------------------------------------------
@@ -713,3 +717,29 @@ def test_settings_that_tie_are_not_ranked() -> None:
         "Within 10 calls: ddim in 5 steps, the cheapest of the 2 (of 4) settings that tie for the best.",
         "Within 20 calls: ddim in 5 steps, the cheapest of the 2 (of 4) settings that tie for the best.",
     ]
+
+
+def test_a_report_says_which_measures_it_holds(glyph_model: str, small_glyphs: Path, tmp_path: Path) -> None:
+    """A measure that is added later is computed alone; the figures of the others stay."""
+    options = ["--data", str(small_glyphs), "--samples", "16", "--steps", "1", "--out", str(tmp_path)]
+    assert main(["evaluate", glyph_model, *options, "--only", "legibility"]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["measures"] == {"legibility": 1}
+    assert [row[0] for row in table(report)[1:]] == [
+        "half-grey share of the ink",
+        "specks per glyph",
+        "separate parts per glyph",
+    ]
+    assert main(["evaluate", glyph_model, *options, "--only", "diversity"]) == 0
+    both = json.loads((tmp_path / "report.json").read_text())
+    assert both["measures"] == {"diversity": 1, "legibility": 1}
+    assert both["figures"]["legibility"] == report["figures"]["legibility"]
+    with pytest.raises(ZaoziError, match="the earlier report differs in 'how'"):
+        completed(both, report | {"how": {}})
+    old = {key: value for key, value in report.items() if key != "measures"}
+    assert versions(old) == {"legibility": 1}
+
+
+def test_an_unknown_measure_is_named(glyph_model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", glyph_model, "--only", "legibilty"]) == 2
+    assert "unknown measure 'legibilty'; did you mean 'legibility'?" in capsys.readouterr().err

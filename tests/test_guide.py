@@ -20,7 +20,7 @@ from zaozi.data.glyphs import build_glyphs
 from zaozi.diffusion.prediction import score
 from zaozi.diffusion.process import add_noise
 from zaozi.diffusion.schedules import schedule
-from zaozi.guide.figures import FIGURES, chosen, draw_all, figure
+from zaozi.guide.figures import chosen, draw_all, figure, figures
 from zaozi.guide.figures.atlas import agreement, nearest
 from zaozi.guide.figures.forward import learned_score, shape
 from zaozi.guide.figures.paper import as_url
@@ -34,8 +34,8 @@ from zaozi.pipeline import draw
 
 
 def test_every_figure_has_a_function_and_a_number() -> None:
-    assert sorted({int(name.split("-")[0]) for name in FIGURES}) == list(range(1, 20))
-    assert all(callable(figure(name)) for name in FIGURES)
+    assert sorted({int(name.split("-")[0]) for name in figures}) == list(range(1, 20))
+    assert all(callable(figure(name)) for name in figures)
     assert chosen(["15"]) == ["15-guidance-and-steps", "15-radicals"]
     with pytest.raises(ZaoziError, match="unknown figure '20'"):
         chosen(["20"])

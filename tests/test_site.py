@@ -25,7 +25,7 @@ from zaozi.cli.main import main
 from zaozi.guide import build as building
 from zaozi.guide import redraw as redrawing
 from zaozi.guide import shipped
-from zaozi.guide.figures import FIGURES
+from zaozi.guide.figures import figures
 from zaozi.guide.figures.source import Source
 from zaozi.guide.figures.vector import for_pages
 from zaozi.guide.serve import Later, Redraw, background, make_app
@@ -43,7 +43,7 @@ def test_the_package_holds_all_that_the_page_shows() -> None:
     """Every figure, film, poster and sheet, drawn with the model that ships; and what index.html names."""
     assert shipped.shows(BASE), "the figures are of another model; run: make figures"
     assert BASE == SHIPPED / "base" / WEIGHTS
-    assert INDEX.keys() == {*FIGURES, *redrawing.FILMED}
+    assert INDEX.keys() == {*figures, *redrawing.FILMED}
     for name, entry in INDEX.items():
         for file in (entry["file"], *([entry["poster"]] if "poster" in entry else [])):
             assert (SITE / "figures" / file).stat().st_size > 500, name
@@ -88,7 +88,7 @@ def test_figures_follow_the_readers_scheme_and_pictures_stay() -> None:
     assert '[style*="fill: #ffffff"]' not in made
     assert '[style*="fill: #111111"]' not in made
     assert 'd="M 1.23 2 L -3.99 4.0"' in made
-    for name in FIGURES:
+    for name in figures:
         text = (SITE / "figures" / INDEX[name]["file"]).read_text(encoding="utf-8")
         assert "prefers-color-scheme: dark" in text, name
         first = text.index('<g id="figure_1">')
@@ -364,7 +364,7 @@ def test_a_model_of_ones_own_is_drawn_with(glyph_model: str, tmp_path: Path, mon
     from zaozi.data.glyphs import build_glyphs
 
     build_glyphs(tmp_path / "data", limit=300, size=32)
-    monkeypatch.setattr(redrawing, "FIGURES", dict.fromkeys(("01-gaussian", "06-one-step"), ""))
+    monkeypatch.setattr(redrawing, "figures", dict.fromkeys(("01-gaussian", "06-one-step"), ""))
     monkeypatch.setattr("zaozi.guide.figures.atlas.plane", lambda source: redrawing.np.zeros((300, 2), "float32"))
     told: list[tuple[int, int]] = []
     source = Source(glyph_model, tmp_path / "data")

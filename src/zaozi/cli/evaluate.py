@@ -50,6 +50,8 @@ class Evaluation:
     """In which the network is called; auto takes the faster."""
     reference: Dir = None
     """A folder with judges of your own (evaluate train-reference, train-clip)."""
+    only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MEASURE")] = ()
+    """Compute only these measures; those that the output folder's report already holds of the same drawings are kept."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/evaluation")
     """The output folder."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -65,24 +67,31 @@ def measure(s: Evaluation) -> None:
     from zaozi.core.files import as_json, sha256
     from zaozi.core.outputs import Output
     from zaozi.evaluate.drawing import How, ParallelSampler
+    from zaozi.evaluate.measures import measures
     from zaozi.evaluate.page import PICTURES, page, put_pictures, sheets
-    from zaozi.evaluate.report import check_samples, evaluate
+    from zaozi.evaluate.publish import read_report
+    from zaozi.evaluate.report import check_samples, completed, evaluate
     from zaozi.evaluate.table import as_text
     from zaozi.model.checkpoint import WEIGHTS, find_model
 
     check_guide(s.guide)
     how = How(s.steps, s.guidance, s.sampler, s.seed, s.batch_size, s.precision, s.guide)
     check_samples(s.samples)
+    for name in s.only:
+        measures[name]  # an unknown one is an error
     output = Output(s.out, "evaluation", ("report.json", "report.html", *PICTURES), whole=False, overwrite=s.overwrite)
     output.check()
     where = find_model(s.model)
     weights = sha256(where / WEIGHTS)
     studio = ParallelSampler(where)
     judge = judges(studio, s.data, s.reference)
-    found = evaluate(studio, judge, weights, how, s.samples, print if studio.main else (lambda _: None))
+    say = print if studio.main else (lambda _: None)
+    found = evaluate(studio, judge, weights, how, s.samples, s.only, say)
     if found is None:
         return
     report, sets = found
+    if s.only and (earlier := s.out / "report.json").is_file():
+        report = completed(report, read_report(earlier))
     pictures = sheets(judge, sets)
     with output.open() as writer:
         writer.put("report.json", as_json(report))

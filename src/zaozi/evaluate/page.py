@@ -143,7 +143,9 @@ def page(report: Mapping[str, Any], pictures: Mapping[str, tuple[str, Image.Imag
         f"<h2>{html.escape(title)}</h2><img alt='{html.escape(title)}' src='data:image/png;base64,{_base64(picture)}'>"
         for title, picture in pictures.values()
     ]
-    shares = sorted(report["figures"]["by_radical"].items(), key=lambda item: float(item[1]["anywhere"]["value"]))
+    shares = sorted(
+        report["figures"].get("by_radical", {}).items(), key=lambda item: float(item[1]["anywhere"]["value"])
+    )
     radicals = "".join(
         f"<tr><td>{radical(int(n))}</td>"
         + "".join(

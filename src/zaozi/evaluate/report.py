@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,10 @@ from zaozi.core.progress import progress
 from zaozi.core.sampling import Guidance
 from zaozi.data.shards import data_hash
 from zaozi.evaluate.drawing import How, ParallelSampler
-from zaozi.evaluate.intervals import Figure, share_figure
+from zaozi.evaluate.intervals import Figure
 from zaozi.evaluate.measure import Glyphs, Judge, spread
-from zaozi.evaluate.prompts import PROMPTS, flat
+from zaozi.evaluate.measures import measures
+from zaozi.evaluate.prompts import flat
 from zaozi.model.info import gflops, parameters
 
 LEAST_SAMPLES = 16
@@ -99,81 +100,23 @@ def draw_sets(
     return Drawn(**drawn, real=real, real_crossed=real_crossed)
 
 
-def measure(judge: Judge, sets: Drawn) -> dict[str, Any]:
-    """Every figure of one evaluation, by measure and name."""
-    stages: list[tuple[str, Callable[[], Any]]] = [
-        ("adherence", lambda: judge.adherence(sets.listed)),
-        ("adherence_real", judge.real_adherence),
-        ("adherence_over_real", lambda: {"primary": judge.relative_adherence(sets.listed)}),
-        ("adherence_lookup", judge.lookup_adherence),
-        ("adherence_lookup_hints", lambda: judge.lookup_adherence(hints=True)),
-        ("adherence_chance", lambda: judge.chance_adherence(sets.listed)),
-        ("by_radical", lambda: by_radical(judge, sets.listed)),
-        (
-            "agreement",
-            lambda: {
-                "held_out": judge.agreement(sets.held_out),
-                "crossed": judge.agreement(sets.crossed),
-                "trained": judge.agreement(sets.trained),
-                "real": judge.agreement(sets.real),
-            },
-        ),
-        ("distance", lambda: judge.distance(sets.held_out, sets.real)),
-        ("distance_crossed", lambda: judge.distance(sets.crossed, sets.real_crossed, crossed=True)),
-        (
-            "retrieval",
-            lambda: {
-                "held_out": judge.retrieval(judge.tested(sets.held_out)),
-                "crossed": judge.retrieval(judge.tested(sets.crossed, crossed=True), crossed=True),
-                "trained": judge.retrieval(sets.trained),
-                "real": judge.retrieval(judge.tested(sets.real)),
-            },
-        ),
-        (
-            "copies",
-            lambda: {
-                "listed": judge.copies(sets.listed),
-                "held_out": judge.copies(sets.held_out),
-                "trained": judge.copies(sets.trained),
-                "real": judge.copies(judge.held_out),
-            },
-        ),
-        ("copies_below", lambda: judge.limits),
-        ("diversity", lambda: judge.diversity(sets.listed)),
-        (
-            "legibility",
-            lambda: {
-                "drawn": judge.legibility(sets.held_out.pictures),
-                "real": judge.legibility(sets.real.pictures),
-            },
-        ),
-    ]
-    made = {}
-    for name, stage in progress(stages, desc="measuring", unit="measure"):
-        made[name] = stage()
-    return made
-
-
-def by_radical(judge: Judge, listed: Glyphs) -> dict[str, dict[str, Figure]]:
-    """For each radical of the list: the share of its glyphs with it as primary radical, with it anywhere, and in
-    real held-out glyphs anywhere; texts count alike and are resampled whole."""
-    real = judge.has_part(judge.held_out.seen, judge.held_out.radicals)
-    made = {}
-    for number in PROMPTS:
-        own = listed.take(np.flatnonzero(listed.radicals == number))
-        own_real = np.flatnonzero(judge.held_out.radicals == number)
-        made[str(number)] = {
-            "primary": share_figure(own.right, own.texts),
-            "anywhere": share_figure(judge.has_part(own.seen, own.radicals) > 0, own.texts),
-            "real": share_figure(real[own_real], [judge.held_out.texts[r] for r in own_real]),
-        }
-    return made
+def measure(judge: Judge, sets: Drawn, only: Sequence[str] = ()) -> dict[str, Any]:
+    """The figures of one evaluation by measure: of all measures, or of some. Raises `ZaoziError` for an unknown one."""
+    chosen = {name: measures[name] for name in only} or dict(measures)
+    return {name: one.compute(judge, sets) for name, one in progress(chosen.items(), desc="measuring", unit="measure")}
 
 
 def evaluate(
-    studio: ParallelSampler, judge: Judge, weights: str, how: How, samples: int, say: Callable[[str], None] = print
+    studio: ParallelSampler,
+    judge: Judge,
+    weights: str,
+    how: How,
+    samples: int,
+    only: Sequence[str] = (),
+    say: Callable[[str], None] = print,
 ) -> tuple[dict[str, Any], Drawn] | None:
-    """Draw, measure, and put it together as plain values for `report.json`; None in all processes but the main one.
+    """Draw, measure (`only` some measures, or all), and put it together as plain values for `report.json`; None in all
+    processes but the main one.
 
     `weights` is the SHA-256 of the model's weights.
     """
@@ -182,7 +125,7 @@ def evaluate(
     drawing = time.monotonic() - start
     if sets is None:
         return None
-    figures = measure(judge, sets)
+    figures = measure(judge, sets, only)
     model = studio.artists[0].model
     c = judge.network.config
     names = ("radical_accuracy", "structure_accuracy", "parts_precision", "parts_recall", "held_out")
@@ -207,10 +150,33 @@ def evaluate(
             "weights": judge.fingerprint,
             "towers": judge.towers.accuracy,
         },
+        "measures": {name: measures[name].version for name in figures},
         "figures": plain(figures),
         "seconds": {"drawing": round(drawing, 1), "all": round(time.monotonic() - start, 1)},
     }
     return report, sets
+
+
+def versions(report: Mapping[str, Any]) -> dict[str, int]:
+    """Which measures a report holds, and of which version; reports of before that was written down are of the first."""
+    return report.get("measures") or dict.fromkeys(report["figures"], 1)
+
+
+def completed(report: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """The report with the figures that an earlier one holds of other measures, in their present versions, of the same drawings.
+
+    Raises `ZaoziError` where the earlier one is of another model, data set or way of drawing.
+    """
+    for key in ("model", "data", "how", "reference"):
+        if report[key] != earlier[key]:
+            raise ZaoziError(f"the earlier report differs in '{key}'; give another --out, or measure everything anew")
+    known = {name: v for name, v in versions(earlier).items() if name in measures and measures[name].version == v}
+    order = [name for name in measures if name in report["figures"] or name in known]
+    return {
+        **report,
+        "measures": {name: report["measures"].get(name) or known[name] for name in order},
+        "figures": {name: report["figures"].get(name) or earlier["figures"][name] for name in order},
+    }
 
 
 def guide_options(guide: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,75 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from zaozi.evaluate.intervals import Figure
 from zaozi.evaluate.measure import COPIES_BELOW
+from zaozi.evaluate.measures import all_rows
 from zaozi.evaluate.prompts import flat
 from zaozi.evaluate.report import RELEASED_SAMPLES, guide_options
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measure of a report as people read it. The paths say where its figures stand in the report: 'measure.set.name'."""
-
-    label: str
-    drawn: str
-    real: str = ""
-    lookup: str = ""
-    """Of the training glyph whose caption is nearest in meaning."""
-    percent: bool = True
-    headline: bool = False
-    """Whether README shows it; the card and the report show all."""
-
-
-ROWS = (
-    Row(
-        "radical asked for is the primary one",
-        "adherence.primary",
-        "adherence_real.primary",
-        "adherence_lookup.primary",
-        headline=True,
-    ),
-    Row(
-        "radical asked for is anywhere in it",
-        "adherence.anywhere",
-        "adherence_real.anywhere",
-        "adherence_lookup.anywhere",
-    ),
-    Row("the primary one, relative to real glyphs", "adherence_over_real.primary", headline=True),
-    Row("held-out caption found among 100", "retrieval.held_out", "retrieval.real", headline=True),
-    Row("Frechet distance to real glyphs", "distance.drawn.frechet", "distance.real.frechet", percent=False),
-    Row("Frechet distance, relative to real glyphs", "distance.over_floor.frechet", percent=False, headline=True),
-    Row("kernel distance (KID)", "distance.drawn.kid", "distance.real.kid", percent=False),
-    Row("precision", "distance.drawn.precision", "distance.real.precision"),
-    Row("recall", "distance.drawn.recall", "distance.real.recall", headline=True),
-    Row("density", "distance.drawn.density", "distance.real.density", percent=False),
-    Row("coverage", "distance.drawn.coverage", "distance.real.coverage"),
-    Row("diversity within a radical", "diversity.drawn", "diversity.real", percent=False, headline=True),
-    *(
-        Row(
-            f"copies in {where}: {name}",
-            f"copies.{kind}.{where}",
-            f"copies.real.{where}",
-            headline=(kind == "held_out"),
-        )
-        for where in ("pixels", "features")
-        for kind, name in (("listed", "the list"), ("held_out", "held-out captions"), ("trained", "training captions"))
-    ),
-    Row("cross-references: caption found among 100", "retrieval.crossed"),
-    Row(
-        "cross-references: Frechet distance",
-        "distance_crossed.drawn.frechet",
-        "distance_crossed.real.frechet",
-        percent=False,
-    ),
-    Row("half-grey share of the ink", "legibility.drawn.half_grey", "legibility.real.half_grey"),
-    Row("specks per glyph", "legibility.drawn.specks", "legibility.real.specks", percent=False),
-    Row("separate parts per glyph", "legibility.drawn.parts", "legibility.real.parts", percent=False),
-)
-"""Every measure of a report, in the order of its table."""
 
 
 def figure(plain_figure: Mapping[str, Any] | None) -> Figure | None:
@@ -87,20 +25,28 @@ def find(figures: Mapping[str, Any], path: str) -> Figure | None:
     return figure(value)
 
 
-def table(report: Mapping[str, Any], rows: Sequence[Row] = ROWS) -> list[tuple[str, str, str, str]]:
-    """The report's table, headings first: label, drawn, real glyphs, nearest caption's glyph, with 95% intervals."""
+def table(report: Mapping[str, Any], *, headline: bool = False) -> list[tuple[str, str, str, str]]:
+    """The report's table, headings first: label, drawn, real glyphs, nearest caption's glyph, with 95% intervals.
+
+    Of the measures that the report holds; with `headline` only the rows that README shows.
+    """
 
     def cell(path: str, percent: bool) -> str:
         found = find(report["figures"], path) if path else None
         return found.text(percent) if found else ""
 
-    cells = [(r.label, cell(r.drawn, r.percent), cell(r.real, r.percent), cell(r.lookup, r.percent)) for r in rows]
+    held = [row for row in all_rows() if row.drawn.partition(".")[0] in report["figures"]]
+    cells = [
+        (r.label, cell(r.drawn, r.unit == "%"), cell(r.real, r.unit == "%"), cell(r.lookup, r.unit == "%"))
+        for r in held
+        if r.headline or not headline
+    ]
     return [("", "drawn", "real glyphs", "nearest caption's glyph"), *cells]
 
 
 def headlines(report: Mapping[str, Any]) -> str:
     """The few rows that README shows, as Markdown."""
-    return _markdown(table(report, [row for row in ROWS if row.headline]))
+    return _markdown(table(report, headline=True))
 
 
 def foot(report: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ from zaozi.data.font import web_font
 from zaozi.data.shards import data_hash
 from zaozi.data.unihan import radical
 from zaozi.guide.explain import order
-from zaozi.guide.figures import FIGURES, figure
+from zaozi.guide.figures import figure, figures
 from zaozi.guide.figures.source import Source
 from zaozi.guide.hero import explainer, write_hero
 from zaozi.guide.shipped import DRAWN, EDITION, INDEX
@@ -64,7 +64,7 @@ def draw_site(source: Source, out: Path, tell: Tell = lambda done, total, left: 
     """Draw figures/ and data/ into an empty folder."""
     from zaozi.guide.figures.paper import styled
 
-    parts = ["data", *sorted(FIGURES, key=lambda name: COSTS.get(name, 1))]
+    parts = ["data", *sorted(figures, key=lambda name: COSTS.get(name, 1))]
     left, rate, start, spent = sum(COSTS.get(p, 1) for p in parts), 1.0, time.monotonic(), 0
     index: dict[str, dict[str, Any]] = {}
     for done, name in enumerate(parts):

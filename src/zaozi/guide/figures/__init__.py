@@ -2,59 +2,36 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zaozi.core.errors import unknown
 from zaozi.core.outputs import Output
+from zaozi.core.registry import Registry
 
 if TYPE_CHECKING:
     from zaozi.guide.figures.paper import Figure
     from zaozi.guide.figures.source import Source
 
-FIGURES: dict[str, str] = {
-    "01-gaussian": "probability.gaussian",
-    "02-real-and-drawn": "live.real_and_drawn",
-    "03-picture-as-vector": "probability.picture_as_vector",
-    "04-atlas": "atlas.atlas",
-    "05-chain": "forward.chain",
-    "06-one-step": "forward.one_step",
-    "07-fields": "forward.fields",
-    "08-schedules": "forward.schedules",
-    "09-predictions": "live.predictions",
-    "10-films": "live.films",
-    "11-joint-density": "probability.joint_density",
-    "12-words-as-vectors": "words.words_as_vectors",
-    "13-attention": "words.attention",
-    "14-first-guess": "live.first_guess",
-    "15-guidance-and-steps": "live.guidance_and_steps",
-    "15-radicals": "live.radicals",
-    "16-training-step": "learning.training_step",
-    "17-network": "learning.network",
-    "18-independent-noise": "probability.independent_noise",
-    "19-origins": "atlas.origins",
-}
-"""Name -> module and function; a figure is one function and one line here."""
+figures: Registry[Callable[[Source], Figure]] = Registry("figure", __name__)
+"""The figures by name; each is a function of a file here that registers itself."""
 
 
 def figure(name: str) -> Callable[[Source], Figure]:
     """The function behind a figure's name, or behind its number ('7'). Raises `ZaoziError`."""
-    module, _, function = FIGURES[chosen([name])[0]].partition(".")
-    made: Callable[[Source], Figure] = getattr(importlib.import_module(f"{__name__}.{module}"), function)
-    return made
+    return figures[chosen([name])[0]]
 
 
 def chosen(names: Sequence[str]) -> list[str]:
     """Full names of figures that are named in full or by number; all of them where none is. Raises `ZaoziError`."""
     if not names:
-        return list(FIGURES)
+        return sorted(figures)
     made = []
     for name in names:
-        found = [n for n in FIGURES if n == name or n.split("-")[0].lstrip("0") == name.lstrip("0")]
+        found = [n for n in sorted(figures) if n == name or n.split("-")[0].lstrip("0") == name.lstrip("0")]
         if not found:
-            raise unknown("figure", name, FIGURES)
+            raise unknown("figure", name, figures)
         made += found
     return list(dict.fromkeys(made))
 

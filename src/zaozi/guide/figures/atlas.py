@@ -20,6 +20,7 @@ from zaozi.data.pairs import Pairs, load_pairs
 from zaozi.data.shards import SPLITS, data_hash
 from zaozi.data.unihan import radical
 from zaozi.evaluate.copies import nearest_pixels, thumbnails
+from zaozi.guide.figures import figures
 from zaozi.guide.figures.live import Diary, drawn
 from zaozi.guide.figures.paper import ACCENT, INK, QUIET, SECOND, Figure, as_url, canvas, numbers, show
 from zaozi.guide.figures.source import Source
@@ -144,6 +145,7 @@ def described(source: Source) -> dict[str, Any]:
     }
 
 
+@figures.register("04-atlas")
 def atlas(source: Source) -> Figure:
     """Every glyph on the plane, by structure and by density, with two of them marked."""
     from scipy.stats import gaussian_kde
@@ -194,6 +196,7 @@ def atlas(source: Source) -> Figure:
     )
 
 
+@figures.register("19-origins")
 def origins(source: Source) -> Figure:
     """A drawn glyph, the training glyphs nearest to it, and its way over the plane while it took shape."""
     prompt = "a small song bird"

@@ -13,10 +13,12 @@ from zaozi.diffusion.mixture import Mixture
 from zaozi.diffusion.prediction import score
 from zaozi.diffusion.process import add_noise, add_noise_step, transition
 from zaozi.diffusion.schedules import T, logsnr, schedule
+from zaozi.guide.figures import figures
 from zaozi.guide.figures.paper import ACCENT, INK, QUIET, SECOND, Figure, as_url, canvas, numbers, show, strip
 from zaozi.guide.figures.source import Source
 
 
+@figures.register("05-chain")
 def chain(source: Source) -> Figure:
     """The two chains over one glyph: q adds noise, p takes it away."""
     character = "锂"
@@ -53,6 +55,7 @@ def chain(source: Source) -> Figure:
     )
 
 
+@figures.register("06-one-step")
 def one_step(source: Source) -> Figure:
     """q(x_t | x_s) from a few points of a 2-D shape, and the closed form beside the chain of single steps."""
     path = schedule("linear")
@@ -159,6 +162,7 @@ def learned_score(source: Source, path_name: str = "cosine", steps: int = 3000) 
     return network.eval().requires_grad_(False)
 
 
+@figures.register("07-fields")
 def fields(source: Source) -> Figure:
     """The shape on its way to noise: its points, its density, and three fields of arrows that must not be mixed up."""
     path, times = schedule("cosine"), (30, 150, 350, 600, 900)
@@ -214,6 +218,7 @@ def fields(source: Source) -> Figure:
     )
 
 
+@figures.register("08-schedules")
 def schedules(source: Source) -> Figure:
     """Linear against cosine: alpha_bar, log-SNR, and one glyph noised along each."""
     names, times = ("linear", "cosine"), np.arange(0, T + 1)

@@ -13,12 +13,14 @@ from zaozi.core.types import Level
 from zaozi.diffusion.losses import training_times, weight_on_f
 from zaozi.diffusion.prediction import target
 from zaozi.diffusion.process import add_noise
+from zaozi.guide.figures import figures
 from zaozi.guide.figures.paper import ACCENT, INK, Figure, as_url, canvas, numbers, show
 from zaozi.guide.figures.source import Source
 from zaozi.model.checkpoint import find_model
 
 
 @torch.inference_mode()
+@figures.register("16-training-step")
 def training_step(source: Source) -> Figure:
     """One real batch through the training loop, and the run's validation curve."""
     count, model, how = 6, source.artist.model, source.artist.model.config.diffusion
@@ -84,6 +86,7 @@ def _has_log(source: Source) -> bool:
     return (find_model(source.model_name) / "training.json").is_file()
 
 
+@figures.register("17-network")
 def network(source: Source) -> Figure:
     """The network as its own code builds it, with the two ways in which text may enter."""
     net, config = source.artist.model.network, to_dict(source.artist.model.config.network)

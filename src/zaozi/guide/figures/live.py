@@ -12,6 +12,7 @@ from zaozi.core.sampling import Guidance, Sampling
 from zaozi.data.unihan import radical
 from zaozi.diffusion.process import add_noise
 from zaozi.evaluate.prompts import PROMPTS
+from zaozi.guide.figures import figures
 from zaozi.guide.figures.paper import Figure, as_url, canvas, numbers, show, strip
 from zaozi.guide.figures.source import Source
 from zaozi.guide.video import Film
@@ -41,6 +42,7 @@ class Diary:
         self.steps.append((t, x.clone(), x0.clone(), eps.clone()))
 
 
+@figures.register("02-real-and-drawn")
 def real_and_drawn(source: Source) -> Figure:
     """Random training glyphs beside glyphs drawn for random held-out captions."""
     count = 16
@@ -73,6 +75,7 @@ def real_and_drawn(source: Source) -> Figure:
 
 
 @torch.inference_mode()
+@figures.register("09-predictions")
 def predictions(source: Source) -> Figure:
     """The network's guess of the noise in one glyph at many levels."""
     character, text, times = "明", "bright, light, brilliant; clear", (50, 200, 400, 600, 750, 850, 950, 1000)
@@ -121,6 +124,7 @@ def predictions(source: Source) -> Figure:
     )
 
 
+@figures.register("10-films")
 def films(source: Source) -> Figure:
     """The same noise on its way to a glyph: many steps, few, one; and three samplers."""
     settings = [
@@ -168,6 +172,7 @@ def films(source: Source) -> Figure:
     )
 
 
+@figures.register("14-first-guess")
 def first_guess(source: Source) -> Figure:
     """What the model sees in pure noise for "gold", and what 120 steps make of it."""
     count, steps = 4, 120
@@ -193,6 +198,7 @@ def first_guess(source: Source) -> Figure:
     )
 
 
+@figures.register("15-guidance-and-steps")
 def guidance_and_steps(source: Source) -> Figure:
     """One noise under every guidance scale and number of steps."""
     scales, counts = (0.0, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0), (1, 2, 5, 10, 20, 50)
@@ -217,6 +223,7 @@ def guidance_and_steps(source: Source) -> Figure:
     )
 
 
+@figures.register("15-radicals")
 def radicals(source: Source) -> Figure:
     """A prompt for each of the 36 most frequent radicals."""
     counts: dict[int, int] = {}

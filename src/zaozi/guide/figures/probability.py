@@ -8,10 +8,12 @@ from PIL import Image
 
 from zaozi.diffusion.mixture import TWO
 from zaozi.diffusion.schedules import schedule
+from zaozi.guide.figures import figures
 from zaozi.guide.figures.paper import ACCENT, INK, ON_PICTURE, QUIET, SECOND, Figure, as_url, canvas, numbers, show
 from zaozi.guide.figures.source import Source
 
 
+@figures.register("01-gaussian")
 def gaussian(source: Source) -> Figure:
     """A one-dimensional Gaussian, samples of it, and the Gaussian that fits them."""
     mean, std, count = 1.0, 1.5, 400
@@ -46,6 +48,7 @@ def gaussian(source: Source) -> Figure:
     )
 
 
+@figures.register("03-picture-as-vector")
 def picture_as_vector(source: Source) -> Figure:
     """One glyph at 32x32 with its pixel values written in."""
     small = source.glyph("明", 128).resize((32, 32), Image.Resampling.BOX)
@@ -65,6 +68,7 @@ def picture_as_vector(source: Source) -> Figure:
     )
 
 
+@figures.register("11-joint-density")
 def joint_density(source: Source) -> Figure:
     """A joint density with its two marginals and two conditional slices."""
     clean = schedule("linear_path").level(0.0)
@@ -106,6 +110,7 @@ def joint_density(source: Source) -> Figure:
     )
 
 
+@figures.register("18-independent-noise")
 def independent_noise(source: Source) -> Figure:
     """N(0, I) beside noise whose pixels are correlated, with the covariance of a row of pixels of each."""
     side, count = 32, 4000

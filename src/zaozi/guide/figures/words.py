@@ -7,12 +7,14 @@ import math
 import torch
 
 from zaozi.core.sampling import Guidance, Sampling
+from zaozi.guide.figures import figures
 from zaozi.guide.figures.paper import ACCENT, ON_PICTURE, Figure, as_url, canvas, numbers, show
 from zaozi.guide.figures.source import Source
 from zaozi.nn.attention import CrossAttention
 from zaozi.pipeline import draw
 
 
+@figures.register("12-words-as-vectors")
 def words_as_vectors(source: Source) -> Figure:
     """Tokens of a definition, their vectors, and how company moves a word."""
     encoder = source.artist.encoder
@@ -57,6 +59,7 @@ def words_as_vectors(source: Source) -> Figure:
 
 
 @torch.inference_mode()
+@figures.register("13-attention")
 def attention(source: Source) -> Figure:
     """Which word each part of the picture listens to, over the steps of a drawing."""
     prompt, steps, at = "a small song bird", 20, (0, 4, 8, 12, 16)

@@ -1,0 +1,16 @@
+"""How different glyphs for one radical are."""
+
+from __future__ import annotations
+
+from zaozi.evaluate.measure import Figures, Judge
+from zaozi.evaluate.measures import Row, measure
+from zaozi.evaluate.report import Drawn
+
+
+@measure(
+    "diversity",
+    Row(40, "diversity within a radical", "diversity.drawn", "diversity.real", better="as real", headline=True),
+)
+def diversity(judge: Judge, sets: Drawn) -> Figures:
+    """Mean feature distance between two glyphs asked for the same radical."""
+    return judge.diversity(sets.listed)
