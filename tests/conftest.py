@@ -119,6 +119,16 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "data"
 
 
+@pytest.fixture(scope="session")
+def small_glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven hundred 32x32 glyphs as a built dataset."""
+    from zaozi.data.glyphs import build_glyphs
+
+    folder = tmp_path_factory.mktemp("small") / "data"
+    build_glyphs(folder, limit=700, size=32)
+    return folder
+
+
 @pytest.fixture
 def tiny_recipe(tiny_data: Path, tmp_path: Path) -> Recipe:
     """A run of seconds on the tiny data."""

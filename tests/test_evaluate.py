@@ -406,13 +406,6 @@ def scribbler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def small_glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("small") / "data"
-    build_glyphs(folder, limit=700, size=32)
-    return folder
-
-
 def test_evaluate_and_publish(
     scribbler: Path, small_glyphs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,15 +74,18 @@ def golden() -> dict[str, Any]:
         "picture": PICTURE,
         "steps": STEPS,
         "trajectories": {
-            f"{name}/{path}/{scale:g}": _walk(name, path, scale, noise)
+            f"{name}/{path}/{scale:g}": _walk(samplers[name], path, scale, noise)
             for name in samplers
             for path in schedules
             for scale in (1.0, 3.0)
         },
+        "example": {f"restart/{path}/3": _walk(_example(), path, 3.0, noise) for path in schedules},
         "known": KNOWN,
         "mask": MASK,
         "inpainted": {
-            f"{name}/{path}": _walk(name, path, 3.0, noise, edit=True) for name in samplers for path in schedules
+            f"{name}/{path}": _walk(samplers[name], path, 3.0, noise, edit=True)
+            for name in samplers
+            for path in schedules
         },
         "shrunk": {
             f"{channels}/{factor}": torch.nn.functional.avg_pool2d(_picture(channels), factor).flatten().tolist()
@@ -116,7 +119,16 @@ def _point(p: list[float]) -> torch.Tensor:
     return torch.tensor(p, dtype=torch.float64).reshape(1, 1, 1, 2)
 
 
-def _walk(name: str, path: str, scale: float, noise: Any, *, edit: bool = False) -> list[list[float]]:
+def _example() -> Any:
+    """The sampler that CONTRIBUTING.md shows, which is not kept."""
+    page = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = page.split("### Add a sampler")[1].split('restart.py"\n')[1].split("```")[0]
+    found: dict[str, Any] = {}
+    exec(code.replace('@samplers.register("restart")\n', ""), found)
+    return found["restart"]
+
+
+def _walk(sampler: Any, path: str, scale: float, noise: Any, *, edit: bool = False) -> list[list[float]]:
     """x before each call that is watched, and at the end, of one point on the mixture; unconditional is its mirror.
 
     With `edit`, what `MASK` marks is kept as in `KNOWN`.
@@ -137,7 +149,7 @@ def _walk(name: str, path: str, scale: float, noise: Any, *, edit: bool = False)
     if edit:
         known = _point(KNOWN)
         denoise, x = inpainted(denoise, known, _point(MASK)), x + float(grid[0].alpha) * known
-    end = samplers[name](
+    end = sampler(
         denoise,
         x,
         grid,

@@ -1,11 +1,13 @@
+import { readFileSync } from 'node:fs';
+import ts from 'typescript';
 import raw from './golden.json';
 import { describe, expect, test } from 'vitest';
 import { cfg, clamped, inpainted } from '../src/diffusion/guidance';
 import { type Part, estimate, logDensity, score } from '../src/diffusion/mixture';
 import { pictureNoise, standardNormal } from '../src/diffusion/noise';
-import { SAMPLERS } from '../src/diffusion/samplers';
+import { SAMPLERS, type Sampler } from '../src/diffusion/samplers';
 import { levels, logsnr, schedule, signal } from '../src/diffusion/schedules';
-import type { Picture } from '../src/diffusion/vectors';
+import { type Picture, mix } from '../src/diffusion/vectors';
 import { halfMask, shrunk, start } from '../src/engine/edit';
 import { isLatin, reading } from '../src/engine/reading';
 import type { Half } from '../src/engine/messages';
@@ -67,6 +69,31 @@ describe('every sampler walks the way Python walks', () => {
       const seen: Picture[] = [];
       const first = Float64Array.from(noise(0), (v) => grid[0].sigma * v);
       const end = await SAMPLERS[sampler](clamped(cfg(network, Number(scale)), -1, 1), first, grid, noise, (_, x) => {
+        seen.push(x);
+      });
+      close([...seen, end].flatMap((x) => [...x]), wanted.flat(), 1e-6);
+    });
+  }
+});
+
+/** The TypeScript twin in CONTRIBUTING.md, as it would stand in samplers.ts. */
+function example(): Sampler {
+  const page = readFileSync('../CONTRIBUTING.md', 'utf-8');
+  const code = page.split('```ts title="web/src/diffusion/samplers.ts"\n')[1].split('```')[0].replace('export const', 'const');
+  const plain = ts.transpile(code, { target: ts.ScriptTarget.ES2022 });
+  return new Function('mix', `${plain}; return restart;`)(mix);
+}
+
+describe('the example that CONTRIBUTING.md shows walks the way its twin walks', () => {
+  for (const [name, wanted] of Object.entries<number[][]>(golden.example)) {
+    test(name, async () => {
+      const [, path, scale] = name.split('/');
+      const noise = pictureNoise(golden.seed, golden.picture, 2);
+      const grid = levels(schedule(path), golden.steps);
+      const seen: Picture[] = [];
+      const first = Float64Array.from(noise(0), (v) => grid[0].sigma * v);
+      const restart = example();
+      const end = await restart(clamped(cfg(network, Number(scale)), -1, 1), first, grid, noise, (_, x) => {
         seen.push(x);
       });
       close([...seen, end].flatMap((x) => [...x]), wanted.flat(), 1e-6);

@@ -154,11 +154,9 @@ networks: Configs[NetworkConfig] = Configs("network", "zaozi.nn", "dit")
 spaces: Configs[SpaceConfig] = Configs("space", "zaozi.model.spaces", "pixels")
 properties: Configs[Property] = Configs("property", "zaozi.nn.properties", "class")
 optimisers: Configs[OptimConfig] = Configs("optimiser", "zaozi.train.optimisers", "muon")
-schedules: Registry[Callable[[], Any]] = Registry("schedule", "zaozi.diffusion.schedules")
-predictions: Registry[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = Registry(
-    "prediction", "zaozi.diffusion.prediction"
-)
-samplers: Registry[Callable[..., Tensor]] = Registry("sampler", "zaozi.diffusion.samplers")
+schedules: Registry[Callable[[], Any]] = Registry("schedule", "zaozi.diffusion")
+predictions: Registry[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = Registry("prediction", "zaozi.diffusion")
+samplers: Registry[Callable[..., Tensor]] = Registry("sampler", "zaozi.diffusion")
 encoders: Registry[Callable[..., Any]] = Registry("text encoder", "zaozi.text")
 
 
