@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import ts from 'typescript';
+import { transformWithOxc } from 'vite';
 import raw from './golden.json';
 import { describe, expect, test } from 'vitest';
 import { cfg, clamped, inpainted } from '../src/diffusion/guidance';
@@ -77,10 +77,10 @@ describe('every sampler walks the way Python walks', () => {
 });
 
 /** The TypeScript twin in CONTRIBUTING.md, as it would stand in samplers.ts. */
-function example(): Sampler {
+async function example(): Promise<Sampler> {
   const page = readFileSync('../CONTRIBUTING.md', 'utf-8');
   const code = page.split('```ts title="web/src/diffusion/samplers.ts"\n')[1].split('```')[0].replace('export const', 'const');
-  const plain = ts.transpile(code, { target: ts.ScriptTarget.ES2022 });
+  const { code: plain } = await transformWithOxc(code, 'restart.ts');
   return new Function('mix', `${plain}; return restart;`)(mix);
 }
 
@@ -92,7 +92,7 @@ describe('the example that CONTRIBUTING.md shows walks the way its twin walks', 
       const grid = levels(schedule(path), golden.steps);
       const seen: Picture[] = [];
       const first = Float64Array.from(noise(0), (v) => grid[0].sigma * v);
-      const restart = example();
+      const restart = await example();
       const end = await restart(clamped(cfg(network, Number(scale)), -1, 1), first, grid, noise, (_, x) => {
         seen.push(x);
       });
