@@ -18,9 +18,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from zaozi import TextToImage
 from zaozi.core.files import sha256
 from zaozi.data.font import default_font, glyph
+from zaozi.export.onnx import exported, parts
 from zaozi.guide import compact
 from zaozi.guide.explain import Explainer
-from zaozi.guide.export import exported, parts
 from zaozi.guide.shipped import SITE
 from zaozi.model.checkpoint import WEIGHTS, find_model
 from zaozi.pipeline import from_picture

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from zaozi.cli.main import main
 from zaozi.core.errors import ZaoziError
 from zaozi.data.font import default_font, glyph
-from zaozi.guide.outlines import ASCENT, FIRST, LAST, area, contours, svg, write_font
+from zaozi.media.outlines import ASCENT, FIRST, LAST, area, contours, svg, write_font
 
 
 def disc(radius: float, side: int = 64, hole: float = 0.0) -> Image.Image:

@@ -30,7 +30,8 @@ from zaozi.cli.main import main
 from zaozi.core.errors import ZaoziError
 from zaozi.core.sampling import Guidance, Sampling
 from zaozi.data.pictures import KEPT
-from zaozi.guide.serve import (
+from zaozi.pipeline import Edit, TextToImage, draw
+from zaozi.serve import (
     MAX_BODY,
     MAX_STEPS,
     Access,
@@ -45,10 +46,9 @@ from zaozi.guide.serve import (
     make_app,
     serve,
 )
-from zaozi.guide.serve.ask import Side
-from zaozi.guide.serve.desk import STOPPING, Desk
-from zaozi.guide.serve.guard import HEADERS
-from zaozi.pipeline import Edit, TextToImage, draw
+from zaozi.serve.ask import Side
+from zaozi.serve.desk import STOPPING, Desk
+from zaozi.serve.guard import HEADERS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import fuzz_server
@@ -610,7 +610,7 @@ def endless(steps: int = 10_000) -> Callable[..., object]:
 def test_a_drawing_may_take_longer_than_the_deadlines(
     glyph_artist: TextToImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zaozi.guide.serve.desk.draw", endless(60))
+    monkeypatch.setattr("zaozi.serve.desk.draw", endless(60))
     with running(make_app(glyph_artist, None), Deadlines(headers=0.2, body=0.2, reading=0.2)) as (_, port):
         answer = httpx.post(f"http://127.0.0.1:{port}/api/generate", json={"prompt": "gold"})
         assert "picture" in json.loads(answer.text.splitlines()[-1])
@@ -620,7 +620,7 @@ def test_a_drawing_may_take_longer_than_the_deadlines(
 def test_the_time_limit_of_a_drawing_also_ends_one_whose_reader_is_slow(
     glyph_artist: TextToImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zaozi.guide.serve.desk.draw", endless())
+    monkeypatch.setattr("zaozi.serve.desk.draw", endless())
 
     async def read_slowly() -> list[str]:
         desk = Desk(glyph_artist, Limits(seconds=0.1))
@@ -680,7 +680,7 @@ def test_invalid_requests_are_answered_400_with_the_security_headers(site: Path)
 def test_stopping_ends_drawings_with_a_word_and_waits_for_no_client(
     glyph_artist: TextToImage, site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("zaozi.guide.serve.desk.draw", endless())
+    monkeypatch.setattr("zaozi.serve.desk.draw", endless())
     app = make_app(glyph_artist, site)
     wanted, before = json.dumps({"prompt": "gold"}), {*threading.enumerate()}
     with contextlib.ExitStack() as stack:

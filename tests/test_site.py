@@ -28,10 +28,10 @@ from zaozi.guide import shipped
 from zaozi.guide.figures import figures
 from zaozi.guide.figures.source import Source
 from zaozi.guide.figures.vector import for_pages
-from zaozi.guide.serve import Later, Redraw, background, make_app
 from zaozi.guide.shipped import BASE, COMPRESSED, SITE
 from zaozi.model.checkpoint import SHIPPED, WEIGHTS
 from zaozi.pipeline import TextToImage
+from zaozi.serve import Later, Redraw, background, make_app
 
 INDEX = json.loads((SITE / shipped.INDEX).read_text(encoding="utf-8"))
 
@@ -135,7 +135,7 @@ def test_serving_from_a_cold_home_is_as_quick_as_importing_torch_and_writes_noth
 
 
 def test_the_server_starts_without_pytorch() -> None:
-    code = "import sys, zaozi.cli.guide, zaozi.guide.build, zaozi.guide.serve; sys.exit('torch' in sys.modules)"
+    code = "import sys, zaozi.cli.guide, zaozi.guide.build, zaozi.serve; sys.exit('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(Path(shipped.__file__).parents[2])}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
@@ -145,7 +145,7 @@ def test_the_browser_opens_the_page_from_a_terminal(
     terminal: bool, words: list[str], wanted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("zaozi.guide.serve.serve", lambda app, listeners, url, then: then() or listeners[0].close())
+    monkeypatch.setattr("zaozi.serve.serve", lambda app, listeners, url, then: then() or listeners[0].close())
     monkeypatch.setattr("zaozi.cli.guide._open", opened.append)
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
     with socket.socket() as free:

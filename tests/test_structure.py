@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
+from zaozi.core.components import networks, optimisers, properties, spaces
+
 SOURCES = Path(__file__).parents[1] / "src" / "zaozi"
-MOST = 8
-"""Parameters of a function; more of them make a config."""
+MOST, LONGEST = 8, 350
+"""Parameters of a function (more of them make a configuration), and lines of a module."""
 
 
 def test_no_function_takes_more_than_eight_parameters() -> None:
@@ -23,4 +26,18 @@ def test_no_function_takes_more_than_eight_parameters() -> None:
 
 def test_options_are_named() -> None:
     found = [file.name for file in SOURCES.rglob("*.py") if "**options: Any" in file.read_text(encoding="utf-8")]
+    assert found == []
+
+
+def test_no_module_is_longer_than_350_lines() -> None:
+    lengths = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in SOURCES.rglob("*.py")}
+    assert {str(file.relative_to(SOURCES)): n for file, n in lengths.items() if n > LONGEST} == {}
+
+
+def test_a_kind_is_asked_for_in_its_own_file_alone() -> None:
+    """No second switch on the kind of a component: what differs is a method of its configuration."""
+    kinds = "|".join([*networks, *spaces, *properties, *optimisers])
+    switches = re.compile(rf'\b(network|space|optim|property|p|twin)\.kind (==|!=|in) |\bkind == "({kinds})"')
+    sources = sorted(SOURCES.rglob("*.py"))
+    found = [str(f.relative_to(SOURCES)) for f in sources if switches.search(f.read_text(encoding="utf-8"))]
     assert found == []

@@ -47,7 +47,7 @@ def prepared(root: Path, *, export: bool) -> dict[str, tuple[Path, Reader]]:
     from zaozi.core.recipe import DataConfig, Recipe, TrainConfig
     from zaozi.data.folder import build_folder
     from zaozi.data.pairs import load_pairs
-    from zaozi.guide.export import export_onnx
+    from zaozi.export.onnx import export_onnx
     from zaozi.model.checkpoint import find_model, load_model
     from zaozi.model.release import release_model
     from zaozi.nn.dit import DiTConfig

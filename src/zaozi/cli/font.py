@@ -54,7 +54,7 @@ def font(args: list[str]) -> None:
 
 def make(s: Font) -> None:
     """Draw the characters and write the font. Raises `ZaoziError`."""
-    from zaozi.guide.outlines import FIRST, LAST, proof_sheet, write_font
+    from zaozi.media.outlines import FIRST, LAST, proof_sheet, write_font
     from zaozi.pipeline import TextToImage
 
     wanted = [*s.prompt, *(read_prompts(Path(s.prompts)) if s.prompts else [])]

@@ -158,7 +158,7 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
     if s.keep and not s.init:
         raise ZaoziError("--keep needs a picture; give it with --init")
     if s.video:
-        from zaozi.guide.video import check_suffix
+        from zaozi.media.video import check_suffix
 
         check_suffix(Path(s.video))
 
@@ -318,7 +318,7 @@ class Frames:
         """The film, its last frame the finished pictures."""
         import torch
 
-        from zaozi.guide.video import Film
+        from zaozi.media.video import Film
 
         assert self.output is not None
         film = Film()

@@ -84,7 +84,7 @@ def _export(
         out: The output folder.
         overwrite: Replace files of these names that zaozi did not write; without it they are refused.
     """
-    from zaozi.guide.export import export_onnx, onnx_output
+    from zaozi.export.onnx import export_onnx, onnx_output
     from zaozi.pipeline import TextToImage
 
     onnx_output(out, overwrite=overwrite).check()
@@ -164,8 +164,8 @@ def run(s: Serving) -> None:
     """Serve until Ctrl-C. Raises `ZaoziError`."""
     from zaozi.core.errors import ZaoziError
     from zaozi.guide.build import browser_model, check_page
-    from zaozi.guide.serve import Later, Limits, Redraw, access, bind, make_app, serve
     from zaozi.guide.shipped import SITE, shows
+    from zaozi.serve import Later, Limits, Redraw, access, bind, make_app, serve
 
     if s.room < 1 or not 0 < s.seconds < float("inf") or not 0 < s.port < 65536:
         raise ZaoziError(

@@ -78,7 +78,7 @@ class RunFolder:
             self._record(self.planned, complete=False)
         self._put(picture_name(row, self.prompts[row], i, "png"), png(picture))
         if self.outlines:
-            from zaozi.guide.outlines import svg
+            from zaozi.media.outlines import svg
 
             self._put(picture_name(row, self.prompts[row], i, "svg"), svg(picture))
 

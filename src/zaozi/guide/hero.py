@@ -26,7 +26,7 @@ from zaozi.core.sampling import Sampling
 from zaozi.data.font import default_font, web_font
 from zaozi.guide.figures.live import Diary
 from zaozi.guide.figures.source import Source
-from zaozi.guide.video import tiled
+from zaozi.media.video import tiled
 from zaozi.pipeline import draw, to_pictures
 
 PROMPT, SEEDS, LARGE = "gold", range(9), 7

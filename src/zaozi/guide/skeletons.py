@@ -17,9 +17,9 @@ from zaozi.core.files import as_json, sha256
 from zaozi.core.recipe import DataConfig
 from zaozi.data.pairs import find_dataset
 from zaozi.evaluate.reference import load_reference
+from zaozi.export.onnx import card, exported, parts
 from zaozi.guide import compact
 from zaozi.guide.explain import Judge, meanings, names, relatives
-from zaozi.guide.export import card, exported, parts
 from zaozi.model.checkpoint import WEIGHTS, find_model
 from zaozi.pipeline import TextToImage
 

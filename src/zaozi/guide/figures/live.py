@@ -15,7 +15,7 @@ from zaozi.evaluate.prompts import PROMPTS
 from zaozi.guide.figures import figures
 from zaozi.guide.figures.paper import Figure, as_url, canvas, numbers, show, strip
 from zaozi.guide.figures.source import Source
-from zaozi.guide.video import Film
+from zaozi.media.video import Film
 from zaozi.pipeline import Watch, draw
 
 

@@ -20,7 +20,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zaozi.core.errors import ZaoziError
-from zaozi.guide.serve.guard import HEADERS, LOOPBACK_NAMES, Access, Guard, host_name
+from zaozi.serve.guard import HEADERS, LOOPBACK_NAMES, Access, Guard, host_name
 
 Owed = Literal["headers", "body", "reading"]
 

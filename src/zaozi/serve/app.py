@@ -19,15 +19,15 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from zaozi import __version__
-from zaozi.guide.serve.ask import STOPPING, Ask, Limits
-from zaozi.guide.serve.background import Later, Redraw
-from zaozi.guide.serve.docs import described
-from zaozi.guide.serve.files import Files, answer
-from zaozi.guide.serve.guard import Access, Guard
+from zaozi.serve.ask import STOPPING, Ask, Limits
+from zaozi.serve.background import Later, Redraw
+from zaozi.serve.docs import described
+from zaozi.serve.files import Files, answer
+from zaozi.serve.guard import Access, Guard
 
 if TYPE_CHECKING:
-    from zaozi.guide.serve.desk import Desk
     from zaozi.pipeline import TextToImage
+    from zaozi.serve.desk import Desk
 
 
 class Health(BaseModel):
@@ -151,7 +151,7 @@ class _Drawings:
             finally:
                 self._waiting.discard(waiting)
             if self.made is None:
-                from zaozi.guide.serve.desk import Desk
+                from zaozi.serve.desk import Desk
 
                 self.made = Desk(artist, self.limits)
                 if self._closed:

@@ -5,11 +5,11 @@
 holds the deadlines and caps of the connections, and the way to stop.
 """
 
-from zaozi.guide.serve.app import make_app
-from zaozi.guide.serve.ask import MAX_PROMPT, MAX_STEPS, Ask, Limits
-from zaozi.guide.serve.background import Later, Redraw
-from zaozi.guide.serve.connections import Deadlines, Server, access, bind, serve
-from zaozi.guide.serve.guard import MAX_BODY, Access, Guard
+from zaozi.serve.app import make_app
+from zaozi.serve.ask import MAX_PROMPT, MAX_STEPS, Ask, Limits
+from zaozi.serve.background import Later, Redraw
+from zaozi.serve.connections import Deadlines, Server, access, bind, serve
+from zaozi.serve.guard import MAX_BODY, Access, Guard
 
 __all__ = [
     "MAX_BODY",

@@ -22,8 +22,8 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.recipe import ModelConfig
 from zaozi.core.sampling import Guidance, Sampling
 from zaozi.data.pictures import half_mask
-from zaozi.guide.serve.ask import STOPPING, Ask, Init, Limits
 from zaozi.pipeline import Edit, TextToImage, draw, halfway, property_values, to_mask
+from zaozi.serve.ask import STOPPING, Ask, Init, Limits
 
 
 class _Stopped(Exception):

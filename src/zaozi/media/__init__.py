@@ -1,0 +1,1 @@
+"""Pictures in other forms: films, outlines and fonts."""
