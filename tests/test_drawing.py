@@ -702,3 +702,18 @@ def test_names_from_strangers_are_only_text_in_a_card(run: Path, here: Path) -> 
     assert card.splitlines()[0] == r"# \[x\](evil) \<img src=x\> \| \`a\`\\n# big \\x1b\[31m"
     assert "\x1b" not in card
     assert card.count("\n# ") == 0
+
+
+def test_precision_is_chosen_and_recorded(glyph_model: str, tmp_path: Path) -> None:
+    arguments = ["generate", "gold", "--model", glyph_model, "--steps", "2", "--count", "1"]
+    for precision in ("fp32", "bf16"):
+        assert main([*arguments, "--precision", precision, "--out", str(tmp_path / precision)]) == 0
+    plain, half = (np.asarray(Image.open(tmp_path / p / "000-gold" / "0.png"), float) for p in ("fp32", "bf16"))
+    assert 0 < np.abs(plain - half).max()
+    assert np.abs(plain - half).mean() < 8
+    record = json.loads((tmp_path / "bf16" / "run.json").read_text())
+    assert record["settings"]["precision"] == "bf16"
+    assert main(["generate", "--redo", str(tmp_path / "bf16" / "run.json"), "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "000-gold" / "0.png").read_bytes() == (
+        tmp_path / "bf16" / "000-gold" / "0.png"
+    ).read_bytes()

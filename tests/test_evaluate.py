@@ -21,6 +21,7 @@ from zaozi import ZaoziError
 from zaozi.cli.main import main
 from zaozi.core.noise import lent_generator
 from zaozi.core.recipe import DataConfig, DiffusionConfig, ModelConfig, Recipe, TextConfig, TrainConfig
+from zaozi.core.sampling import Sampling
 from zaozi.data.glyphs import build_glyphs
 from zaozi.data.pairs import load_pairs
 from zaozi.data.shards import normalised
@@ -30,7 +31,7 @@ from zaozi.evaluate.compare import best
 from zaozi.evaluate.control import Readout, _beside, measure_composed, measure_properties, questions
 from zaozi.evaluate.copies import nearest_features, nearest_pixels, thumbnails
 from zaozi.evaluate.distances import diversity, frechet, kid, prdc
-from zaozi.evaluate.drawing import How, ParallelSampler, calls
+from zaozi.evaluate.drawing import ParallelSampler, calls
 from zaozi.evaluate.ink import half_grey, specks
 from zaozi.evaluate.intervals import mean_figure, share_figure, statistic_figure
 from zaozi.evaluate.measure import Judge, spread
@@ -639,7 +640,7 @@ def test_evaluate_control(glyph_model: str, small_glyphs: Path, tmp_path: Path) 
 
 
 def test_every_glyph_can_be_asked_for_its_own_property(glyph_model: str) -> None:
-    studio, how = ParallelSampler(Path(glyph_model)), How(1, precision="fp32")
+    studio, how = ParallelSampler(Path(glyph_model)), Sampling(1, batch_size=32)
     mixed = studio.draw(["fire"] * 2, how, properties={"structure": ["left-right", "single"], "strokes": [5.0, 20.0]})
     for value, strokes, row in (("left-right", 5.0, 0), ("single", 20.0, 1)):
         alone = studio.draw(["fire"] * 2, how, properties={"structure": [value] * 2, "strokes": [strokes] * 2})
@@ -656,13 +657,15 @@ def test_a_radical_is_asked_for_beside_texts_that_mean_another(judge: Judge, gly
     studio, means = ParallelSampler(Path(glyph_model)), dict(zip(*flat(), strict=True))
     asked: list[tuple[str, object]] = []
 
-    def draw(prompts: list[str], how: How, *, properties: dict[str, list[object]], **_: object) -> NDArray[np.uint8]:
+    def draw(
+        prompts: list[str], how: Sampling, *, properties: dict[str, list[object]], **_: object
+    ) -> NDArray[np.uint8]:
         asked.extend(zip(prompts, properties.get("radical", []), strict=False))
         return noise(np.random.Generator(np.random.Philox(0)), len(prompts))
 
     studio.draw = draw  # type: ignore[assignment, method-assign]
     studio.seconds_per_glyph = lambda how: 0.0  # type: ignore[method-assign]
-    found = measure_properties(studio, judge, How(1), 200, say=lambda _: None)
+    found = measure_properties(studio, judge, Sampling(1), 200, say=lambda _: None)
     assert found is not None
     assert set(found["radical"]) == {"alone", "alone by chance", "beside", "beside by chance", "real"}
     beside = [(text, number) for text, number in asked if text]
@@ -678,12 +681,12 @@ def test_both_radicals_are_looked_for_in_both_ways(judge: Judge, glyph_model: st
     studio = ParallelSampler(Path(glyph_model))
     asked: list[object] = []
 
-    def draw(prompts: list[object], how: How, **_: object) -> NDArray[np.uint8]:
+    def draw(prompts: list[object], how: Sampling, **_: object) -> NDArray[np.uint8]:
         asked.extend(prompts)
         return noise(np.random.Generator(np.random.Philox(0)), len(prompts))
 
     studio.draw = draw  # type: ignore[assignment, method-assign]
-    found = measure_composed(studio, judge, How(1), 2)
+    found = measure_composed(studio, judge, Sampling(1), 2)
     assert found is not None
     assert {name: f.n for name, f in found.items()} == {"one text": 24, "composed": 24}
     assert found["composed"].value < 0.1

@@ -28,6 +28,7 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.files import sha256
 from zaozi.core.machine import using_threads
 from zaozi.core.noise import lent_generator, training_generator
+from zaozi.core.precision import precision
 from zaozi.core.recipe import DataConfig, DiffusionConfig, Recipe
 from zaozi.core.sampling import Sampling
 from zaozi.core.types import Cond, Level
@@ -51,7 +52,7 @@ from zaozi.train.prepare import prepare
 from zaozi.train.recipes import read_recipe
 from zaozi.train.run import Run
 from zaozi.train.state import RAW, read_state, with_scales_of
-from zaozi.train.step import precision, self_check
+from zaozi.train.step import self_check
 from zaozi.train.validation import LOGSNRS, x0_error
 
 

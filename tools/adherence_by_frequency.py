@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
 from zaozi.core.recipe import DataConfig
+from zaozi.core.sampling import Guidance
 from zaozi.data.pairs import find_dataset, load_pairs
-from zaozi.evaluate.drawing import How, ParallelSampler
+from zaozi.evaluate.drawing import MEASURING, ParallelSampler
 from zaozi.evaluate.measure import Reader
 from zaozi.evaluate.prompts import flat
 from zaozi.model.checkpoint import find_model
@@ -29,7 +31,8 @@ if __name__ == "__main__":
     radicals = np.array(listed)
     count = Counter(int(radical) for radical in load_pairs(find_dataset(DataConfig()), "train").column("radical"))
     told = {"radical": [str(radical) for radical in listed]} if given.told else {}
-    pictures = ParallelSampler(find_model(given.model)).draw(prompts, How(guidance=given.guidance), properties=told)
+    how = replace(MEASURING, guidance=Guidance(given.guidance))
+    pictures = ParallelSampler(find_model(given.model)).draw(prompts, how, properties=told)
     assert pictures is not None, "one process"
     reader = Reader()
 

@@ -8,6 +8,7 @@ Both draw the same prompts from the same noise; the differences are paired, with
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from zaozi.core.recipe import DataConfig
 from zaozi.data.pairs import find_dataset
-from zaozi.evaluate.drawing import How, ParallelSampler
+from zaozi.evaluate.drawing import MEASURING, ParallelSampler
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.prompts import flat
 from zaozi.evaluate.towers import encode_all, retrieval
@@ -42,7 +43,7 @@ if __name__ == "__main__":
         if name == "compact":
             use_compact_weights(studio.artists[0].model)
             use_compact_weights(studio.artists[0].encoder.network)
-        drawn = [studio.draw(texts, How(precision="fp32")) for texts in (prompts, held)]
+        drawn = [studio.draw(texts, replace(MEASURING, precision="fp32")) for texts in (prompts, held)]
         assert drawn[0] is not None and drawn[1] is not None, "one process"  # noqa: PT018
         shown = judge.look(drawn[0], prompts, radicals)
         seen = judge.look(drawn[1], held, [0] * len(held))

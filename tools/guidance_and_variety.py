@@ -7,15 +7,17 @@ python tools/guidance_and_variety.py --guidance 1 2 5
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zaozi.core.recipe import DataConfig
+from zaozi.core.sampling import Guidance
 from zaozi.data.pairs import find_dataset
 from zaozi.evaluate.distances import frechet, prdc
-from zaozi.evaluate.drawing import How, ParallelSampler
+from zaozi.evaluate.drawing import MEASURING, ParallelSampler
 from zaozi.evaluate.measure import Glyphs, Judge, spread
 from zaozi.evaluate.prompts import flat
 from zaozi.evaluate.speedrun import adherence
@@ -43,9 +45,10 @@ def main(model: str, scales: list[float], count: int) -> None:
     spare = judge.train.take(spread(np.flatnonzero(judge.spare & ~judge.train_crossed), count))
     print(line("real glyphs", spare, real))
     for scale in scales:
-        pictures = studio.draw(real.texts, How(guidance=scale))
+        how = replace(MEASURING, guidance=Guidance(scale))
+        pictures = studio.draw(real.texts, how)
         assert pictures is not None, "one process"
-        listed = adherence(studio, judge, How(guidance=scale), rounds=max(1, count // len(flat()[0])))
+        listed = adherence(studio, judge, how, rounds=max(1, count // len(flat()[0])))
         print(
             line(f"{scale:g}", judge.look(pictures, real.texts, real.radicals), real),
             listed.text(percent=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -89,12 +89,12 @@ def compare(args: list[str]) -> None:
     s: Comparison = parse(Comparison, args, "compare")
     from zaozi.core.outputs import Output
     from zaozi.evaluate.compare import compare
-    from zaozi.evaluate.drawing import How, ParallelSampler
+    from zaozi.evaluate.drawing import MEASURING, ParallelSampler
     from zaozi.model.checkpoint import find_model
 
     check_guide(s.guide)
     names, counts = _samplers(s.samplers), _counts(s.steps)
-    how = How(guidance=s.guidance, guide=s.guide, precision=s.precision)
+    how = replace(MEASURING, guidance=replace(s.guide, scale=s.guidance), precision=s.precision)
     output = Output(s.out, "compare", ("compare.json", "compare.md", "compare.png"), whole=False, overwrite=s.overwrite)
     output.check()
     studio = ParallelSampler(find_model(s.model), find_model(s.weak) if s.weak else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -66,7 +66,7 @@ def measure(s: Evaluation) -> None:
     """Evaluate by the settings. Raises `ZaoziError`."""
     from zaozi.core.files import as_json, sha256
     from zaozi.core.outputs import Output
-    from zaozi.evaluate.drawing import How, ParallelSampler
+    from zaozi.evaluate.drawing import ParallelSampler, check
     from zaozi.evaluate.measures import measures
     from zaozi.evaluate.page import PICTURES, page, put_pictures, sheets
     from zaozi.evaluate.publish import read_report
@@ -75,7 +75,9 @@ def measure(s: Evaluation) -> None:
     from zaozi.model.checkpoint import WEIGHTS, find_model
 
     check_guide(s.guide)
-    how = How(s.steps, s.guidance, s.sampler, s.seed, s.batch_size, s.precision, s.guide)
+    guidance = replace(s.guide, scale=s.guidance)
+    how = Sampling(s.steps, s.sampler, guidance, s.seed, batch_size=s.batch_size, precision=s.precision)
+    check(how)
     check_samples(s.samples)
     for name in s.only:
         measures[name]  # an unknown one is an error
@@ -147,14 +149,14 @@ def _control(
     from zaozi.core.files import as_json
     from zaozi.core.outputs import Output
     from zaozi.evaluate.control import PAIRS, as_markdown, measure_composed, measure_properties
-    from zaozi.evaluate.drawing import How, ParallelSampler
+    from zaozi.evaluate.drawing import MEASURING, ParallelSampler
     from zaozi.evaluate.report import check_samples, plain
     from zaozi.model.checkpoint import find_model
 
     check_samples(samples)
     output = Output(out, "control", ("control.json", "control.md"), whole=False, overwrite=overwrite)
     output.check()
-    studio, how = ParallelSampler(find_model(model)), How(guidance=guidance)
+    studio, how = ParallelSampler(find_model(model)), replace(MEASURING, guidance=Guidance(guidance))
     judge = judges(studio, data, reference)
     properties = measure_properties(studio, judge, how, samples, print if studio.main else (lambda _: None))
     composed = measure_composed(studio, judge, how, max(1, samples // len(PAIRS)))

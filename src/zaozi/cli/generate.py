@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from PIL import Image
@@ -98,6 +98,8 @@ class Drawing(Config):
     """What to keep of it: left, right, top or bottom, or a picture whose white parts are kept."""
     batch_size: int = Sampling.batch_size
     """Pictures drawn at a time."""
+    precision: Literal["auto", "fp32", "bf16"] = Sampling.precision
+    """In which the network computes; auto takes bf16 where this machine is faster in it, which changes the pictures a little."""
     video: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """A film of the first prompt's pictures forming (.mp4, .gif or .webp)."""
     svg: bool = False
@@ -172,7 +174,7 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
     artist = TextToImage.from_pretrained(s.model, device=s.device or None)
     size = artist.model.config.size
     guidance = replace(s.guide, scale=s.guidance)
-    how = Sampling(s.steps, s.sampler, guidance, s.seed, s.grid, s.eta, batch_size=s.batch_size)
+    how = Sampling(s.steps, s.sampler, guidance, s.seed, s.grid, s.eta, batch_size=s.batch_size, precision=s.precision)
     init = picture_to_start_from(s.init, size) if s.init else None
     edit = Edit(
         from_picture(init, size, artist.model.config.channels) if init else None,

@@ -45,3 +45,5 @@ class Sampling(Config):
     """(other seed, share in [0, 1], or a share per row): start from noise on the way to that of another seed."""
     batch_size: int = 16
     """Pictures drawn at a time; this changes nothing in them."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """In which the network computes; `auto` takes bf16 where the device is faster in it."""

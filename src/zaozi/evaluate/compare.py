@@ -13,8 +13,9 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
+from zaozi.core.sampling import Sampling
 from zaozi.data.sheet import contact_sheet, png
-from zaozi.evaluate.drawing import How, ParallelSampler, calls
+from zaozi.evaluate.drawing import ParallelSampler, calls
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.report import check_samples, plain
 from zaozi.evaluate.sweep import measure_one, rests_on
@@ -32,7 +33,7 @@ def compare(
     samplers: Sequence[str],
     steps: Sequence[int],
     samples: int,
-    how: How,
+    how: Sampling,
     prompt: str,
 ) -> None:
     """Measure every sampler at every number of steps and write compare.json, compare.md and compare.png, a grid of pictures.

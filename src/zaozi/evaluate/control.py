@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from zaozi.core.components import Property
 from zaozi.core.errors import ZaoziError
 from zaozi.core.progress import progress
+from zaozi.core.sampling import Sampling
 from zaozi.data.pairs import load_pairs
-from zaozi.evaluate.drawing import How, ParallelSampler
+from zaozi.evaluate.drawing import ParallelSampler
 from zaozi.evaluate.intervals import Figure, Groups, mean_figure, share_figure
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.prompts import PROMPTS, flat
@@ -149,7 +150,7 @@ def _beside(radicals: Values | None, count: int) -> list[str]:
 
 
 def measure_properties(
-    studio: ParallelSampler, judge: Judge, how: How, samples: int, say: Callable[[str], None] = print
+    studio: ParallelSampler, judge: Judge, how: Sampling, samples: int, say: Callable[[str], None] = print
 ) -> dict[str, dict[str, Figure]] | None:
     """For each property `samples` glyphs with the property alone and as many beside a text of the list (of a radical, one
     that means another). Per property: `alone`, `beside`, each with its `chance`, where the same glyphs are read
@@ -210,7 +211,7 @@ PAIRS: tuple[tuple[str, int, str, int], ...] = (
 """Two meanings and their radicals."""
 
 
-def measure_composed(studio: ParallelSampler, judge: Judge, how: How, each: int) -> dict[str, Figure] | None:
+def measure_composed(studio: ParallelSampler, judge: Judge, how: Sampling, each: int) -> dict[str, Figure] | None:
     """How often both radicals are found in a glyph, `each` glyphs a pair: asked for in one text ("fire and sickness"), and as
     two guided directions added up ({"fire": 1, "sickness": 1}). None in all processes but the main one."""
     ways: dict[str, list[Any]] = {

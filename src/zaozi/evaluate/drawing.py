@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zaozi.core.config import to_dict
 from zaozi.core.errors import ZaoziError
+from zaozi.core.precision import precision
 from zaozi.core.sampling import Guidance, Sampling
 from zaozi.core.types import Estimate, Level
 from zaozi.diffusion.levels import MAX_STEPS, levels
@@ -24,39 +26,42 @@ from zaozi.diffusion.samplers import sampler as find_sampler
 from zaozi.diffusion.schedules import schedule
 from zaozi.model.checkpoint import load_model
 from zaozi.pipeline import Prompt, TextToImage, draw, property_values, to_bytes
-from zaozi.train.step import precision
+
+MEASURING = Sampling(batch_size=32, precision="auto")
+"""How glyphs are drawn for a measurement, unless something else is asked for."""
 
 
-@dataclass(frozen=True)
-class How:
-    """How glyphs are drawn for a measurement; see `Sampling`. Raises `ZaoziError`."""
+def check(how: Sampling) -> None:
+    """Raises `ZaoziError` for a batch size, a number of steps or a sampler that cannot be."""
+    if how.batch_size < 1:
+        raise ZaoziError(f"batch size {how.batch_size} is out of range; use 1 or more")
+    find_sampler(how.sampler)
+    if not 1 <= how.steps <= MAX_STEPS:
+        raise ZaoziError(f"{how.steps} steps are out of range; use 1 to {MAX_STEPS}")
 
-    steps: int = Sampling.steps
-    guidance: float = Guidance.scale
-    sampler: str = Sampling.sampler
-    seed: int = Sampling.seed
-    batch_size: int = 32
-    precision: str = "auto"
-    guide: Guidance = field(default_factory=Guidance)
-    """More about guidance; its scale is `guidance`."""
 
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ZaoziError(f"batch size {self.batch_size} is out of range; use 1 or more")
-        find_sampler(self.sampler)
-        if not 1 <= self.steps <= MAX_STEPS:
-            raise ZaoziError(f"{self.steps} steps are out of range; use 1 to {MAX_STEPS}")
+def rows_per_picture(how: Sampling) -> int:
+    """Rows that the network sees for one picture: one or, guided, two a call."""
+    return calls(how.sampler, how.steps) * (1 if how.guidance.scale in (0, 1) else 2)
 
-    @property
-    def sampling(self) -> Sampling:
-        """The same as the pipeline takes it."""
-        guidance = replace(self.guide, scale=self.guidance)
-        return Sampling(self.steps, self.sampler, guidance, self.seed, batch_size=self.batch_size)
 
-    @property
-    def rows_per_picture(self) -> int:
-        """Rows that the network sees for one picture: one or, guided, two a call."""
-        return calls(self.sampler, self.steps) * (1 if self.guidance in (0, 1) else 2)
+def described(how: Sampling) -> dict[str, Any]:
+    """How glyphs are drawn, as plain values for a record: the guidance scale, and beside it only what is unusual of guidance."""
+    return {
+        "steps": how.steps,
+        "guidance": how.guidance.scale,
+        "sampler": how.sampler,
+        "seed": how.seed,
+        "batch_size": how.batch_size,
+        "precision": how.precision,
+        "guide": guide_options(to_dict(how.guidance)),
+    }
+
+
+def guide_options(guide: Mapping[str, Any]) -> dict[str, Any]:
+    """What is unusual about a guidance, but for its scale, which stands beside it."""
+    usual = to_dict(Guidance())
+    return {name: value for name, value in guide.items() if name != "scale" and value != usual[name]}
 
 
 def calls(sampler: str, steps: int) -> int:
@@ -104,7 +109,7 @@ class ParallelSampler:
         """The most of `count` glyphs that one process draws."""
         return -(-count // self.world)
 
-    def dtype(self, how: How) -> str:
+    def dtype(self, how: Sampling) -> str:
         """In what the network is called: 'bf16' or 'fp32'."""
         device = next(self.artists[0].model.parameters()).device
         return "bf16" if precision(how.precision, device) == torch.bfloat16 else "fp32"
@@ -117,7 +122,7 @@ class ParallelSampler:
     def draw(
         self,
         prompts: Sequence[Prompt],
-        how: How,
+        how: Sampling,
         *,
         properties: Mapping[str, Sequence[str | float]] | None = None,
         first: int = 0,
@@ -133,7 +138,6 @@ class ParallelSampler:
 
         def lane(number: int) -> list[tuple[int, NDArray[np.uint8]]]:
             artist, weak = self.artists[number % len(self.artists)], self.weak[number % len(self.artists)]
-            device = next(artist.model.parameters()).device
             mine = range(number, len(prompts), lanes)
             made = []
             for start in range(0, len(mine), how.batch_size):
@@ -143,15 +147,7 @@ class ParallelSampler:
                 if properties:
                     given = _a_row_each(artist, {name: [v[r] for r in rows] for name, v in properties.items()})
                     wanted = [(replace(cond, properties=given), weight) for cond, weight in wanted]
-                half = precision(how.precision, device) == torch.bfloat16
-                with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                    x = draw(
-                        artist.model,
-                        wanted,
-                        how.sampling,
-                        pictures=[first + r for r in rows],
-                        weak=weak,
-                    )
+                x = draw(artist.model, wanted, how, pictures=[first + r for r in rows], weak=weak)
                 made += list(zip(rows, to_bytes(x), strict=True))
                 if bar is not None:
                     bar.update(len(rows))
@@ -173,7 +169,7 @@ class ParallelSampler:
         assert len(everything) == len(prompts)
         return pictures
 
-    def seconds_per_glyph(self, how: How) -> float:
+    def seconds_per_glyph(self, how: Sampling) -> float:
         """Measured on two small batches, the second timed: what one glyph takes with all that is there."""
         batch = min(how.batch_size, 16)
         few, count = replace(how, steps=2, batch_size=batch), batch * self.world * len(self.artists)

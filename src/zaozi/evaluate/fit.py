@@ -14,12 +14,12 @@ from torch import Tensor
 
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import lent_generator, training_generator
+from zaozi.core.precision import precision
 from zaozi.core.progress import progress
 from zaozi.data.pairs import Pairs, training_rows
 from zaozi.evaluate.reference import Reference, in_words, labels, look, reserved, resized, targets
 from zaozi.evaluate.towers import Towers, encode_all, retrieval
 from zaozi.text.encoders import TextEncoder
-from zaozi.train.step import precision
 
 BATCH = 128
 

@@ -13,9 +13,9 @@ import numpy as np
 from zaozi import __version__
 from zaozi.core.errors import ZaoziError
 from zaozi.core.progress import progress
-from zaozi.core.sampling import Guidance
+from zaozi.core.sampling import Sampling
 from zaozi.data.shards import data_hash
-from zaozi.evaluate.drawing import How, ParallelSampler
+from zaozi.evaluate.drawing import ParallelSampler, described, rows_per_picture
 from zaozi.evaluate.intervals import Figure
 from zaozi.evaluate.measure import Glyphs, Judge, spread
 from zaozi.evaluate.measures import measures
@@ -62,7 +62,7 @@ def check_samples(samples: int) -> None:
 
 
 def draw_sets(
-    studio: ParallelSampler, judge: Judge, how: How, samples: int, say: Callable[[str], None] = print
+    studio: ParallelSampler, judge: Judge, how: Sampling, samples: int, say: Callable[[str], None] = print
 ) -> Drawn | None:
     """Draw everything an evaluation looks at; says what it will cost first. None in all processes but the main one."""
     check_samples(samples)
@@ -81,10 +81,10 @@ def draw_sets(
     }
     total = sum(len(t) for t, _ in texts.values())
     model = studio.artists[0].model
-    work = total * how.rows_per_picture * gflops(model) / 1000
+    work = total * rows_per_picture(how) * gflops(model) / 1000
     seconds = studio.seconds_per_glyph(how) * total
     say(
-        f"{total} glyphs, {how.steps} steps of {how.sampler} at guidance {how.guidance:g}: {work:.0f} TFLOP of network "
+        f"{total} glyphs, {how.steps} steps of {how.sampler} at guidance {how.guidance.scale:g}: {work:.0f} TFLOP of network "
         f"calls, about {max(seconds / 60, 0.1):.1f} min; then they are measured"
     )
     drawn: dict[str, Glyphs] = {}
@@ -110,7 +110,7 @@ def evaluate(
     studio: ParallelSampler,
     judge: Judge,
     weights: str,
-    how: How,
+    how: Sampling,
     samples: int,
     only: Sequence[str] = (),
     say: Callable[[str], None] = print,
@@ -139,8 +139,7 @@ def evaluate(
         },
         "data": data_hash(judge.data),
         "how": {
-            **dataclasses.asdict(how),
-            "guide": guide_options(dataclasses.asdict(how.guide)),
+            **described(how),
             "precision": studio.dtype(how),
             "samples": samples,
             "glyphs": {f.name: len(getattr(sets, f.name)) for f in dataclasses.fields(sets)},
@@ -177,12 +176,6 @@ def completed(report: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, A
         "measures": {name: report["measures"].get(name) or known[name] for name in order},
         "figures": {name: report["figures"].get(name) or earlier["figures"][name] for name in order},
     }
-
-
-def guide_options(guide: Mapping[str, Any]) -> dict[str, Any]:
-    """What is unusual about a guidance, but for its scale, which stands beside it."""
-    usual = dataclasses.asdict(Guidance())
-    return {name: value for name, value in guide.items() if name != "scale" and value != usual[name]}
 
 
 def plain(value: Any) -> Any:

@@ -18,7 +18,8 @@ from zaozi.core.machine import machine, using_environment
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
 from zaozi.core.recipe import Recipe
-from zaozi.evaluate.drawing import How, ParallelSampler
+from zaozi.core.sampling import Sampling
+from zaozi.evaluate.drawing import MEASURING, ParallelSampler
 from zaozi.evaluate.intervals import Figure
 from zaozi.evaluate.measure import Reader
 from zaozi.evaluate.prompts import flat
@@ -27,10 +28,10 @@ from zaozi.train.loop import train
 from zaozi.train.prepare import prepare
 
 GOAL = 0.70
-HOW = How()
+HOW = MEASURING
 
 
-def adherence(studio: ParallelSampler, reader: Reader, how: How, rounds: int = 1) -> Figure:
+def adherence(studio: ParallelSampler, reader: Reader, how: Sampling, rounds: int = 1) -> Figure:
     """The share of glyphs for the list whose primary radical is the one asked for; `rounds` glyphs a prompt."""
     prompts, radicals = flat()
     with progress(total=len(prompts) * rounds, desc="reading", unit="glyph") as bar:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
 from zaozi.core.sampling import Guidance, Sampling
 from zaozi.evaluate.distances import frechet
-from zaozi.evaluate.drawing import How, ParallelSampler
+from zaozi.evaluate.drawing import MEASURING, ParallelSampler, described, rows_per_picture
 from zaozi.evaluate.intervals import Figure, statistic_figure
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.prompts import flat
@@ -32,15 +32,15 @@ MEASURES = {
 }
 
 
-def settings(guidance: Sequence[float], steps: Sequence[int], samplers: Sequence[str]) -> list[How]:
+def settings(guidance: Sequence[float], steps: Sequence[int], samplers: Sequence[str]) -> list[Sampling]:
     """Every setting once: the scales at 20 steps of the first sampler, and each sampler's steps at guidance 5."""
     first = samplers[0] if samplers else Sampling.sampler
-    made = [How(20, scale, first) for scale in guidance]
-    made += [How(count, sampler=sampler) for sampler in samplers for count in steps]
+    made = [replace(MEASURING, steps=20, sampler=first, guidance=Guidance(scale)) for scale in guidance]
+    made += [replace(MEASURING, steps=count, sampler=sampler) for sampler in samplers for count in steps]
     return list(dict.fromkeys(made))
 
 
-def measure_one(studio: ParallelSampler, judge: Judge, how: How, samples: int) -> dict[str, Figure] | None:
+def measure_one(studio: ParallelSampler, judge: Judge, how: Sampling, samples: int) -> dict[str, Figure] | None:
     """Glyphs for the list and for held-out captions, half of `samples` each, and the four figures, beside
     the `floor` that real glyphs' Frechet distance has (in the main process)."""
     prompts, radicals = flat()
@@ -75,7 +75,8 @@ def sweep(
     todo = settings(guidance, steps, samplers)
     if not todo:
         raise ZaoziError("nothing to sweep; give --guidance, or --steps with --samplers")
-    seconds = studio.seconds_per_glyph(How()) * samples * sum(h.rows_per_picture for h in todo) / How().rows_per_picture
+    rows_in_all = sum(map(rows_per_picture, todo)) / rows_per_picture(MEASURING)
+    seconds = studio.seconds_per_glyph(MEASURING) * samples * rows_in_all
     if studio.main:
         print(f"{len(todo)} settings of {samples} glyphs: about {seconds / 60:.0f} min to draw")
     rows: list[dict[str, Any]] = []
@@ -83,7 +84,7 @@ def sweep(
         for how in progress(todo, desc="sweep", unit="setting", shown=studio.main):
             found = measure_one(studio, judge, how, samples)
             if found is not None and writer:
-                rows.append({**dataclasses.asdict(how), **plain(found)})
+                rows.append({**described(how), **plain(found)})
                 writer.put("sweep.json", as_json(rows))
         if writer:
             text = as_markdown(rows) + rests_on(judge, rows)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zaozi.evaluate.drawing import guide_options
 from zaozi.evaluate.intervals import Figure
 from zaozi.evaluate.measure import COPIES_BELOW
 from zaozi.evaluate.measures import all_rows
 from zaozi.evaluate.prompts import flat
-from zaozi.evaluate.report import RELEASED_SAMPLES, guide_options
+from zaozi.evaluate.report import RELEASED_SAMPLES
 
 
 def figure(plain_figure: Mapping[str, Any] | None) -> Figure | None:

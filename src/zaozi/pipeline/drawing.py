@@ -11,6 +11,7 @@ from torch import Tensor
 
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.noise import between, picture_noise
+from zaozi.core.precision import autocast
 from zaozi.core.sampling import Guidance, Sampling
 from zaozi.core.types import Cond, Conditional, Denoise, Level
 from zaozi.diffusion.guidance import Scale, Weight, clamped, composed, dynamic, inpainted, interval, rising
@@ -129,7 +130,8 @@ def draw(
         if on_step:
             on_step(float(level.t), x, guess[0], guess[1])
 
-    made = model.space.decode(sample(denoise, x, path, noise=noise, on_step=watch))
+    with autocast(how.precision, device):
+        made = model.space.decode(sample(denoise, x, path, noise=noise, on_step=watch))
     if edit.init is not None and edit.mask is not None:
         made = torch.lerp(made, edit.init.to(made), edit.mask.to(made))
     return made

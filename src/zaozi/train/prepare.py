@@ -15,6 +15,7 @@ from zaozi.core.disk import need_space
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, sha256
 from zaozi.core.machine import usable_cores, using_threads
+from zaozi.core.precision import precision
 from zaozi.core.progress import progress
 from zaozi.core.recipe import ModelConfig, Recipe, TrainConfig
 from zaozi.core.record import read_record
@@ -42,7 +43,6 @@ from zaozi.train.state import (
     threads_of,
     with_scales_of,
 )
-from zaozi.train.step import precision
 
 CPU = torch.device("cpu")
 

@@ -18,22 +18,6 @@ from zaozi.model.denoiser import Denoiser, make_denoiser
 from zaozi.train.batches import Batch, Batches
 
 
-def fast_in_half(device: torch.device) -> bool:
-    """Whether a device multiplies matrices faster in bf16: CUDA GPUs from Ampere on, and CPUs with instructions for it (AMX
-    tiles or AVX512-BF16)."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    known = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # bool() is False, where torch can't tell
-    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in known)
-
-
-def precision(wanted: str, device: torch.device) -> torch.dtype:
-    """bf16 where asked for, or (`auto`) where the device is faster in it."""
-    if wanted == "auto":
-        wanted = "bf16" if fast_in_half(device) else "fp32"
-    return torch.bfloat16 if wanted == "bf16" else torch.float32
-
-
 def loss_of(network: nn.Module, batch: Batch, prediction: str, weight: str) -> Tensor:
     """The weighted mean squared error on F over a batch; a scalar."""
     x_t = add_noise(batch.x0, batch.eps, batch.level)
