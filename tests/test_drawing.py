@@ -709,7 +709,7 @@ def test_precision_is_chosen_and_recorded(glyph_model: str, tmp_path: Path) -> N
     for precision in ("fp32", "bf16"):
         assert main([*arguments, "--precision", precision, "--out", str(tmp_path / precision)]) == 0
     plain, half = (np.asarray(Image.open(tmp_path / p / "000-gold" / "0.png"), float) for p in ("fp32", "bf16"))
-    assert 0 < np.abs(plain - half).max()
+    assert np.abs(plain - half).max() > 0
     assert np.abs(plain - half).mean() < 8
     record = json.loads((tmp_path / "bf16" / "run.json").read_text())
     assert record["settings"]["precision"] == "bf16"
