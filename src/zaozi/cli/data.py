@@ -23,9 +23,7 @@ class Building:
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """The output folder; glyphs go to ~/.cache/zaozi (or $ZAOZI_HOME) by default, where other commands find them."""
     images: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Your folder: pictures with metadata.jsonl or metadata.csv (file_name, text), or name.png with name.txt. Nothing outside
-    the folder is read.
-    """
+    """Your folder: metadata.jsonl or metadata.csv (file_name, text), or name.png with name.txt. Only files inside it are read."""
     limit: int = 0
     """Maximum number of pairs (0: all); glyphs are selected at even spacing."""
     undefined: tyro.conf.FlagCreatePairsOff[bool] = False

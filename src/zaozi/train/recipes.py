@@ -44,8 +44,8 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe from its file, or a packaged one by name.
 
     `extends = "base.toml"` inherits all unset values from another recipe: a file in the same folder, or a packaged recipe
-    by name. Sections are merged key by key, except that a section with its own `kind` or `size` is not inherited; lists
-    are replaced.
+    by name. Sections are merged key by key, except that a section with its own `kind` or `size` replaces the inherited
+    one; lists are replaced.
 
     Raises `ZaoziError` if a file is missing or damaged, or a key is unknown.
     """
