@@ -1,1 +1,1 @@
-"""The command line: thin. It parses, calls the library, and prints."""
+"""The command line interface. It parses arguments, calls the library and prints results."""

@@ -1,4 +1,4 @@
-"""What people write on the command line, read: prompts and weights, properties, pictures to start from."""
+"""Parse command line values: prompts, weights, properties and start pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zaozi.data.pictures import KEPT, half_mask
 
 
 def read_prompts(path: Path) -> list[str]:
-    """One prompt a line, blank lines left out. Raises `ZaoziError`."""
+    """Return the prompts in a file, one per line, without blank lines. Raises `ZaoziError`."""
     try:
         found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -27,13 +27,13 @@ def read_prompts(path: Path) -> list[str]:
 
 
 def check_guide(guide: Guidance) -> None:
-    """Raises `ZaoziError` where its scale was given beside the command's own `--guidance`."""
+    """Raises `ZaoziError` if a scale is set here; commands set it with `--guidance`."""
     if guide.scale != Guidance().scale:
         raise ZaoziError("--guide.scale has another name here; use --guidance")
 
 
 def composition(parts: tuple[str, ...]) -> dict[str, float]:
-    """Texts and weights of `TEXT=WEIGHT`s; a weight left out is 1. Raises `ZaoziError` for a weight that is no number."""
+    """Return the texts and weights of `TEXT=WEIGHT` arguments; the default weight is 1. Raises `ZaoziError` if one is invalid."""
     made: dict[str, float] = {}
     for part in parts:
         text, sign, weight = part.rpartition("=")
@@ -50,7 +50,7 @@ def composition(parts: tuple[str, ...]) -> dict[str, float]:
 def asked_properties(
     pairs: Sequence[str], *, structure: str = "", strokes: int = 0, radical: str = "", pinyin: str = ""
 ) -> dict[str, str | float]:
-    """The properties asked for, as NAME=VALUE or by their options. Raises `ZaoziError` for one that cannot be read."""
+    """Return the requested properties, from NAME=VALUE pairs and options. Raises `ZaoziError` if one is invalid."""
     made: dict[str, str | float] = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")
@@ -78,7 +78,7 @@ def asked_properties(
 
 
 def syllable(reading: str) -> dict[str, str]:
-    """The properties of a reading with its tone as a digit or a mark: 'yang2' and 'yáng' alike. Raises `ZaoziError`."""
+    """Return the properties of a reading; the tone is a digit or a mark: 'yang2' or 'yáng'. Raises `ZaoziError`."""
     from zaozi.data.unihan import split_pinyin
 
     digits = re.fullmatch(r"([a-zü:v]+)([1-5])", reading.casefold())
@@ -94,7 +94,7 @@ def syllable(reading: str) -> dict[str, str]:
 
 
 def picture_to_start_from(init: str, size: int) -> Image.Image:
-    """A file, or one character as the font draws it. Raises `ZaoziError`."""
+    """Return the picture in a file, or one character drawn with the font. Raises `ZaoziError`."""
     if len(init) == 1:
         from zaozi.data.font import default_font, glyph
 
@@ -109,7 +109,7 @@ def picture_to_start_from(init: str, size: int) -> Image.Image:
 
 
 def mask_of(keep: str, size: int) -> Image.Image:
-    """What is kept, in white: a side, or a picture, whose transparent parts are not kept. Raises `ZaoziError`."""
+    """Return a mask, white where pixels are kept, from a side or a picture (transparent means not kept). Raises `ZaoziError`."""
     if keep not in KEPT:
         if not Path(keep).is_file():
             raise ZaoziError(

@@ -1,4 +1,4 @@
-"""`zaozi cache list`, `verify` and `prune`: what zaozi keeps under $ZAOZI_HOME, to be made again when it is missing."""
+"""`zaozi cache list`, `verify` and `prune`: the cache under $ZAOZI_HOME, which is rebuilt when files are missing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def prune(args: list[str]) -> None:
 
 
 def folders() -> Iterator[Path]:
-    """The folders of the cache that zaozi wrote, each with a record or half-written."""
+    """Yield the cache folders that zaozi wrote, complete or partial."""
     found = {p.parent for name in (RECORD, PARTIAL) for p in home().rglob(name)}
     yield from sorted(p for p in found if PARTIAL not in p.parts)
 
@@ -38,7 +38,7 @@ def _size(folder: Path) -> int:
 
 
 def _list() -> None:
-    """List what is cached: datasets, decoded pictures, encoded captions, exports, figures. All of it can be made again."""
+    """List cached datasets, decoded pictures, encoded captions, exports and figures. All of them can be rebuilt."""
     total = 0
     for folder in folders():
         try:
@@ -59,9 +59,9 @@ def _damaged() -> Iterator[tuple[Path, Damaged]]:
 
 
 def _verify() -> None:
-    """Compare every cached file with the SHA-256 that was recorded when it was written.
+    """Compare every cached file with the SHA-256 recorded when it was written.
 
-    Damaged ones are named; they are also made again by themselves when they are next needed.
+    Prints the damaged files. They are rebuilt automatically the next time they are needed.
     """
     count = sum(1 for _ in folders())
     found = [damage for _, damage in _damaged()]
@@ -73,10 +73,10 @@ def _verify() -> None:
 
 
 def _prune(*, everything: tyro.conf.FlagCreatePairsOff[bool] = False) -> None:
-    """Remove damaged and half-written parts of the cache. Files that zaozi did not write stay.
+    """Remove damaged and partial folders from the cache. Files that zaozi did not write are kept.
 
     Args:
-        everything: Remove all of the cache, built glyphs included.
+        everything: Remove the whole cache, including built glyphs.
     """
     chosen = list(folders()) if everything else [folder for folder, _ in _damaged()]
     freed = 0

@@ -1,4 +1,4 @@
-"""`zaozi evaluate sweep` and `zaozi compare`: many settings of one model side by side."""
+"""`zaozi evaluate sweep` and `zaozi compare`: compare many settings of one model."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from zaozi.core.sampling import Guidance, Sampling
 
 @dataclass(frozen=True)
 class Sweep:
-    """Adherence, distance, diversity and copies against guidance, steps and sampler: a picture, a table, and the figures."""
+    """Measure adherence, distance, diversity and copies over guidance, steps and samplers; write a plot, a table and the data."""
 
     model: Model = "base"
-    """A shipped name, or the folder of a model or training run."""
+    """Name of a shipped model, or the folder of a model or training run."""
     data: Dir = None
-    """The glyph dataset; built when it is not there."""
+    """The glyph dataset; built if missing."""
     samples: int = 192
-    """Glyphs a setting."""
+    """Glyphs per setting."""
     guidance: str = "0,1,2,3,5,7,10,15"
-    """Scales with commas between, at 20 steps of the first sampler."""
+    """Comma-separated guidance scales, at 20 steps of the first sampler."""
     steps: str = "1,2,5,10,20,50,120"
-    """Numbers of steps with commas between, of each sampler, at guidance 5."""
+    """Comma-separated step counts for each sampler, at guidance 5."""
     samplers: str = "dpmpp-2m,ddim,ddpm"
-    """Their names with commas between, or all."""
+    """Comma-separated sampler names, or all."""
     reference: Dir = None
-    """A folder with judges of your own."""
+    """A folder with your own judges."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/sweep")
     """The output folder."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Replace files of these names that zaozi did not write; without it they are refused."""
+    """Overwrite existing files of these names that zaozi did not write; by default this is an error."""
 
 
 def sweep(args: list[str]) -> None:
@@ -55,34 +55,34 @@ def sweep(args: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Samplers side by side: adherence and distance against calls of the network, as a table and a grid of pictures."""
+    """Compare samplers: adherence and distance against network calls, as a table and a grid of pictures."""
 
     model: Model = "base"
-    """A shipped name, or the folder of a model or training run."""
+    """Name of a shipped model, or the folder of a model or training run."""
     samplers: str = "all"
-    """Their names with commas between, or all."""
+    """Comma-separated sampler names, or all."""
     steps: str = "1,2,5,10,20,50,120"
-    """Numbers of steps with commas between."""
+    """Comma-separated step counts."""
     samples: int = 192
-    """Glyphs a setting."""
+    """Glyphs per setting."""
     guidance: float = Guidance.scale
     """Guidance scale."""
     guide: Guidance = Sampling.guidance
-    """More about guidance; its scale is --guidance."""
+    """More guidance options; the scale is set with --guidance."""
     weak: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
-    """A lesser model, an early checkpoint say, to guide away from (autoguidance)."""
+    """A weaker model, such as an early checkpoint, to guide away from (autoguidance)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """In which the network is called; auto takes the faster."""
+    """Precision of the network; auto selects the faster one."""
     prompt: str = "gold"
-    """Of the grid of pictures."""
+    """Prompt for the grid of pictures."""
     data: Dir = None
-    """The glyph dataset; built when it is not there."""
+    """The glyph dataset; built if missing."""
     reference: Dir = None
-    """A folder with judges of your own."""
+    """A folder with your own judges."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/compare")
     """The output folder."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Replace files of these names that zaozi did not write; without it they are refused."""
+    """Overwrite existing files of these names that zaozi did not write; by default this is an error."""
 
 
 def compare(args: list[str]) -> None:
@@ -102,7 +102,7 @@ def compare(args: list[str]) -> None:
 
 
 def _numbers(text: str, name: str) -> list[float]:
-    """'1,2,5' as numbers. Raises `ZaoziError`."""
+    """Parse '1,2,5' as numbers. Raises `ZaoziError`."""
     from zaozi.core.errors import ZaoziError
 
     try:
@@ -112,7 +112,7 @@ def _numbers(text: str, name: str) -> list[float]:
 
 
 def _counts(text: str) -> list[int]:
-    """'1,2,5' as whole numbers. Raises `ZaoziError`."""
+    """Parse '1,2,5' as integers. Raises `ZaoziError`."""
     from zaozi.core.errors import ZaoziError
 
     found = _numbers(text, "steps")
@@ -122,10 +122,10 @@ def _counts(text: str) -> list[int]:
 
 
 def _samplers(text: str) -> list[str]:
-    """'ddim,heun' as samplers' names, or 'all' of them. Raises `ZaoziError`."""
+    """Parse 'ddim,heun' as sampler names; 'all' selects every sampler. Raises `ZaoziError`."""
     from zaozi.core.components import samplers
 
     names = list(samplers) if text == "all" else [part.strip() for part in text.split(",") if part.strip()]
     for name in names:
-        samplers[name]  # an unknown one is an error
+        samplers[name]  # raises if unknown
     return names

@@ -13,32 +13,31 @@ from zaozi.cli.main import parse
 from zaozi.core.errors import ZaoziError, printable
 
 SHOWN = 3
-"""How many skipped or left out files are printed; the manifest names all."""
+"""Maximum number of skipped or excluded files to print; the manifest lists all."""
 
 
 @dataclass(frozen=True)
 class Building:
-    """Build the glyph dataset, or one from a folder of your own."""
+    """Build the glyph dataset, or a dataset from your own folder."""
 
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """The output folder; by default the glyphs go to ~/.cache/zaozi (or $ZAOZI_HOME), where other commands find them."""
+    """The output folder; glyphs go to ~/.cache/zaozi (or $ZAOZI_HOME) by default, where other commands find them."""
     images: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Your folder: pictures with metadata.jsonl or metadata.csv (file_name, text), or name.png beside name.txt. Nothing outside
-    of it is read."""
+    """Your folder: metadata.jsonl or metadata.csv (file_name, text), or name.png with name.txt. Only files inside it are read."""
     limit: int = 0
-    """Keep this many pairs (0: all); of the glyphs, evenly spread ones."""
+    """Maximum number of pairs (0: all); glyphs are selected at even spacing."""
     undefined: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Add the characters without a definition to the training split; their caption is what their radical means."""
+    """Add characters without a definition to the training split; the meaning of their radical is used as the caption."""
     size: int = 128
-    """Side of the pictures in pixels, 8 to 1024."""
+    """Width and height of the pictures in pixels, 8 to 1024."""
     mode: Literal["auto", "grey", "rgb"] = "auto"
-    """Grey or RGB pictures; auto is grey where every picture of the folder is."""
+    """Greyscale or RGB pictures; auto selects grey if all pictures in the folder are grey."""
     font: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Another font for the glyphs."""
+    """Use another font for the glyphs."""
     skip_bad: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Go on past bad pictures and captions, and count them."""
+    """Skip and count bad pictures and captions."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Replace files of a dataset's names that zaozi did not write; without it they are refused."""
+    """Overwrite existing dataset files that zaozi did not write; by default this is an error."""
 
 
 def build(args: list[str]) -> None:
@@ -46,7 +45,7 @@ def build(args: list[str]) -> None:
 
 
 def make(s: Building) -> None:
-    """Build by the settings. Raises `ZaoziError`."""
+    """Build a dataset from the settings. Raises `ZaoziError`."""
     from zaozi.data.folder import build_folder
     from zaozi.data.glyphs import build_glyphs, default_folder
     from zaozi.data.shards import captions
@@ -92,7 +91,7 @@ def show(args: list[str]) -> None:
 
 
 def _unread(captions: list[str]) -> list[str]:
-    """What the encoder that recipes use unless told will not read of the captions."""
+    """Report what the default encoder will not read of the captions."""
     from zaozi.text.captions import caption_report
     from zaozi.text.encoders import load_encoder
 
@@ -100,7 +99,7 @@ def _unread(captions: list[str]) -> list[str]:
 
 
 def _notes(manifest: dict[str, Any]) -> list[str]:
-    """What a build of somebody's folder did that its counts do not tell."""
+    """Return notes about a folder build that its counts do not show."""
     notes = [f"skipped: {why}" for why in manifest["skipped"][:SHOWN]]
     notes += [f"left out: {why}" for why in manifest.get("left_out", [])[:SHOWN]]
     for name in ("skipped", "left_out"):
@@ -129,15 +128,15 @@ def _show(
     seed: int = 0,
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
-    """Draw a contact sheet of a dataset: random pictures and their captions.
+    """Draw a contact sheet of a dataset: random pictures with their captions.
 
     Args:
-        data: The dataset; the glyphs unless told (built when they are not there yet).
+        data: The dataset; by default the glyphs (built if missing).
         out: The picture to write.
-        count: How many pairs.
-        split: Which split.
-        seed: Which random ones.
-        overwrite: Replace a file of this name that zaozi did not write; without it that is refused.
+        count: Number of pairs.
+        split: The split to show.
+        seed: Seed for the random selection.
+        overwrite: Overwrite an existing file that zaozi did not write; by default this is an error.
     """
     import numpy as np
     from PIL import Image

@@ -22,40 +22,40 @@ Dir = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Measure a model: what its glyphs say, how far they are from real ones, whether they are new and crisp.
+    """Evaluate a model: the meaning of its glyphs, their distance from real ones, novelty and sharpness.
 
-    Draws 2.7 glyphs a sample: the project's list, held-out captions, training captions. Prints a table and writes
-    DIR/report.json and DIR/report.html. Uses all GPUs; torchrun -m zaozi evaluate ... spreads it over processes.
+    Draws about 2.7 glyphs per sample: the project's list, held-out captions, training captions. Prints a table and writes
+    DIR/report.json and DIR/report.html. Uses all GPUs; use torchrun -m zaozi evaluate ... to run on several processes.
     """
 
     model: Model = "base"
-    """A shipped name, or the folder of a model or training run."""
+    """Name of a shipped model, or the folder of a model or training run."""
     data: Dir = None
-    """The glyph dataset; built when it is not there."""
+    """The glyph dataset; built if missing."""
     samples: int = 192
-    """Glyphs drawn for held-out captions, and for the list; 192 makes 512 in all, publish with 2000."""
+    """Glyphs for held-out captions, and for the list; 192 gives 512 in total. Use 2000 for publishing."""
     steps: int = Sampling.steps
-    """Steps of the sampler."""
+    """Sampler steps."""
     guidance: float = Guidance.scale
     """Guidance scale."""
     guide: Guidance = Sampling.guidance
-    """More about guidance; its scale is --guidance."""
+    """More guidance options; the scale is set with --guidance."""
     sampler: str = Sampling.sampler
-    """As for zaozi generate."""
+    """Sampler name; see zaozi generate."""
     seed: int = Sampling.seed
-    """Of the noise."""
+    """Seed for the noise."""
     batch_size: int = 32
-    """Glyphs drawn at a time on each device."""
+    """Glyphs per batch on each device."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """In which the network is called; auto takes the faster."""
+    """Precision of the network; auto selects the faster one."""
     reference: Dir = None
-    """A folder with judges of your own (evaluate train-reference, train-clip)."""
+    """A folder with your own judges (evaluate train-reference, train-clip)."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MEASURE")] = ()
-    """Compute only these measures; those that the output folder's report already holds of the same drawings are kept."""
+    """Compute only these measures; measures of the same drawings already in the output folder's report are kept."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/evaluation")
     """The output folder."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Replace files of these names that zaozi did not write; without it they are refused."""
+    """Overwrite existing files of these names that zaozi did not write; by default this is an error."""
 
 
 def evaluate(args: list[str]) -> None:
@@ -63,7 +63,7 @@ def evaluate(args: list[str]) -> None:
 
 
 def measure(s: Evaluation) -> None:
-    """Evaluate by the settings. Raises `ZaoziError`."""
+    """Run an evaluation with the settings. Raises `ZaoziError`."""
     from zaozi.core.files import as_json, sha256
     from zaozi.core.outputs import Output
     from zaozi.evaluate.drawing import ParallelSampler, check
@@ -80,7 +80,7 @@ def measure(s: Evaluation) -> None:
     check(how)
     check_samples(s.samples)
     for name in s.only:
-        measures[name]  # an unknown one is an error
+        measures[name]  # raises if unknown
     output = Output(s.out, "evaluation", ("report.json", "report.html", *PICTURES), whole=False, overwrite=s.overwrite)
     output.check()
     where = find_model(s.model)
@@ -104,7 +104,7 @@ def measure(s: Evaluation) -> None:
 
 
 def judges(studio: ParallelSampler, data: Path | None, reference: Path | None) -> Judge:
-    """The judges, over the dataset that was named or the glyphs at the model's size. Raises `ZaoziError`."""
+    """Return the judges for the given dataset, or for the glyphs at the model's size. Raises `ZaoziError`."""
     from zaozi.core.errors import ZaoziError
     from zaozi.core.recipe import DataConfig
     from zaozi.data.pairs import find_dataset
@@ -135,16 +135,16 @@ def _control(
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/control"),
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
-    """Whether glyphs have the properties they were asked for, and both radicals of composed prompts: two tables.
+    """Measure whether glyphs have the requested properties, and both radicals of composed prompts; write two tables.
 
     Args:
-        model: A shipped name, or the folder of a model or training run.
-        data: The glyph dataset; built when it is not there.
-        samples: Glyphs a property and way; and of composed prompts, nearly.
+        model: Name of a shipped model, or the folder of a model or training run.
+        data: The glyph dataset; built if missing.
+        samples: Glyphs per property and method; about as many for composed prompts.
         guidance: Guidance scale.
-        reference: A folder with judges of your own.
+        reference: A folder with your own judges.
         out: The output folder.
-        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
+        overwrite: Overwrite existing files of these names that zaozi did not write; by default this is an error.
     """
     from zaozi.core.files import as_json
     from zaozi.core.outputs import Output
@@ -180,13 +180,13 @@ def _publish(
     readme: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
-    """Put a report's table into a released model's card, and into a README between its two quality marks.
+    """Add a report's table to a released model's card, and to a README between its two quality markers.
 
     Args:
-        report: report.json of an evaluation of exactly these weights.
-        model: The released model's folder.
+        report: report.json from an evaluation of exactly these weights.
+        model: Folder of the released model.
         readme: A file with the lines <!-- quality --> and <!-- /quality -->.
-        overwrite: Replace a report and picture that zaozi did not write; without it they are refused.
+        overwrite: Overwrite an existing report and picture that zaozi did not write; by default this is an error.
     """
     from zaozi.evaluate.publish import publish
 

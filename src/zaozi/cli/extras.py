@@ -1,4 +1,4 @@
-"""Which extra of zaozi brings a package that is missing, so that one line tells what to install."""
+"""Map missing packages to the zaozi extra that installs them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ PACKAGES = {
     "onnx": ("google", "onnx", "onnxruntime", "onnxscript"),
     "guide": ("fastapi", "h11", "starlette", "umap", "uvicorn"),
 }
-"""What each extra brings of its own, by the names under which it is imported."""
+"""Import names of the packages that each extra installs itself."""
 
 INCLUDES = {
     "train": ("data",),
     "evaluate": ("data", "train", "viz"),
     "guide": ("evaluate", "onnx"),
 }
-"""The extras that an extra brings too."""
+"""Other extras that an extra includes."""
 
 COMMANDS = {
     "compare": "evaluate",
@@ -30,16 +30,16 @@ COMMANDS = {
     "speedrun": "evaluate",
     "train": "train",
 }
-"""The extra that brings all that a command (its first word) needs, so that nobody has to install twice."""
+"""The extra that installs everything a command (its first word) needs."""
 
 
 def brings(extra: str) -> set[str]:
-    """The names under which all that an extra brings is imported."""
+    """Return the import names of all packages that an extra installs."""
     return set(PACKAGES[extra]).union(*(brings(part) for part in INCLUDES.get(extra, ())))
 
 
 def missing(package: str, command: str = "") -> str:
-    """One line that says what to install where `package` (a module's name) is missing when `command` runs.
+    """Return a one-line install hint for a `package` (module name) that is missing when `command` runs.
 
     >>> missing("av", "generate")
     "the package 'av' is missing; run: pip install 'zaozi[viz]'"

@@ -18,14 +18,14 @@ from zaozi.core.sampling import Guidance, Sampling
 
 @dataclass(frozen=True)
 class Font:
-    """Draw characters and make a font of them that can be installed, so that they can be typed, scaled and printed.
+    """Draw characters and package them as an installable font.
 
-    Writes OUT.ttf (the characters from U+E000 on, in the Private Use Area), OUT.png, a proof sheet set in that font, and
-    OUT.tsv, which says what stands where.
+    Writes OUT.ttf (characters from U+E000, in the Private Use Area), OUT.png (a proof sheet set in the font) and
+    OUT.tsv (the prompt for each code point).
     """
 
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT.ttf")]
-    """The font's file."""
+    """The font file to write."""
     prompts: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """A file of prompts, one per line."""
     prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -33,19 +33,19 @@ class Font:
     count: int = 1
     """Characters per prompt."""
     family: str = "Zaozi"
-    """The font's name."""
+    """Font name."""
     steps: int = Sampling.steps
-    """Steps of the sampler, 1 to 1000."""
+    """Sampler steps, 1 to 1000."""
     sampler: str = Sampling.sampler
-    """As for zaozi generate."""
+    """Sampler name; see zaozi generate."""
     guidance: float = Guidance.scale
     """Guidance scale."""
     seed: int = Sampling.seed
-    """Picture i depends on (seed, i, prompt) alone."""
+    """Random seed; picture i depends only on (seed, i, prompt)."""
     model: str = "base"
-    """A shipped name, or the folder of a model or training run."""
+    """Name of a shipped model, or the folder of a model or training run."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Replace files of these names that zaozi did not write; without it they are refused."""
+    """Overwrite existing files of these names that zaozi did not write; by default this is an error."""
 
 
 def font(args: list[str]) -> None:

@@ -35,81 +35,82 @@ if TYPE_CHECKING:
     from zaozi.pipeline import Prompt
 
 SHOWN, FILMED, FRAMES = 64, 16, 150
-"""Pictures of a prompt, and prompts, that the contact sheet shows at most; pictures of a film, and frames. A run of any count
-keeps no more than these in memory."""
+"""Limits: pictures per prompt and prompts on the contact sheet, pictures in a video, video frames. A run keeps no more than
+this in memory, whatever its size.
+"""
 
 
 @config()
 class Drawing(Config):
-    """Draw pictures for prompts: DIR/000-gold/0.png ..., a contact sheet DIR/sheet.png, and DIR/run.json.
+    """Generate pictures from prompts: DIR/000-gold/0.png ..., a contact sheet DIR/sheet.png, and DIR/run.json.
 
-    zaozi generate --redo run.json draws a run again, to the same bytes.
+    Use zaozi generate --redo run.json to reproduce a run byte for byte.
     """
 
     prompt: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PROMPT")] = ()
-    """What to draw, in quotes; as many as you like."""
+    """What to draw, in quotes; can be repeated."""
     prompts: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """A file of prompts, one a line."""
+    """A file of prompts, one per line."""
     compose: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """TEXT or TEXT=WEIGHT, repeated: one picture of all of them; negative weights push away."""
+    """TEXT or TEXT=WEIGHT; repeat to combine several texts in one picture. Negative weights steer away."""
     negative: str = ""
-    """What to steer away from."""
+    """Negative prompt: what to avoid."""
     to: Annotated[str, tyro.conf.arg(metavar="PROMPT")] = ""
-    """Draw the way from the prompt to this one, in --count pictures."""
+    """Interpolate from the prompt to this one, over --count pictures."""
     count: int = 8
-    """Pictures a prompt."""
+    """Pictures per prompt."""
     steps: int = Sampling.steps
-    """Steps of the sampler, 1 to 1000."""
+    """Sampler steps, 1 to 1000."""
     sampler: str = Sampling.sampler
-    """How it walks from noise to a picture: dpmpp-2m, ddim, ...; a wrong name lists them all."""
+    """Sampler name: dpmpp-2m, ddim, ...; an unknown name lists them all."""
     guidance: float = Guidance.scale
-    """Guidance scale; 1 is none, 5 is usual, more is truer and less varied."""
+    """Guidance scale; 1 disables guidance, 5 is typical. Higher follows the prompt more closely with less variety."""
     guide: Guidance = field(default_factory=Guidance)
-    """More about guidance; its scale is --guidance."""
+    """More guidance options; the scale is set with --guidance."""
     weak: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
-    """A lesser model, an early checkpoint say, to guide away from (autoguidance)."""
+    """A weaker model, such as an early checkpoint, to guide away from (autoguidance)."""
     seed: int = Sampling.seed
-    """Picture i depends on (seed, i, prompt) alone."""
+    """Random seed; picture i depends only on (seed, i, prompt)."""
     to_seed: int | None = None
-    """Draw the way from --seed to this seed, in --count pictures."""
+    """Interpolate from --seed to this seed, over --count pictures."""
     model: str = "base"
-    """A shipped name, or the folder of a model or training run."""
+    """Name of a shipped model, or the folder of a model or training run."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-    """The output folder; by default out or, where that holds files that zaozi did not write, out-2 and so on."""
+    """The output folder; by default out, or out-2 and so on if it contains files that zaozi did not write."""
     grid: str = Sampling.grid
-    """Which levels are visited: uniform, trailing, logsnr or karras."""
+    """Spacing of the noise levels: uniform, trailing, logsnr or karras."""
     eta: float = Sampling.eta
-    """Fresh noise in ddim, 0 (none) to 1 (as ddpm)."""
+    """Amount of fresh noise in ddim, from 0 (none) to 1 (as in ddpm)."""
     property: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """What else to ask for, as NAME=VALUE (zaozi model info lists them); may be repeated."""
+    """Condition on a property, as NAME=VALUE (listed by zaozi model info); can be repeated."""
     structure: str = ""
-    """How the parts stand: left-right, above-below, single, ... (the same as --property structure=...)."""
+    """Arrangement of the parts: left-right, above-below, single, ... (same as --property structure=...)."""
     strokes: int = 0
-    """How many strokes."""
+    """Number of strokes."""
     radical: str = ""
     """A radical, as a character in any of its forms (金, 钅) or its Kangxi number."""
     pinyin: str = ""
-    """A reading: yang2, or yáng."""
+    """A reading: yang2 or yáng."""
     init: Annotated[str, tyro.conf.arg(metavar="PICTURE")] = ""
     """A picture to start from: a file, or one character."""
     strength: float = 1.0
-    """How much of the picture is drawn anew: the share of the steps that is walked, above 0 to 1; 0.8 to 0.95 varies it."""
+    """How much to change the start picture: the share of steps to run, above 0 to 1; 0.8 to 0.95 gives variations."""
     keep: Annotated[str, tyro.conf.arg(metavar="SIDE")] = ""
-    """What to keep of it: left, right, top or bottom, or a picture whose white parts are kept."""
+    """The part of the start picture to keep: left, right, top or bottom, or a mask picture (white is kept)."""
     batch_size: int = Sampling.batch_size
-    """Pictures drawn at a time."""
+    """Pictures per batch."""
     precision: Literal["auto", "fp32", "bf16"] = Sampling.precision
-    """In which the network computes; auto takes bf16 where this machine is faster in it, which changes the pictures a little."""
+    """Precision of the network; auto selects bf16 if it is faster on this machine, which changes the pictures slightly."""
     video: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """A film of the first prompt's pictures forming (.mp4, .gif or .webp)."""
+    """Write a video of the denoising for the first prompt (.mp4, .gif or .webp)."""
     svg: bool = False
-    """Write each picture's outlines too, as 0.svg ... beside 0.png ..."""
+    """Also write outlines for each picture: 0.svg ... next to 0.png ..."""
     columns: int = 8
-    """Pictures in a row of the contact sheet."""
+    """Pictures per row of the contact sheet."""
     device: str = ""
-    """cpu, cuda or mps; by default cuda where there is one."""
+    """cpu, cuda or mps; by default cuda if available."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Replace files of the same names that zaozi did not write; without it they are refused."""
+    """Overwrite existing files of these names that zaozi did not write; by default this is an error."""
 
 
 def generate(args: list[str]) -> None:
@@ -130,7 +131,7 @@ def generate(args: list[str]) -> None:
 
 
 def wanted_prompts(s: Drawing) -> list[str]:
-    """The plain prompts that the settings name. Raises `ZaoziError` where they say nothing or contradict each other."""
+    """Return the plain prompts in the settings. Raises `ZaoziError` if there are none or they conflict."""
     wanted = [*s.prompt, *(read_prompts(Path(s.prompts)) if s.prompts else [])]
     ways = [
         name
@@ -149,7 +150,7 @@ def wanted_prompts(s: Drawing) -> list[str]:
 
 
 def run(s: Drawing, recorded: dict[str, str]) -> None:
-    """Draw by the settings. Raises `ZaoziError` for a mistake in them, or for files that are not what was `recorded`."""
+    """Draw with the settings. Raises `ZaoziError` if they are invalid, or files do not match the `recorded` hashes."""
     start = time.monotonic()
     wanted = wanted_prompts(s)
     given = asked_properties(s.property, structure=s.structure, strokes=s.strokes, radical=s.radical, pinyin=s.pinyin)
@@ -221,8 +222,10 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
 
 
 def settled(s: Drawing, recorded: dict[str, str]) -> tuple[Drawing, list[Path], dict[str, str]]:
-    """The settings with models and pictures named as they will still be known tomorrow and elsewhere, the files used, and
-    their SHA-256 by those names. Raises `ZaoziError` where one is not what was `recorded`."""
+    """Return the settings with stable names for models and pictures, the input files, and their SHA-256 by those names.
+
+    Raises `ZaoziError` if a file does not match its `recorded` hash.
+    """
     from zaozi.core.files import sha256
     from zaozi.model.checkpoint import SHIPPED, WEIGHTS, find_model
 
@@ -243,7 +246,7 @@ def settled(s: Drawing, recorded: dict[str, str]) -> tuple[Drawing, list[Path], 
 
 
 def labels_of(s: Drawing, wanted: list[str], given: dict[str, str | float]) -> list[str]:
-    """What stands under each row of the sheet, and in its folder's name."""
+    """Return the label of each row, used on the sheet and in its folder name."""
     if s.compose:
         parts = composition(s.compose).items()
         return [" + ".join(text if weight == 1 else f"{weight:g} {text}" for text, weight in parts)]
@@ -260,7 +263,7 @@ def stream(
     film: Frames,
     drawings: int,
 ) -> Iterator[tuple[int, int, Image.Image]]:
-    """(row, column, picture) of everything the settings ask for, with a progress bar."""
+    """Yield (row, column, picture) for everything in the settings, with a progress bar."""
     from zaozi.pipeline import halfway
 
     prompts: list[Prompt] = [composition(s.compose)] if s.compose else list(wanted or [""])
@@ -288,7 +291,7 @@ def stream(
 
 
 class Frames:
-    """What the film of the first prompt needs: x_t of its first pictures, batch by batch, at up to 150 of the steps."""
+    """Collect video frames for the first prompt: x_t of its first pictures, batch by batch, at up to 150 of the steps."""
 
     def __init__(self, s: Drawing, used: Sequence[Path]) -> None:
         self.output = file_output(Path(s.video), "film", overwrite=s.overwrite, inputs=used) if s.video else None
@@ -301,7 +304,7 @@ class Frames:
         self.batches: list[list[Tensor]] = []
 
     def see(self, x: Tensor) -> None:
-        """x_t of a batch at the next step."""
+        """Add x_t of a batch at the next step."""
         if self.output is None or self.have >= self.wanted:
             return
         if self.seen == 0:
@@ -311,13 +314,13 @@ class Frames:
         self.seen += 1
 
     def drawn(self, row: int) -> None:
-        """One picture of a row is finished, and with it its batch."""
+        """Mark one picture of a row, and so its batch, as finished."""
         if self.seen and row == 0:
             self.have += len(self.batches[-1][0])
             self.seen = 0
 
     def write(self, finished: list[Image.Image]) -> None:
-        """The film, its last frame the finished pictures."""
+        """Write the video, with the finished pictures as the last frame."""
         import torch
 
         from zaozi.media.video import Film

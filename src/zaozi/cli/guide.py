@@ -1,4 +1,4 @@
-"""`zaozi guide ...`, the figures, the page and the server of the visual guide, and `zaozi export`."""
+"""`zaozi guide ...` (figures, page and server of the visual guide) and `zaozi export`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from zaozi.pipeline import TextToImage
 
 PATIENT = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
-"""PyTorch's threads sleep while they wait for each other. By default they spin, which takes several times the work where another
-process is busy; a browser beside the server is."""
+"""PyTorch threads sleep instead of spinning while they wait. Spinning costs several times as much when another process is
+busy, such as a browser next to the server.
+"""
 
 
 def figures(args: list[str]) -> None:
@@ -35,15 +36,15 @@ def _figures(
     seed: int = 0,
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
-    """Draw the guide's figures: OUT/NAME.png, OUT/NAME.svg, and OUT/NAME.json with the data behind each.
+    """Draw the guide's figures: OUT/NAME.png, OUT/NAME.svg, and OUT/NAME.json with the underlying data.
 
     Args:
         out: The output folder.
-        only: A figure's name or number; may be repeated.
-        model: A shipped name, or the folder of a model or training run.
-        data: The glyph dataset; built when it is not there.
-        seed: Of everything random.
-        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
+        only: Name or number of a figure; can be repeated.
+        model: Name of a shipped model, or the folder of a model or training run.
+        data: The glyph dataset; built if missing.
+        seed: Random seed.
+        overwrite: Overwrite existing files of these names that zaozi did not write; by default this is an error.
     """
     from zaozi.guide.figures import chosen, draw_all, figures_output
 
@@ -55,7 +56,7 @@ def _figures(
         output.write() as work,
         progress(total=len(names), desc="figures", unit="figure") as bar,
     ):
-        from zaozi.guide.figures.source import Source  # and with it PyTorch, which reads its environment once
+        from zaozi.guide.figures.source import Source  # also imports PyTorch, which reads its environment once
 
         for name, _ in draw_all(Source(model, data, seed), names, work):
             bar.update()
@@ -74,15 +75,15 @@ def _export(
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/onnx"),
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
-    """Write a model for other engines: its denoiser, its way back to pixels and its text encoder, half a minute in all.
+    """Export a model for other engines: the denoiser, the decoder to pixels and the text encoder. Takes about 30 seconds.
 
-    The files are ONNX, opset 20, with weights in half precision and arithmetic in float32; model.json says how to call them.
+    The files are ONNX, opset 20, with weights in half precision and float32 arithmetic; model.json describes how to call them.
 
     Args:
-        model: A shipped name, or the folder of a model or training run.
+        model: Name of a shipped model, or the folder of a model or training run.
         to: The format.
         out: The output folder.
-        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
+        overwrite: Overwrite existing files of these names that zaozi did not write; by default this is an error.
     """
     from zaozi.export.onnx import export_onnx, onnx_output
     from zaozi.pipeline import TextToImage
@@ -106,19 +107,19 @@ def _build(
     figures: bool = True,
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
-    """Write the visual guide as a folder of static files: the page, its figures, and the model it runs in the reader's browser.
+    """Build the visual guide as static files: the page, its figures, and the model that runs in the browser.
 
-    Any web server can show the folder; the page draws with several threads only where the server sends the COOP and COEP
+    Any web server can serve the folder. The page uses several threads only if the server sends the COOP and COEP
     headers, as zaozi guide serve does.
 
     Args:
         out: The output folder.
-        model: A shipped name, or the folder of a model or training run. For all but base the figures are drawn anew.
-        redraw: Draw the figures anew for base too; it takes some minutes, and they are kept.
-        data: The glyph dataset that figures are drawn anew from; built when it is not there.
-        seed: Of everything random in figures that are drawn anew.
+        model: Name of a shipped model, or the folder of a model or training run. Figures are redrawn unless this is base.
+        redraw: Also redraw the figures for base; takes a few minutes, and the results are cached.
+        data: The glyph dataset for redrawn figures; built if missing.
+        seed: Random seed for redrawn figures.
         figures: Include the figures and the map; without them the page has gaps.
-        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
+        overwrite: Overwrite existing files of these names that zaozi did not write; by default this is an error.
     """
     from zaozi.guide.build import build
 
@@ -130,30 +131,30 @@ def _build(
 
 @dataclass(frozen=True)
 class Serving:
-    """Open the guide on this machine, with the headers that let pages use threads, and an API that draws with PyTorch."""
+    """Serve the guide on this machine, with the headers for browser threads, and an API that draws with PyTorch."""
 
     site: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="DIR")] = None
-    """A folder that zaozi guide build wrote; without one, the page that comes with zaozi."""
+    """A folder from zaozi guide build; by default the page included with zaozi."""
     model: str = "base"
-    """What the page and the API draw with. For all but base the figures are drawn anew while those of base are shown."""
+    """Model for the page and the API. Figures are redrawn unless this is base; until then those of base are shown."""
     redraw: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Draw the figures anew for base too; it takes some minutes, and they are kept."""
+    """Also redraw the figures for base; takes a few minutes, and the results are cached."""
     host: str = "127.0.0.1"
-    """Which address to listen on; the default is reached from this machine alone. On any other, the API needs a token."""
+    """Address to listen on; the default accepts only local connections. Any other address requires a token for the API."""
     port: int = 8000
-    """Which port."""
+    """Port to listen on."""
     browser: bool = True
-    """Open the page in the browser of this machine, where there is one and the output is a terminal."""
+    """Open the page in a local browser, if there is one and the output is a terminal."""
     api: bool = True
-    """Serve POST /api/generate, /api/health and /api/metrics too."""
+    """Also serve POST /api/generate, /api/health and /api/metrics."""
     room: int = 16
-    """Drawings under way at a time; further requests are told to come back."""
+    """Maximum number of concurrent drawings; further requests are asked to retry."""
     seconds: float = 60.0
-    """What one drawing may take, waiting included."""
+    """Time limit for one drawing in seconds, including waiting."""
     allowed_host: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A further name under which the server is reached, without the port; may be repeated."""
+    """Another host name of the server, without the port; can be repeated."""
     token: str | None = None
-    """What the API asks for, 16 or more letters, digits, - and _; random by default, and none on the loopback address."""
+    """API token, 16 or more letters, digits, - and _; random by default, and not required on the loopback address."""
 
 
 def serve(args: list[str]) -> None:
@@ -161,7 +162,7 @@ def serve(args: list[str]) -> None:
 
 
 def run(s: Serving) -> None:
-    """Serve until Ctrl-C. Raises `ZaoziError`."""
+    """Run the server until Ctrl-C. Raises `ZaoziError`."""
     from zaozi.core.errors import ZaoziError
     from zaozi.guide.build import browser_model, check_page
     from zaozi.guide.shipped import SITE, shows
@@ -190,7 +191,7 @@ def run(s: Serving) -> None:
     page_model = Later(lambda: browser_model(s.model), "making the page's model")
     where = f"http://{f'[{s.host}]' if ':' in s.host else s.host}:{s.port}/"
     url = f"{where}?token={allowed.token}" if allowed.token else where
-    with using_environment(PATIENT):  # of this process, and of the one that draws figures
+    with using_environment(PATIENT):  # for this process and the one that draws figures
         drawing = Redraw(s.model) if site is None and (s.redraw or not shows(_weights(s.model))) else None
         app = make_app(artist, site or SITE, Limits(s.room, s.seconds), allowed, model=page_model, redraw=drawing)
 
@@ -205,7 +206,7 @@ def run(s: Serving) -> None:
 
 
 def _weights(model: str) -> Path:
-    """The file with a model's weights; of base found without loading PyTorch."""
+    """Return the path of a model's weights; for base, without loading PyTorch."""
     from zaozi.guide.shipped import BASE
 
     if model == "base" and not Path(model).exists():
@@ -216,7 +217,7 @@ def _weights(model: str) -> Path:
 
 
 def _open(url: str) -> None:
-    """Show a page in the browser of this machine. Where there is no screen nothing is opened: text browsers take the terminal."""
+    """Open a page in a local browser. Does nothing without a display: text browsers would take over the terminal."""
     import threading
     import webbrowser
 

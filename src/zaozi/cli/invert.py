@@ -27,19 +27,19 @@ def _invert(
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("out/inverted.png"),
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
-    """Find the noise from which a picture is drawn, draw it again from there, and perhaps for another prompt.
+    """Find the noise that produces a picture, redraw the picture from it, and optionally draw another prompt from it.
 
-    Writes one picture: what was given, what its noise gives back, and with --edit what the other prompt makes of that noise.
+    Writes one picture: the input, its reconstruction, and with --edit the result for the other prompt.
 
     Args:
         picture: A file, or one character.
-        prompt: What the picture shows; none is fine.
-        edit: Draw from the same noise for this prompt too.
-        steps: Steps each way.
-        guidance: For --edit; the way there and back has none.
-        model: A shipped name, or the folder of a model or training run.
+        prompt: What the picture shows; optional.
+        edit: Also draw this prompt from the same noise.
+        steps: Steps in each direction.
+        guidance: Guidance scale for --edit; inversion and reconstruction use none.
+        model: Name of a shipped model, or the folder of a model or training run.
         out: The picture to write.
-        overwrite: Replace a file of this name that zaozi did not write; without it that is refused.
+        overwrite: Overwrite an existing file that zaozi did not write; by default this is an error.
     """
     import numpy as np
 

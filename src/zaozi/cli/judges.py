@@ -1,4 +1,4 @@
-"""`zaozi evaluate train-reference` and `zaozi evaluate train-clip`: the networks that judge."""
+"""`zaozi evaluate train-reference` and `zaozi evaluate train-clip`: train the judge networks."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def _train_reference(
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/reference"),
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
-    """Train the reference network: it names radical, structure and parts, and never sees a test glyph.
+    """Train the reference network, which predicts radical, structure and parts. Test glyphs are not used.
 
     Args:
-        data: The glyph dataset; built when it is not there.
-        epochs: Passes over the glyphs, some 25 s each on two cores.
-        seed: Of weights, order and augmentation.
+        data: The glyph dataset; built if missing.
+        epochs: Passes over the glyphs, about 25 s each on two cores.
+        seed: Seed for weights, order and augmentation.
         out: The output folder.
-        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
+        overwrite: Overwrite existing files of these names that zaozi did not write; by default this is an error.
     """
     from zaozi.core.noise import check_seed
     from zaozi.core.recipe import DataConfig
@@ -57,14 +57,14 @@ def _train_clip(
     reference: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/reference"),
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
-    """Train the two towers that match glyphs with captions, on a reference network's features; kept in its folder.
+    """Train the two towers that match glyphs with captions, on a reference network's features; saved in its folder.
 
     Args:
-        data: The glyph dataset; built when it is not there.
-        epochs: Passes over the pairs, a second each.
-        seed: Of weights and order.
-        reference: The reference network's folder.
-        overwrite: Replace files of these names that zaozi did not write; without it they are refused.
+        data: The glyph dataset; built if missing.
+        epochs: Passes over the pairs, about a second each.
+        seed: Seed for weights and order.
+        reference: Folder of the reference network.
+        overwrite: Overwrite existing files of these names that zaozi did not write; by default this is an error.
     """
     import torch
 

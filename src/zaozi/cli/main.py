@@ -1,4 +1,4 @@
-"""`zaozi COMMAND ...`: finds the command, and turns every mistake into one line that says how to fix it."""
+"""`zaozi COMMAND ...`: run a command, and report every error in one line that says how to fix it."""
 
 from __future__ import annotations
 
@@ -58,18 +58,18 @@ FIRST = (
     ("guide serve", "see how it works, in your browser"),
     ("train glyphs-1h", "train a model of your own, from nothing"),
 )
-"""What to try first, and why."""
+"""Suggested first commands, with reasons."""
 
 
 def first_commands(program: str = "zaozi") -> str:
-    """Three commands worth trying, one per line."""
+    """Return three commands to try, one per line."""
     lines = [(f"{program} {command}", about) for command, about in FIRST]
     width = max(len(line) for line, _ in lines)
     return "\n".join(["worth trying:", *(f"  {line:<{width}}  {about}" for line, about in lines)])
 
 
 def usage() -> str:
-    """The commands to try first, and the list of all."""
+    """Return the commands to try first, and the list of all commands."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {about}" for name, (_, _, about) in COMMANDS.items()]
     return "\n".join(
@@ -88,7 +88,7 @@ def usage() -> str:
 
 
 def parse(function: Callable[..., Any], args: Sequence[str], name: str, default: Any = None) -> Any:
-    """Call or build `function` from the command line with tyro; boxed errors become one line; a class begins with `default`."""
+    """Call or build `function` from arguments with tyro, reporting errors in one line; a class starts from `default`."""
     import tyro
 
     @functools.wraps(function)
@@ -109,7 +109,7 @@ def parse(function: Callable[..., Any], args: Sequence[str], name: str, default:
 
 
 def one_line(boxed: str, name: str) -> str:
-    """A parser's boxed message as one line: what was wrong, and the nearest right thing where it knows one.
+    """Convert a parser's boxed message to one line: the error, and the closest valid option if known.
 
     >>> one_line("╭─ Value error ─╮\\n│ bad --count x │\\n│ ───── │\\n│ For full helptext, see zaozi -h │\\n╰───╯", "x")
     'bad --count x; see: zaozi x --help'
@@ -141,7 +141,7 @@ def run(args: Sequence[str]) -> None:
             module, function, _ = COMMANDS[name]
             parse_and_call = importlib.import_module(module).__dict__[function]
             rest = list(args[words:])
-            if ALLOW_DOWNLOAD in rest:  # given here and now; no recipe and no run.json can hold it
+            if ALLOW_DOWNLOAD in rest:  # command line only; recipes and run.json cannot set it
                 from zaozi.text.encoders import downloads_allowed
 
                 with downloads_allowed():
@@ -159,13 +159,13 @@ def run(args: Sequence[str]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The entry point: 0 when well, 2 for a mistake (one line on stderr), 130 when stopped."""
+    """Run the CLI. Returns 0 on success, 2 on an error (one line on stderr), 130 on an interrupt."""
 
     def warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if issubclass(category, UserWarning) and not issubclass(category, DeprecationWarning):
             print(printable(f"zaozi: warning: {message}".splitlines()[0]), file=sys.stderr)
 
-    if argv is None:  # the process is ours
+    if argv is None:  # running as the main program
         keep_freed_memory()
         limit_threads()
         signal.signal(signal.SIGTERM, _terminated)
@@ -202,8 +202,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _terminated(number: int, _: Any) -> None:
-    """Asked to end (`kill`, a service manager): leave as on an error, so that no half-written file or worker stays behind."""
-    signal.signal(number, signal.SIG_IGN)  # one is enough
+    """Handle a request to stop (`kill`, a service manager): exit as on an error, leaving no partial file or worker behind."""
+    signal.signal(number, signal.SIG_IGN)  # ignore further signals
     raise SystemExit(128 + number)
 
 
@@ -212,13 +212,13 @@ FULL = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "a file would be larger than allowed here (ulimit -f, or the file system's limit)",
 }
-"""What the system says when there is no room for what is being written."""
+"""OS error numbers for lack of disk space, with messages."""
 
 
 def _in_one_line(error: BaseException) -> str:
-    """An error that no part of ours named, with what to do about it where it is the machine's or the user's doing.
+    """Describe an unexpected error, with a fix if the cause is the machine or the user.
 
-    Libraries are told apart by the names of what they raise, so that none is imported here.
+    Library errors are matched by class name to avoid importing the libraries here.
     """
     what = " ".join(str(error).split())[:200]
     names = {kind.__name__ for kind in type(error).__mro__}
@@ -245,7 +245,7 @@ def _in_one_line(error: BaseException) -> str:
 
 
 def _system_error(error: BaseException | None) -> int | None:
-    """The system's number of what went wrong: of an OSError, or of what a library written in Rust says of one."""
+    """Return the OS error number of an OSError, or the one in the message of a Rust library."""
     while error is not None:
         if isinstance(error, OSError) and error.errno:
             return error.errno
@@ -256,7 +256,7 @@ def _system_error(error: BaseException | None) -> int | None:
 
 
 def _out_of_memory(error: BaseException, names: set[str]) -> bool:
-    """Whether Python, NumPy, Arrow or PyTorch (on the CPU, where it raises a plain RuntimeError, or on a GPU) lacks memory."""
+    """Whether Python, NumPy, Arrow or PyTorch (a plain RuntimeError on CPU, or a GPU error) ran out of memory."""
     if isinstance(error, MemoryError) or "OutOfMemoryError" in names:
         return True
     return isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "out of memory" in str(error))

@@ -23,11 +23,11 @@ def release(args: list[str]) -> None:
 
 
 def _info(model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "base", /) -> None:
-    """What a model is: its parts, parameters, and GFLOPs a call.
+    """Show a model: its parts, parameters, and GFLOPs per call.
 
     Args:
-        model: A shipped name, a model's folder, or a training run's; or a size by name: dit-tiny, dit-small, dit-base,
-            unet-tiny, unet-small, unet-base.
+        model: Name of a shipped model, or the folder of a model or training run; or a named size: dit-tiny, dit-small,
+            dit-base, unet-tiny, unet-small, unet-base.
     """
     from zaozi.core.components import named_sizes
     from zaozi.model.checkpoint import find_model, load_model, local_model
@@ -44,13 +44,13 @@ def _error(
     pairs: int = 256,
     seed: int = 0,
 ) -> None:
-    """A model's x0 error on held-out pairs at twenty fixed log-SNRs with fixed noise, text alone given.
+    """Measure a model's x0 error on held-out pairs at twenty fixed log-SNRs with fixed noise, conditioned on text only.
 
     Args:
-        model: A shipped name, a model's folder, or a training run's.
-        data: The dataset; the glyphs unless told.
-        pairs: How many validation pairs.
-        seed: Of the noise.
+        model: Name of a shipped model, or the folder of a model or training run.
+        data: The dataset; by default the glyphs.
+        pairs: Number of validation pairs.
+        seed: Seed for the noise.
     """
     from zaozi.model.checkpoint import find_model, load_model
     from zaozi.train.validation import LOGSNRS, held_out_error
@@ -68,13 +68,13 @@ def _release(
     name: str = "",
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
-    """Write a training run's averaged weights alone, in half precision, with their config, log and card.
+    """Export a training run's averaged weights in half precision, with their config, log and card.
 
     Args:
         run: The training run, or one of its checkpoints.
-        out: The folder to write.
-        name: The model's name; by default the folder's.
-        overwrite: Replace files of a model's names that zaozi did not write; without it they are refused.
+        out: The output folder.
+        name: Model name; by default the folder name.
+        overwrite: Overwrite existing model files that zaozi did not write; by default this is an error.
     """
     from zaozi.model.release import release_model
 

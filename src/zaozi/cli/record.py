@@ -1,4 +1,4 @@
-"""What `zaozi generate` leaves behind: one run a folder, and a record of it from which the same bytes can be drawn again."""
+"""Output of `zaozi generate`: one folder per run, with a record that reproduces the same bytes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ RECORD, SHEET = "run.json", "sheet.png"
 
 
 def read_run(path: Path, kind: type[T]) -> tuple[T, dict[str, str]]:
-    """An earlier run's settings but for where it wrote, and the SHA-256 of the files it used.
+    """Return an earlier run's settings, without its output path, and the SHA-256 of its input files.
 
-    The file may be a stranger's, so that no output path is taken from it. Raises `ZaoziError` where it is no such record.
+    The file is untrusted, so no output path is read from it. Raises `ZaoziError` if it is not a valid record.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -40,23 +40,23 @@ def read_run(path: Path, kind: type[T]) -> tuple[T, dict[str, str]]:
 
 
 def versions() -> dict[str, str]:
-    """What a picture's last bits depend on beside its settings."""
+    """Return the versions that affect the last bits of a picture."""
     import torch
 
     return {"zaozi": __version__, "torch": torch.__version__, "threads": str(torch.get_num_threads())}
 
 
 def folder_name(number: int, prompt: str) -> str:
-    """'007-a-small-song-bird': the prompt's number and its letters and digits, at most 40 of them."""
+    """Return '007-a-small-song-bird': the prompt's number and its letters and digits, at most 40 of them."""
     letters = re.sub(r"\W+", "-", prompt.casefold()).strip("-_")[:40].strip("-")
     return f"{number:03d}-{letters or 'prompt'}"
 
 
 class RunFolder:
-    """One run's pictures, `count` a prompt, in the folder of `output`, and the record that lists them beside what `made` them.
+    """The pictures of one run, `count` per prompt, in the folder of `output`, and a record of the files and what `made` them.
 
-    Opened by `run_folder`. Files of an earlier run are removed when the first picture comes; the record then names what the
-    folder will hold, and says whether the run was completed.
+    Created by `run_folder`. Files of an earlier run are removed when the first picture is added; the record then lists the
+    planned files, and whether the run was completed.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class RunFolder:
 
     @property
     def sheet(self) -> Path:
-        """Where the contact sheet is."""
+        """Path of the contact sheet."""
         return self.writer.output.folder / SHEET
 
     def add(self, row: int, i: int, picture: Image.Image) -> None:
-        """Keep picture `i` of a prompt, and its outlines; a file is whole or absent."""
+        """Save picture `i` of a prompt, and its outlines; files are complete or absent."""
         if not self.files:
             self._record(self.planned, complete=False)
         self._put(picture_name(row, self.prompts[row], i, "png"), png(picture))
@@ -83,7 +83,7 @@ class RunFolder:
             self._put(picture_name(row, self.prompts[row], i, "svg"), svg(picture))
 
     def close(self, sheet: Image.Image, *, complete: bool) -> None:
-        """Write the contact sheet and the record of what there is."""
+        """Write the contact sheet and the final record."""
         self._put(SHEET, png(sheet))
         self._record(self.files, complete=complete)
 
@@ -97,12 +97,12 @@ class RunFolder:
 
 
 def picture_name(row: int, prompt: str, i: int, end: str) -> str:
-    """'007-a-small-song-bird/3.png'."""
+    """Return '007-a-small-song-bird/3.png'."""
     return f"{folder_name(row, prompt)}/{i}.{end}"
 
 
 def planned(prompts: Sequence[str], count: int, *, outlines: bool) -> list[str]:
-    """The names of all pictures of a run."""
+    """Return the names of all pictures of a run."""
     ends = ("png", "svg") if outlines else ("png",)
     return [
         picture_name(row, prompt, i, end) for row, prompt in enumerate(prompts) for i in range(count) for end in ends
@@ -112,6 +112,6 @@ def planned(prompts: Sequence[str], count: int, *, outlines: bool) -> list[str]:
 def run_output(
     out: Path, prompts: Sequence[str], count: int, *, outlines: bool, used: Iterable[Path] = (), overwrite: bool = False
 ) -> Output:
-    """What a run will write; the files `used` by it are never among that."""
+    """Return the output of a run; it never includes the `used` input files."""
     names = (*planned(prompts, count, outlines=outlines), SHEET, RECORD)
     return Output(out, "pictures", names, whole=False, inputs=tuple(used), overwrite=overwrite)

@@ -22,17 +22,17 @@ def _speedrun(
     rounds: int = 4,
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/speedrun"),
 ) -> None:
-    """From nothing to glyphs with the asked-for radicals, by the clock: data, captions, training, then the list is read.
+    """Timed run from scratch to glyphs with the requested radicals: data, captions, training, then evaluation on the list.
 
     The goal is an adherence of 0.70 at guidance 5 with 20 guided calls. Prints a line for the table of records.
 
     Args:
         recipe: A TOML file, or the name of a packaged recipe.
-        minutes: All that it may take, the preparations included; reading the list comes after.
-        rounds: Glyphs a prompt of the list.
-        out: A new folder for everything it makes.
+        minutes: Time limit, including preparation but not the evaluation.
+        rounds: Glyphs per prompt of the list.
+        out: A new folder for all output.
     """
-    start = time.monotonic()  # before anything heavy is imported
+    start = time.monotonic()  # before heavy imports
     from zaozi.evaluate.speedrun import speedrun
     from zaozi.train.recipes import read_recipe
 

@@ -53,7 +53,7 @@ def train(args: list[str]) -> None:
         print(_HELP)
     recipe = read_recipe(Path(args[0]))
     if any(a.split("=")[0] == "--steps" for a in args) and not any("max-minutes" in a for a in args):
-        recipe = replace(recipe, train=replace(recipe.train, max_minutes=0.0))  # who counts steps means it
+        recipe = replace(recipe, train=replace(recipe.train, max_minutes=0.0))  # steps replace the limit
     recipe, rest = _chosen(recipe, args[1:])
     recipe = parse(Recipe, rest, "train", default=recipe)
 
@@ -67,7 +67,7 @@ def train(args: list[str]) -> None:
 
 
 def _chosen(recipe: Recipe, args: list[str]) -> tuple[Recipe, list[str]]:
-    """The recipe with the kinds and the size that the command line names, and the other arguments by their long names."""
+    """Return the recipe with the kinds and size from the command line, and the other arguments by their long names."""
     rest, left = [], [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
     while left:
         arg = left.pop(0)

@@ -1,4 +1,4 @@
-"""Folders of zaozi's own cache, made when they are missing or damaged, and the removal of what it wrote."""
+"""Folders of zaozi's cache: create them if missing or damaged, and remove the files zaozi wrote."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from zaozi.core.record import Damaged, read_record
 
 
 def discard(folder: Path, kind: str, *, damaged: bool = False) -> None:
-    """Remove the files of one kind that zaozi wrote into a folder and nobody changed (or, of a cache, `damaged` ones too), and
-    the folder where it is then empty. What is cut off is finished by `settle`."""
+    """Remove unmodified files of one kind that zaozi wrote to a folder (for a cache, also `damaged` ones), and the folder if it
+    is then empty. `settle` completes an interrupted removal.
+    """
     with suppress(Damaged), locked(folder):
         drop_partial(folder)
         names = [name for name, entry in read_record(folder).items() if entry.kind == kind]
@@ -26,9 +27,9 @@ def discard(folder: Path, kind: str, *, damaged: bool = False) -> None:
 
 
 def cached(folder: Path, kind: str, make: Callable[[Path], None]) -> Path:
-    """A folder of zaozi's own cache, verified; made (into an empty folder that `make` is given) where it is missing or damaged.
+    """Return a verified cache folder. If it is missing or damaged, `make` fills a new empty folder first.
 
-    A second process that wants the same waits for the first. Returns the folder.
+    A second process that requests the same folder waits for the first.
     """
     if _sound(folder):
         return folder
@@ -41,7 +42,7 @@ def cached(folder: Path, kind: str, make: Callable[[Path], None]) -> Path:
 
 
 def _sound(folder: Path, *, quiet: bool = False) -> bool:
-    """Whether a cache's folder is whole; warns where it is damaged."""
+    """Whether a cache folder is intact; warns if it is damaged."""
     try:
         return bool(folder.is_dir() and verified(folder))
     except Damaged as damage:

@@ -1,4 +1,4 @@
-"""The kinds of components and what each must offer. A component is one file: its configuration, its checks, its construction."""
+"""Component types and their interfaces. A component is one file with its configuration, validation and construction."""
 
 from __future__ import annotations
 
@@ -18,64 +18,64 @@ if TYPE_CHECKING:
 
 @config()
 class Property(Config):
-    """A condition beside the text: any column of the data. Each kind is one file of `zaozi.nn.properties`."""
+    """A condition other than text: any column of the dataset. Each kind is one file of `zaozi.nn.properties`."""
 
     column: str
-    """The column of the dataset that holds it."""
+    """Name of the dataset column."""
     kind: str = ""
     dropout: Annotated[float, Range(0, 1)] = 0.5
-    """How often training hides it, on top of `train.property_dropout`, in [0, 1]."""
+    """Dropout rate of this property in training, in addition to `train.property_dropout`, in [0, 1]."""
 
     def filled(self, values: Sequence[Any]) -> Self:
-        """With what the column's `values` in the training split decide. Raises `ZaoziError` where they are not of the kind."""
+        """Return a copy fitted to the column's `values` in the training split. Raises `ZaoziError` if their type is wrong."""
         raise NotImplementedError
 
     def on_the_scale_of(self, known: Property) -> Self:
-        """As a model already knows it, so that its weights still fit."""
+        """Return a copy with the scale of an existing model, to keep its weights valid."""
         return self
 
     def tensor(self, values: Sequence[Any]) -> Tensor:
-        """A column of the data as the network takes it, `[N]`; what is not known as `hidden`."""
+        """Convert a column to the network's input, `[N]`; unknown values become `hidden`."""
         raise NotImplementedError
 
     @property
     def hidden(self) -> float:
-        """The number that says that the property is not given."""
+        """The number that means the property is not given."""
         raise NotImplementedError
 
     def asked(self, value: str | float) -> float:
-        """What somebody asked for as the network's number. Raises `ZaoziError` for a value that it does not know."""
+        """Convert a requested value to the network's number. Raises `ZaoziError` if the value is unknown."""
         raise NotImplementedError
 
     def knows(self, value: Any) -> bool:
-        """Whether somebody may ask for a value."""
+        """Whether a value can be requested."""
         return True
 
     def example(self) -> str | float:
-        """A value to try it with."""
+        """Return an example value."""
         raise NotImplementedError
 
     @property
     def span(self) -> tuple[float, float]:
-        """Between which numbers a stranger's request may lie."""
+        """Return the range of numbers allowed in untrusted requests."""
         return -math.inf, math.inf
 
     def summary(self) -> str:
-        """What it is, in a word or a number."""
+        """Return a short description: a word or a number."""
         return self.kind
 
     def embedding(self, width: int) -> nn.Module:
-        """The module that makes vectors `[B, width]` of numbers `[B]`, zero for `hidden`, and for all at initialisation."""
+        """Build the module that maps numbers `[B]` to vectors `[B, width]`, zero for `hidden`, and for all at initialisation."""
         raise NotImplementedError
 
     def take_over(self, own: dict[str, Tensor], known: Property, theirs: Mapping[str, Tensor]) -> bool:
-        """Copy into `own`, the embedding's weights, what another model learned of the same property; False where nothing fits."""
+        """Copy another model's weights for the same property into `own`, the embedding's weights; False if nothing fits."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a network is told beside the level: the width of the text encoder's states, and properties."""
+    """The network's conditions other than the level: the width of the text encoder's states, and properties."""
 
     text_width: int
     properties: tuple[Property, ...] = ()
@@ -83,70 +83,71 @@ class Conditions:
 
 @config("network")
 class NetworkConfig(Config):
-    """The denoiser's network, by its `kind` or by the name of a `size`. Each kind is one file of `zaozi.nn`."""
+    """The denoiser's network, selected by `kind` or by a named `size`. Each kind is one file of `zaozi.nn`."""
 
     kind: str = ""
 
     def check(self, shape: Shape) -> None:
-        """Raises `ZaoziError` where pictures of this shape, (C, h, w), do not fit, or would take too much memory."""
+        """Raises `ZaoziError` if pictures of this shape, (C, h, w), do not fit, or would need too much memory."""
 
     def build(self, shape: Shape, conditions: Conditions) -> nn.Module:
-        """The network F(x_t, u, cond), freshly initialised: pictures `[B, C, h, w]` and noise shares `[B]` -> `[B, C, h, w]`."""
+        """Build the network F(x_t, u, cond), initialised: pictures `[B, C, h, w]` and noise shares `[B]` -> `[B, C, h, w]`."""
         raise NotImplementedError
 
     @property
     def least_weights(self) -> int:
-        """A number of weight tensors that such a network has at least; told before it is built."""
+        """Return a lower bound on the number of weight tensors, without building the network."""
         return 1
 
     @property
     def is_random(self) -> bool:
-        """Whether the network draws random numbers in training, as dropout does."""
+        """Whether the network uses random numbers in training, such as for dropout."""
         return True
 
     @classmethod
     def sizes(cls) -> dict[str, Self]:
-        """Networks of this kind by name: `dit-small` and the like."""
+        """Return the named networks of this kind, such as `dit-small`."""
         return {}
 
 
 @config("space")
 class SpaceConfig(Config):
-    """Where diffusion happens: the pixels, or a smaller space that is decoded afterwards. Each is one file of
-    `zaozi.model.spaces`."""
+    """The space in which diffusion runs: pixels, or a smaller space that is decoded afterwards. Each is one file of
+    `zaozi.model.spaces`.
+    """
 
     kind: str = ""
 
     def shape(self, size: int, channels: int) -> Shape:
-        """(C, h, w) of the space for square pictures. Raises `ZaoziError` for a size that does not fit."""
+        """Return the shape (C, h, w) of the space for square pictures. Raises `ZaoziError` if the size does not fit."""
         return channels, size, size
 
     def build(self, channels: int) -> Any:
-        """The `zaozi.model.space.Space`, freshly initialised."""
+        """Build the `zaozi.model.space.Space`, freshly initialised."""
         raise NotImplementedError
 
 
 @config("optim")
 class OptimConfig(Config):
-    """How the weights move, and at which rates over a run. Each kind is one file of `zaozi.train.optimisers`."""
+    """The optimiser and its learning rates over a run. Each kind is one file of `zaozi.train.optimisers`."""
 
     kind: str = ""
     lr: Annotated[float, Range(1e-12)] = 1e-3
-    """AdamW's peak learning rate."""
+    """Peak learning rate of AdamW."""
     beta1: Annotated[float, Range(0, 0.9999)] = 0.9
     beta2: Annotated[float, Range(0, 0.99999)] = 0.95
     weight_decay: Annotated[float, Range(0)] = 0.0
     warmup: Annotated[int, Range(0)] = 200
     """Steps of linear warm-up."""
     flat: Annotated[float, Range(0, 1)] = 0.6
-    """Share of the run after which the rates fall linearly."""
+    """Share of the run after which the learning rates decay linearly."""
     final: Annotated[float, Range(0, 1)] = 0.02
-    """The rates' last value as a share of the peak."""
+    """Final learning rates, as a share of the peak."""
     clip: Annotated[float, Range(1e-12)] = 1.0
-    """Largest norm of the gradient."""
+    """Maximum gradient norm; larger gradients are clipped."""
 
     def build(self, network: nn.Module) -> dict[str, Optimizer]:
-        """Optimisers by name that share out the network's weights; each group's `lr` is its peak."""
+        """Return optimisers by name, which together cover the network's weights; each group's `lr` is its peak."""
         raise NotImplementedError
 
 
@@ -161,7 +162,7 @@ encoders: Registry[Callable[..., Any]] = Registry("text encoder", "zaozi.text")
 
 
 def named_size(name: str) -> NetworkConfig:
-    """The network of a named size. Raises `ZaoziError` that lists the known ones."""
+    """Return the network of a named size. Raises `ZaoziError` listing the known sizes."""
     from zaozi.core.errors import unknown
 
     found = named_sizes()
@@ -171,5 +172,5 @@ def named_size(name: str) -> NetworkConfig:
 
 
 def named_sizes() -> dict[str, NetworkConfig]:
-    """Networks of every kind by name."""
+    """Return the named networks of all kinds."""
     return {name: network for kind in networks.values() for name, network in kind.sizes().items()}

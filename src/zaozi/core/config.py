@@ -1,11 +1,11 @@
-"""Configurations: frozen dataclasses that pydantic reads from plain values, every key, type and range checked.
+"""Configurations: frozen dataclasses that pydantic reads from plain values, validating every key, type and range.
 
     @config("space")
     class Grid(SpaceConfig):
         width: Annotated[int, Range(1, 4096)] = 32
         \"""Channels.\"""
 
-A misspelt key, a wrong type or a number out of range raises `ZaoziError`: one line that names the key and says what fits.
+An unknown key, a wrong type or a number out of range raises `ZaoziError`: one line with the key and the valid values.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ C = TypeVar("C")
 
 
 class Config:
-    """What every configuration is: see `config`."""
+    """Base class of all configurations; see `config`."""
 
     section: ClassVar[str] = ""
-    """The section of a recipe that it is, for messages."""
+    """Section of the recipe, used in messages."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -39,7 +39,7 @@ class Config:
         inner: Any = schema
         while inner["type"] != "dataclass":
             inner = inner["schema"]
-        inner["strict"] = False  # a mapping will do; its values stay strict
+        inner["strict"] = False  # accept any mapping; its values stay strict
         return core_schema.no_info_before_validator_function(cls._known_keys, schema)
 
     @classmethod
@@ -55,9 +55,9 @@ class Config:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def config(section: str = "") -> Callable[[type[C]], type[C]]:
-    """Makes a frozen dataclass of a class, checked when it is built: `DiTConfig(width=0)` raises `ZaoziError`.
+    """Turn a class into a frozen dataclass, validated on construction: `DiTConfig(width=0)` raises `ZaoziError`.
 
-    `section` names the part of a recipe that it stands for, which is put before the key in messages: `network.width`.
+    `section` is the part of a recipe that it represents. Messages put it before the key: `network.width`.
     """
 
     def decorate(cls: type[C]) -> type[C]:
@@ -83,7 +83,7 @@ def config(section: str = "") -> Callable[[type[C]], type[C]]:
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Annotates a number that lies within [low, high]: `Annotated[int, Range(1, 512)]`."""
+    """Annotation for a number in [low, high]: `Annotated[int, Range(1, 512)]`."""
 
     low: float
     high: float = math.inf
@@ -92,7 +92,7 @@ class Range:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def check(self, value: Any) -> Any:
-        if not self.low <= value <= self.high:  # nor is what is no number
+        if not self.low <= value <= self.high:  # also rejects NaN
             raise PydanticCustomError("out_of_range", "out of range", {"range": str(self)})
         return value
 
@@ -102,7 +102,7 @@ class Range:
 
 @dataclasses.dataclass(frozen=True)
 class Length(Range):
-    """Annotates a list whose number of entries lies within [low, high]."""
+    """Annotation for a list with a length in [low, high]."""
 
     def check(self, value: Any) -> Any:
         if not self.low <= len(value) <= self.high:
@@ -111,9 +111,9 @@ class Length(Range):
 
 
 def from_dict(kind: type[C], values: Mapping[str, Any], where: str = "") -> C:
-    """A configuration from plain values, as TOML and JSON give them; `where` is put before the keys in messages.
+    """Build a configuration from plain values, as in TOML and JSON; `where` is put before the keys in messages.
 
-    Raises `ZaoziError` that names the key, with the nearest right one where it is unknown.
+    Raises `ZaoziError` with the key, and the closest valid one if it is unknown.
     """
     try:
         return TypeAdapter(kind).validate_python(_tuples(dict(values)))
@@ -122,12 +122,12 @@ def from_dict(kind: type[C], values: Mapping[str, Any], where: str = "") -> C:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The plain values of a configuration, in the order of its fields; `from_dict` gives it back."""
+    """Return the plain values of a configuration, in field order; the inverse of `from_dict`."""
     return dataclasses.asdict(config)
 
 
 def _tuples(value: Any) -> Any:
-    """Plain values with tuples for lists, which is what configurations hold."""
+    """Convert lists in plain values to tuples, as configurations use them."""
     if isinstance(value, Mapping):
         return {key: _tuples(v) for key, v in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
@@ -137,10 +137,10 @@ _TYPES = {"int_type": "int", "int_from_float": "int", "float_type": "float", "st
 
 
 def _said(error: ValidationError, kind: type, where: str) -> ZaoziError:
-    """The first thing that is wrong, in one line."""
+    """Return the first validation error as one line."""
     found = error.errors(include_url=False)[0]
     loc, context, value = found["loc"], found.get("ctx", {}), _short(found["input"])
-    if loc and isinstance(loc[0], int):  # given by its place
+    if loc and isinstance(loc[0], int):  # positional argument
         loc = (dataclasses.fields(kind)[loc[0]].name, *loc[1:])
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
     name = (where + path)[:160]
@@ -178,9 +178,9 @@ def _said(error: ValidationError, kind: type, where: str) -> ZaoziError:
 
 
 def _short(value: Any) -> str:
-    """A value as it would be written, cut where it is long."""
+    """Return a value as written in code, truncated if long."""
     try:
         text = repr(value)
-    except ValueError:  # an integer of more digits than Python writes
+    except ValueError:  # an integer with more digits than Python can print
         text = "a number of very many digits"
     return text if len(text) <= 60 else text[:57] + "..."

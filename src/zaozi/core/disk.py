@@ -1,4 +1,4 @@
-"""Room on the disk."""
+"""Disk space."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zaozi.core.errors import ZaoziError
 
 
 def need_space(folder: Path, size: int, what: str = "") -> None:
-    """Raises `ZaoziError` where the disk of a folder (that need not exist) has less than `size` bytes left for `what`."""
+    """Raises `ZaoziError` if the disk of a folder (which may not exist yet) has less than `size` bytes free for `what`."""
     free = shutil.disk_usage(existing(folder)).free
     if free < size:
         raise ZaoziError(
@@ -19,7 +19,7 @@ def need_space(folder: Path, size: int, what: str = "") -> None:
 
 
 def allocate(path: Path, size: int) -> None:
-    """Create a file of `size` bytes whose blocks exist, so that a full disk is an error here and not a crash later."""
+    """Create a file of `size` bytes with allocated blocks. A full disk then raises here instead of crashing later."""
     with path.open("wb") as file:
         if hasattr(os, "posix_fallocate") and size:
             os.posix_fallocate(file.fileno(), 0, size)
@@ -28,7 +28,7 @@ def allocate(path: Path, size: int) -> None:
 
 
 def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+    """Return the folder, or its nearest existing parent."""
     there = folder.absolute()
     while not there.exists():
         there = there.parent

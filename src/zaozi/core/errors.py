@@ -1,4 +1,4 @@
-"""Errors that a user can fix: one line that names what is wrong and what to do about it."""
+"""Errors that a user can fix: one line with the problem and the solution."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 
 class ZaoziError(Exception):
-    """A mistake in what the user gave; the message is one line and says how to fix it."""
+    """An error in user input; the message is one line and says how to fix it."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ZaoziError:
-    """The error for a name that is not in a list, with the nearest right one first.
+    """Return the error for an unknown name, with the closest known name first.
 
     >>> str(unknown("sampler", "ddmp", ["ddim", "ddpm"]))
     "unknown sampler 'ddmp'; did you mean 'ddpm'? (known: ddim, ddpm)"
@@ -36,6 +36,6 @@ def printable(text: str) -> str:
 
 
 def _harmless(c: str) -> bool:
-    if " " <= c <= "~" or c in "\u200c\u200d":  # the two joiners belong to the spelling of some scripts and to emoji
+    if " " <= c <= "~" or c in "\u200c\u200d":  # the two joiners are used in the spelling of some scripts and in emoji
         return True
     return unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")

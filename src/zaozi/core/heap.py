@@ -1,4 +1,4 @@
-"""How this process holds its memory: what a tensor frees, the next one finds."""
+"""Memory allocation of this process: keep freed tensor memory for reuse."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # mallopt(3)
 
 
 def keep_freed_memory() -> bool:
-    """Ask the C library to keep freed memory for the process instead of giving it back; True where that was granted.
+    """Configure the C library to keep freed memory instead of returning it to the system; True on success.
 
-    By default glibc maps every large block anew, and the kernel clears each of its pages at the first touch; without that
-    two cores draw a fifth more glyphs a second. Up to 2 GiB freed at the heap's top stay. Nothing is done but on glibc.
+    By default glibc maps each large block again, and the kernel zeroes its pages on first use. Avoiding this draws 20% more
+    glyphs per second on two cores. Up to 2 GiB of freed memory at the top of the heap is kept. Does nothing without glibc.
     """
     if sys.platform != "linux":
         return False
@@ -24,6 +24,6 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_freed_memory() -> bool:
-    """Give freed memory back to the system; True where some was. Nothing is done but on glibc."""
+    """Return freed memory to the system; True if any was returned. Does nothing without glibc."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     return trim is not None and bool(trim(0))

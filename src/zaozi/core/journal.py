@@ -1,4 +1,4 @@
-"""How files are put into a folder so that a crash leaves all of the old ones or all of the new ones: the journal."""
+"""The journal: atomic updates of several files in a folder. After a crash it has all old files or all new ones."""
 
 from __future__ import annotations
 
@@ -30,15 +30,14 @@ from zaozi.core.record import (
 )
 
 COMMIT_SECONDS = 60.0
-"""How long a reader waits for another process that is putting files into place."""
+"""Maximum wait in seconds for another process that is moving files into place."""
 
 
 def settle(folder: Path) -> None:
-    """Finish what a command that was cut off had decided to write into a folder, and drop what it had not.
+    """Complete the committed writes of an interrupted command in a folder, and discard the uncommitted ones.
 
-    Where another process is at that very moment putting files into place, wait for it; a folder that another process is
-    still filling, or this one, is left alone. Links that lead out of the folder are not followed here, since the folder
-    may be a stranger's.
+    Waits if another process is moving files into place at the moment. Leaves the folder alone if this or another process
+    is still filling it. Does not follow links that lead out of the folder, since the folder may be untrusted.
     """
     partial = folder / PARTIAL
     if not partial.is_dir() or holds(folder):
@@ -53,7 +52,7 @@ def settle(folder: Path) -> None:
             with locked(folder):
                 roll_forward(folder, links=False)
                 drop_partial(folder)
-            with suppress(OSError):  # where all of it was being removed
+            with suppress(OSError):  # during a complete removal
                 folder.rmdir()
             return
         except InUse:
@@ -63,10 +62,10 @@ def settle(folder: Path) -> None:
 
 
 def verified(folder: Path, names: Iterable[str] | None = None) -> Record:
-    """The record of a folder, once every file of it (or of `names`) was found to be what zaozi wrote.
+    """Return the record of a folder after checking that every file (or those in `names`) is what zaozi wrote.
 
-    Empty for a folder without a record: one that an older version wrote, or a person. Raises `Damaged` naming the first
-    file that is missing or differs.
+    Returns an empty record for a folder without one: written by an older version, or by hand. Raises `Damaged` naming the
+    first file that is missing or differs.
     """
     settle(folder)
     record = read_record(folder)
@@ -82,7 +81,7 @@ def verified(folder: Path, names: Iterable[str] | None = None) -> Record:
 
 
 def record_or_none(folder: Path) -> Record:
-    """The record, or an empty one where it is damaged (the user has passed --overwrite)."""
+    """Return the record, or an empty one if it is damaged (the user has passed --overwrite)."""
     try:
         return read_record(folder)
     except Damaged:
@@ -94,7 +93,7 @@ def journal_line(values: Mapping[str, Any]) -> str:
 
 
 def decide(folder: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write the journal, flushed and all at once: from now on its lines will be done, by this process or by the next."""
+    """Write and flush the journal atomically. From then on its operations are committed, for this process or the next."""
     partial = folder / PARTIAL
     partial.mkdir(exist_ok=True)
     draft = partial / (JOURNAL + ".new")
@@ -109,13 +108,13 @@ def _journal_lines(folder: Path) -> list[dict[str, Any]]:
     for name in (JOURNAL, PROGRESS):
         with suppress(FileNotFoundError, UnicodeDecodeError):
             for line in (folder / PARTIAL / name).read_text(encoding="utf-8").splitlines():
-                with suppress(ValueError):  # the last line may be cut short: its file was not placed yet
+                with suppress(ValueError):  # the last line may be truncated: its file was not placed yet
                     lines.append(json.loads(line))
     return lines
 
 
 def roll_forward(folder: Path, *, links: bool) -> None:
-    """Do what the journal says, as far as it is not done yet; `links` that lead out of the folder are followed or not."""
+    """Run the journal's remaining operations; `links` says whether to follow links that lead out of the folder."""
     lines = _journal_lines(folder)
     if not lines:
         return
@@ -145,13 +144,13 @@ def drop_partial(folder: Path) -> None:
     partial = folder / PARTIAL
     if partial.is_dir():
         for name in (JOURNAL, PROGRESS):
-            (partial / name).unlink(missing_ok=True)  # first: without them nothing is decided
+            (partial / name).unlink(missing_ok=True)  # first: without the journal nothing is committed
         shutil.rmtree(partial, ignore_errors=True)
     (folder / (RECORD + ".new")).unlink(missing_ok=True)
 
 
 def place(work: Path, path: Path) -> None:
-    """Rename a flushed file into place; where a link stands its target is replaced."""
+    """Rename a flushed file into place; if the path is a link, its target is replaced."""
     if path.is_symlink():
         path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +167,7 @@ def place(work: Path, path: Path) -> None:
 
 
 def remove_file(folder: Path, name: str, entry: Entry, *, damaged: bool = False) -> None:
-    """Remove a file of ours that nobody changed, and the folders that it leaves empty."""
+    """Remove an unmodified file that zaozi wrote, and folders that are then empty."""
     path = folder / name
     if path.is_symlink() or not _leads_inside(folder, path) or not path.is_file():
         return

@@ -1,4 +1,4 @@
-"""One writer at a time: a lock on a folder that ends with its process, however that ends."""
+"""One writer at a time: a folder lock that is released when its process ends, even after a crash."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if sys.platform != "win32":
 
 
 class InUse(ZaoziError):
-    """Another process is writing the folder."""
+    """Another process is writing to the folder."""
 
 
 _held: set[Path] = set()
-"""Folders that this process has locked."""
+"""Folders locked by this process."""
 _descriptors: set[int] = set()
 _UNSUPPORTED = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def _leave_to_the_parent() -> None:
-    """In a forked worker: give up its copies of the descriptors, so that the lock ends with the process that took it."""
+    """In a forked worker: close its copies of the descriptors. The lock then ends with the process that took it."""
     for descriptor in _descriptors:
         os.close(descriptor)
     _descriptors.clear()
@@ -48,11 +48,11 @@ def holds(folder: Path) -> bool:
 
 @contextmanager
 def locked(folder: Path, *, wait: bool = False, say: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the only right to write into an existing folder, until the block or the process ends.
+    """Hold the exclusive write lock of an existing folder until the block or the process ends.
 
-    The lock is `flock` on the folder itself, so it leaves no file behind; where a file system has no such locks it is a
-    file under `home()/locks`. `wait` waits for another process to finish (`say` is told once); without it a folder that
-    another process writes raises `ZaoziError`. A lock is not re-entrant.
+    The lock is `flock` on the folder itself, which leaves no file behind. On file systems without `flock` it is a file under
+    `home()/locks`. With `wait`, waits for another process to finish (`say` is called once); without it, raises `ZaoziError` if
+    another process is writing to the folder. A lock is not re-entrant.
     """
     key = folder.resolve()
     if key in _held:
@@ -74,7 +74,7 @@ def locked(folder: Path, *, wait: bool = False, say: Callable[[str], None] | Non
 
 
 def _try(folder: Path) -> Callable[[], None] | None:
-    """Take the lock and return what releases it, or None where another process holds it."""
+    """Acquire the lock and return a function that releases it, or None if another process holds it."""
     if sys.platform != "win32":
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

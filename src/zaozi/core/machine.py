@@ -1,4 +1,4 @@
-"""What the program runs on: its cores and threads, and the machine in words and in watts."""
+"""The hardware: cores and threads, a description of the machine, and its power use."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from contextlib import contextmanager
 from pathlib import Path
 
 WATTS_A_CORE, WATTS_A_GPU = 15.0, 700.0
-"""Assumed where energy is estimated: a busy server core with its share of memory, and a datacentre GPU."""
+"""Assumed power for energy estimates: a busy server core with its share of memory, and a datacentre GPU."""
 CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 CPUS = Path("/sys/devices/system/cpu")
 
 
 def usable_cores() -> int:
-    """How many threads or processes this process should compute with, 1 or more.
+    """Return the number of threads or processes that this process should compute with, 1 or more.
 
-    The least of: the cores that the scheduler lets it run on (affinity), the whole cores of its cgroup's quota of processor
-    time (`docker run --cpus`, a pod's `limits.cpu`), and OMP_NUM_THREADS where that is set.
+    The minimum of: the cores allowed by the scheduler (affinity), the whole cores in its cgroup's CPU quota
+    (`docker run --cpus`, a pod's `limits.cpu`), and OMP_NUM_THREADS if it is set.
     """
     cores = min(len(_affinity()), _quota())
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list gives a number for each nesting level
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list has one number per nesting level
     if first.isdecimal() and int(first) > 0:
         cores = min(cores, int(first))
     return max(1, int(cores))
 
 
 def limit_threads() -> None:
-    """Set OMP_NUM_THREADS in this process to its cgroup's quota of processor time, unless it is set; to be called before torch
-    is imported.
+    """Set OMP_NUM_THREADS in this process to its cgroup's CPU quota, unless it is set. Call this before importing torch.
 
-    OpenMP and PyTorch count cores but know no quota, and threads that share a quota wait for each other. Nothing is set where
-    the quota leaves PyTorch's own number (one thread per physical core) as it is.
+    OpenMP and PyTorch count cores but ignore quotas, and threads that share a quota wait for each other. Does nothing if
+    the quota does not limit PyTorch's default (one thread per physical core).
     """
     affinity = _affinity()
     physical = min(len({_siblings(cpu) for cpu in affinity}), len(affinity))
@@ -43,7 +42,7 @@ def limit_threads() -> None:
 
 @contextmanager
 def using_threads(count: int) -> Iterator[None]:
-    """PyTorch computes with `count` threads, but not more than `usable_cores`, and after that with as many as before."""
+    """Run PyTorch with `count` threads, at most `usable_cores`, and restore the number on exit."""
     import torch
 
     before = torch.get_num_threads()
@@ -56,7 +55,7 @@ def using_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def using_matmul_precision(name: str) -> Iterator[None]:
-    """PyTorch multiplies float32 matrices in this precision (`torch.set_float32_matmul_precision`), and after that as before."""
+    """Set PyTorch's float32 matmul precision (`torch.set_float32_matmul_precision`), and restore it on exit."""
     import torch
 
     before = torch.get_float32_matmul_precision()
@@ -69,7 +68,7 @@ def using_matmul_precision(name: str) -> Iterator[None]:
 
 @contextmanager
 def using_environment(values: Mapping[str, str]) -> Iterator[None]:
-    """These environment variables are set, and after that are as before."""
+    """Set these environment variables, and restore them on exit."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -83,7 +82,7 @@ def using_environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def machine(device: str, processes: int = 1) -> str:
-    """'1 x NVIDIA H200' or '2 cores of Intel(R) Xeon(R) Processor': a run's processes on 'cuda', 'mps' or 'cpu'."""
+    """Describe a run's processes on 'cuda', 'mps' or 'cpu': '1 x NVIDIA H200', '2 cores of Intel(R) Xeon(R) Processor'."""
     if device == "cuda":
         import torch
 
@@ -94,7 +93,7 @@ def machine(device: str, processes: int = 1) -> str:
 
 
 def processor() -> str:
-    """The processor's model name."""
+    """Return the processor's model name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -103,19 +102,19 @@ def processor() -> str:
 
 
 def watt_hours(words: str, seconds: float) -> float:
-    """A rough estimate of the energy of a run on such a machine (`machine`'s words)."""
+    """Estimate the energy of a run on a machine (described as by `machine`); a rough value."""
     count = int(first) if (first := words.split(" ", 1)[0]).isdigit() else 1
     watts = count * (WATTS_A_CORE if " cores of " in words else WATTS_A_GPU)
     return watts * seconds / 3600
 
 
 def _affinity() -> set[int]:
-    """The processors this process may run on."""
+    """Return the processors available to this process."""
     return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 def _siblings(cpu: int) -> str:
-    """What the hardware threads of one physical core have in common."""
+    """Return an identifier shared by the hardware threads of one physical core."""
     try:
         return (CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text()
     except OSError:
@@ -123,9 +122,9 @@ def _siblings(cpu: int) -> str:
 
 
 def _quota() -> float:
-    """The processor time of this process's cgroup in cores, the least of its levels; infinite where there is no limit.
+    """Return the CPU quota of this process's cgroup in cores, the minimum of its levels; infinite if there is no limit.
 
-    Version 2 (`cpu.max`: "QUOTA PERIOD" or "max PERIOD") and version 1 (`cpu.cfs_quota_us`, -1 for none, and
+    Supports version 2 (`cpu.max`: "QUOTA PERIOD" or "max PERIOD") and version 1 (`cpu.cfs_quota_us`, -1 for none, and
     `cpu.cfs_period_us`), as described in the Linux kernel's documentation of cgroups.
     """
     try:
@@ -146,12 +145,12 @@ def _quota() -> float:
 
 
 def _limit(folder: Path) -> float:
-    """The cores that one level of cgroups allows."""
+    """Return the cores that one cgroup level allows."""
     for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
             quota, period = " ".join((folder / name).read_text() for name in names).split()
             if int(quota) > 0:
                 return int(quota) / int(period)
-        except (OSError, ValueError, ZeroDivisionError):  # none here, or "max"
+        except (OSError, ValueError, ZeroDivisionError):  # missing, or "max"
             continue
     return math.inf

@@ -1,8 +1,8 @@
-"""Noise that is a function, not a stream: counter-based normals from (seed, picture, draw).
+"""Stateless noise: counter-based normals from (seed, picture, draw).
 
 Philox-4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) gives 64-bit words; each word gives
-two 32-bit uniforms, and Box-Muller turns those into two standard normals. Nothing here depends on batch size, device, or
-on what was drawn before, and the global generators are never touched.
+two 32-bit uniforms, and Box-Muller turns those into two standard normals. The result does not depend on batch size, device
+or earlier draws, and the global generators are not used.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from zaozi.core.types import Noise
 
 
 def check_seed(value: int, name: str = "seed") -> None:
-    """Raises `ZaoziError` for a number outside [0, 2^64), which is no key."""
+    """Raises `ZaoziError` if a seed is outside [0, 2^64)."""
     if not 0 <= value < 2**64:
         raise ZaoziError(f"{name} {value} is out of range; use a whole number from 0 to 2^64 - 1")
 
 
 def standard_normal(seed: int, picture: int, draw: int, count: int) -> NDArray[np.float32]:
-    """`count` standard normals, float32, for the draw-th draw of one picture.
+    """Return `count` standard normals, float32, for the draw-th draw of one picture.
 
     The Philox key is (seed, picture) and its counter starts at (0, draw, 0, 0), advanced before the first block as NumPy
     does. Of each word w, u1 = (high32(w) + 1) / 2^32 lies in (0, 1] and u2 = low32(w) / 2^32 in [0, 1); the pair is
     sqrt(-2 ln u1) * (cos, sin)(2 pi u2), computed in float64. No value exceeds sqrt(64 ln 2) = 6.66.
 
-    Raises `ZaoziError` for a seed, picture or draw outside [0, 2^64).
+    Raises `ZaoziError` if a seed, picture or draw is outside [0, 2^64).
     """
     for name, value in (("seed", seed), ("picture", picture), ("draw", draw)):
         check_seed(value, name)
@@ -50,7 +50,9 @@ def standard_normal(seed: int, picture: int, draw: int, count: int) -> NDArray[n
 def picture_noise(
     seed: int, pictures: Sequence[int], shape: tuple[int, ...], device: torch.device | str = "cpu"
 ) -> Noise:
-    """The noise source of a batch: `noise(draw)` is `[len(pictures), *shape]`, row by row a function of (seed, picture, draw)."""
+    """Return the noise source of a batch: `noise(draw)` is `[len(pictures), *shape]`; each row is a function of
+    (seed, picture, draw).
+    """
     count = int(np.prod(shape))
 
     def noise(draw: int) -> Tensor:
@@ -61,19 +63,19 @@ def picture_noise(
 
 
 def training_generator(*key: int) -> torch.Generator:
-    """A generator of its own for one purpose at one place, say (seed, step, rank): a resumed run needs no saved state.
+    """Return a separate generator for a key such as (seed, step, rank): a resumed run needs no saved state.
 
-    The key and its length are mixed by NumPy's `SeedSequence`, so that neighbouring keys give unrelated streams.
+    The key and its length are mixed by NumPy's `SeedSequence`, to give neighbouring keys unrelated streams.
     """
     state = np.random.SeedSequence((len(key), *key)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state))
 
 
 def between(a: Noise, b: Noise, share: float | Sequence[float]) -> Noise:
-    """Noise on the way from a to b: cos(s) a + sin(s) b with s = share * pi / 2, share in [0, 1]; standard normal throughout.
+    """Interpolate noise from a to b: cos(s) a + sin(s) b with s = share * pi / 2, share in [0, 1]; always standard normal.
 
-    The share is one for all or one a row. The great circle on which independent normals of many dimensions lie (slerp:
-    Shoemake 1985), without its rounding. Raises `ZaoziError` for a share out of range.
+    The share is one number for all rows or one per row. This is the great circle on which independent high-dimensional
+    normals lie (slerp: Shoemake 1985), without its rounding. Raises `ZaoziError` if a share is out of range.
     """
     shares = torch.atleast_1d(torch.as_tensor(share, dtype=torch.float64))
     for value in shares.tolist():
@@ -91,7 +93,7 @@ def between(a: Noise, b: Noise, share: float | Sequence[float]) -> Noise:
 
 @contextmanager
 def lent_generator(*key: int) -> Iterator[None]:
-    """For what has no generator of its own (dropout, initialisation): the global one, seeded by a key, and put back after."""
+    """Seed the global generator by a key, and restore it on exit: for code that needs it, such as dropout or initialisation."""
     with torch.random.fork_rng():
         torch.manual_seed(training_generator(*key).initial_seed())
         yield

@@ -1,13 +1,13 @@
-"""What zaozi writes into folders: never over a file that it did not write, never half, and not lost in a power cut.
+"""Safe writes into folders: never overwrite files that zaozi did not write, never leave partial files, survive power loss.
 
-Every folder that zaozi writes into carries a record, `.zaozi.json`: the files it wrote there, each with its kind (the
-command family that owns it), size and SHA-256. From it follow the rules of this module:
+Every folder that zaozi writes into has a record, `.zaozi.json`: the files it wrote there, each with its kind (the
+command family that owns it), size and SHA-256. The rules of this module are based on it:
 
-- Only a recorded file that is still what was written is ever replaced or removed. Anything else is refused before work
-  starts, by name, unless the user passes `--overwrite`. An input of a command is never its output, even then.
-- New files are written to `.zaozi-partial` inside the folder, flushed to the disk, listed in a journal there, and only
-  then renamed into place. Whoever opens a folder with a journal finishes what was begun (`settle`), so after a crash a
-  folder holds all of the old files or all of the new ones.
+- Only a recorded file that is unmodified is ever replaced or removed. Any other file raises an error with its name before
+  work starts, unless the user passes `--overwrite`. An input of a command is never its output, even then.
+- New files are written to `.zaozi-partial` inside the folder, flushed to disk, listed in a journal there, and only
+  then renamed into place. Any process that opens a folder with a journal completes the writes (`settle`). After a crash a
+  folder contains all of the old files or all of the new ones.
 - Links are followed: the target is written, the link stays. The folder may be a mounted volume.
 - One process writes a folder at a time (`locks.locked`).
 - Readers compare files with the record (`verified`).
@@ -55,12 +55,12 @@ from zaozi.core.record import (
 
 @dataclass(frozen=True)
 class Output:
-    """What one command writes into one folder.
+    """The output of one command in one folder.
 
-    `kind` names the owner: only files recorded as of this kind are replaced. `names` are the files to come, or patterns of
-    them (as in `fnmatch`, `*` also matches '/'). A `whole` folder is this output's alone: new, empty (but for hidden files)
-    or an earlier one of the same kind. `inputs` are files and folders that the command reads. `overwrite` is the user's
-    word that foreign files of these names may be replaced; other foreign files are never touched.
+    `kind` is the owner: only files recorded with this kind are replaced. `names` are the files to write, or patterns for
+    them (as in `fnmatch`, `*` also matches '/'). A `whole` folder belongs to this output only: new, empty (except for hidden
+    files) or an earlier one of the same kind. `inputs` are files and folders that the command reads. With `overwrite` the user
+    allows replacing foreign files of these names; other foreign files are never changed.
     """
 
     folder: Path
@@ -70,10 +70,10 @@ class Output:
     inputs: tuple[Path, ...] = ()
     overwrite: bool = False
     keep: bool = False
-    """Whether files of an earlier command of this kind stay; else those that are not written again are removed."""
+    """Whether to keep files of an earlier command of this kind; otherwise those not written again are removed."""
 
     def check(self) -> None:
-        """Raises `ZaoziError` where writing would touch a file that zaozi did not write, and names it."""
+        """Raises `ZaoziError` naming the file if writing would change a file that zaozi did not write."""
         folder = self.folder
         if folder.exists() and not folder.is_dir():
             raise ZaoziError(f"{folder} is a file; give a folder")
@@ -112,7 +112,7 @@ class Output:
                 raise ZaoziError(f"{path} was changed since zaozi wrote it; {_ADVICE}")
 
     def expect(self, name: str) -> None:
-        """Raises `RuntimeError` for a file that is not of `names`: what was not checked is not written."""
+        """Raises `RuntimeError` if a file is not in `names`: unchecked files must not be written."""
         if not self._planned(name):
             raise RuntimeError(f"{name} is not one of the files that were checked: {', '.join(self.names)}")
 
@@ -120,7 +120,7 @@ class Output:
         return any(name == pattern or fnmatchcase(name, pattern) for pattern in self.names)
 
     def _held(self) -> Iterator[str]:
-        """The files in the folder that matter, by relative name: all but hidden ones, or those of this output's names."""
+        """Yield the relevant files in the folder by relative name: all but hidden ones, or those matching `names`."""
         if self.whole:
             for base, folders, files in os.walk(self.folder):
                 here = Path(base)
@@ -131,7 +131,7 @@ class Output:
                         yield (here / name).relative_to(self.folder).as_posix()
             return
         for pattern in self.names:
-            if set(pattern) & set("*?["):  # it may also be the very name of a file, and then means that too
+            if set(pattern) & set("*?["):  # it may also be a literal file name; both count
                 yield from sorted(p.relative_to(self.folder).as_posix() for p in self.folder.glob(pattern))
             for parent in list(PurePosixPath(pattern).parents)[:-1]:
                 if (self.folder / parent).exists() and not (self.folder / parent).is_dir():
@@ -141,10 +141,10 @@ class Output:
 
     @contextmanager
     def open(self) -> Iterator[Writer]:
-        """Check, lock the folder, and put files into place one by one.
+        """Check and lock the folder, and write files into place one by one.
 
-        Files of an earlier command of this kind are removed when the first new one comes (unless `keep`). What was put
-        stays when the block fails.
+        Files of an earlier command of this kind are removed when the first new file is written (unless `keep`). Files that
+        were written stay if the block fails.
         """
         with self.lock():
             writer = Writer(self)
@@ -155,14 +155,15 @@ class Output:
 
     @contextmanager
     def write(self) -> Iterator[Path]:
-        """Check, lock the folder, and yield an empty folder to fill; its files replace the earlier ones all at once when
-        the block ends well, and nothing changes when it fails."""
+        """Check and lock the folder, and yield an empty folder to fill. Its files replace the earlier ones all at once on
+        success; nothing changes on failure.
+        """
         with self.lock(), self.fill() as work:
             yield work
 
     @contextmanager
     def lock(self, *, wait: bool = False) -> Iterator[None]:
-        """Check, and hold the folder: nobody else writes into it. With `wait`, wait for another process that holds it."""
+        """Check and lock the folder for exclusive writing. With `wait`, wait for another process that holds the lock."""
         if not wait:
             self.check()
         made = _make(self.folder)
@@ -171,12 +172,12 @@ class Output:
             stack.enter_context(locked(self.folder, wait=wait, say=warn))
             roll_forward(self.folder, links=False)
             drop_partial(self.folder)
-            self.check()  # again, now that nobody else writes
+            self.check()  # again, under the lock
             yield
 
     @contextmanager
     def fill(self) -> Iterator[Path]:
-        """An empty folder to fill, of a folder that is held; its files are put into place when the block ends well."""
+        """Yield an empty folder to fill, inside a locked folder; its files are moved into place when the block succeeds."""
         work = self.folder / PARTIAL / "files"
         work.mkdir(parents=True)
         try:
@@ -190,7 +191,7 @@ class Output:
         os.umask(umask)
         new: Record = {}
         for path in sorted(work.rglob("*")):
-            path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)  # some writers make files private
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)  # some libraries write private files
             if path.is_dir():
                 flush_folder(path)
             else:
@@ -199,7 +200,7 @@ class Output:
                 self.expect(name)
                 new[name] = entry_of(path, self.kind)
         flush_folder(work)
-        self.check()  # a long time may have passed
+        self.check()  # much time may have passed
         record = record_or_none(self.folder)
         old = () if self.keep else (name for name, e in record.items() if e.kind == self.kind and name not in new)
         decide(
@@ -217,7 +218,7 @@ _ADVICE = "give another output folder, or pass --overwrite"
 
 @dataclass
 class Writer:
-    """Puts the files of an `Output` into place one by one; `Output.open` makes one."""
+    """Writes the files of an `Output` one by one; created by `Output.open`."""
 
     output: Output
     put_names: set[str] = field(default_factory=set)
@@ -225,7 +226,7 @@ class Writer:
     _record: Record = field(default_factory=dict)
 
     def put(self, name: str, content: bytes | str) -> Path:
-        """Write one file, which is whole or absent at any moment. Returns its path."""
+        """Write one file atomically. Returns its path."""
         folder = self.output.folder
         work = folder / PARTIAL / "files" / name
         self.output.expect(name)
@@ -238,7 +239,7 @@ class Writer:
         return folder / name
 
     def remove(self, name: str) -> None:
-        """Remove a file of ours that nobody changed."""
+        """Remove an unmodified file that zaozi wrote."""
         self._begin()
         assert self._journal is not None
         self._journal.write(journal_line({"remove": name}))
@@ -246,14 +247,14 @@ class Writer:
             remove_file(self.output.folder, name, entry)
 
     def grow(self, name: str) -> TextIO:
-        """A text file to append to, line by line."""
+        """Open a text file for appending, line by line."""
         self.output.expect(name)
         self._begin()
         self._note(name, Entry(self.output.kind, 0, "", grows=True))
         return (self.output.folder / name).open("a", encoding="utf-8", buffering=1)
 
     def _begin(self) -> None:
-        """Before the first file: remove what an earlier command of this kind wrote."""
+        """Before the first file: remove the files of an earlier command of this kind."""
         if self._journal is not None:
             return
         folder, output = self.output.folder, self.output
@@ -274,7 +275,7 @@ class Writer:
         self.put_names.add(name)
 
     def close(self) -> None:
-        """Write the record of what was put, and flush it all to the disk."""
+        """Write the record of the written files, and flush everything to disk."""
         if self._journal is None:
             return
         self._journal.close()
@@ -287,13 +288,13 @@ class Writer:
 
 
 def file_output(path: Path, kind: str, *more: str, overwrite: bool = False, inputs: Iterable[Path] = ()) -> Output:
-    """An output of single files: `path`, and those beside it with other suffixes (`more`). Others of its folder stay."""
+    """Return an output of single files: `path`, and files with other suffixes (`more`) next to it. Other files are kept."""
     names = (path.name, *(path.with_suffix(suffix).name for suffix in more))
     return Output(path.parent, kind, names, whole=False, overwrite=overwrite, inputs=tuple(inputs), keep=True)
 
 
 def first_free(outputs: Iterable[Output]) -> Output:
-    """The first of some outputs that may be written. Raises the `ZaoziError` of the first where none may."""
+    """Return the first output that can be written. Raises the `ZaoziError` of the first one if there is none."""
     refusal: ZaoziError | None = None
     for output in outputs:
         try:
@@ -307,7 +308,7 @@ def first_free(outputs: Iterable[Output]) -> Output:
 
 
 def edit(path: Path, text: str) -> None:
-    """Replace the text of a file that the user named to be edited: whole or as it was, and links are followed."""
+    """Atomically replace the text of a file that the user asked to edit; links are followed."""
     path = Path(os.path.realpath(path))
     beside = path.with_name(f".{path.name}{PARTIAL}")
     beside.write_text(text, encoding="utf-8")
@@ -318,7 +319,7 @@ def edit(path: Path, text: str) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """What two names of one file share."""
+    """Return an identifier that all names of one file share."""
     found = path.stat()
     return found.st_dev, found.st_ino
 
@@ -328,7 +329,7 @@ def _whose(entry: Entry | None, kind: str) -> str:
 
 
 def _make(folder: Path) -> list[Path]:
-    """Make a folder; returns those that were not there, innermost first."""
+    """Create a folder; returns the newly created folders, innermost first."""
     made = [p for p in (folder, *folder.parents) if not p.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

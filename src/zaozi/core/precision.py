@@ -1,4 +1,4 @@
-"""In which precision a network computes."""
+"""Precision of network computations."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import torch
 
 
 def fast_in_half(device: torch.device) -> bool:
-    """Whether a device multiplies matrices faster in bf16: CUDA GPUs from Ampere on, and CPUs with instructions for it (AMX
-    tiles or AVX512-BF16)."""
+    """Whether a device multiplies matrices faster in bf16: CUDA GPUs from Ampere on, and CPUs with AMX tiles or
+    AVX512-BF16 instructions.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    known = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # bool() is False, where torch can't tell
+    known = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # bool() is False, if torch cannot tell
     return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in known)
 
 
 def precision(wanted: str, device: torch.device) -> torch.dtype:
-    """bf16 where asked for, or (`auto`) where the device is faster in it."""
+    """Return bf16 if requested, or (`auto`) if it is faster on the device."""
     if wanted == "auto":
         wanted = "bf16" if fast_in_half(device) else "fp32"
     return torch.bfloat16 if wanted == "bf16" else torch.float32
 
 
 def autocast(wanted: str, device: torch.device) -> AbstractContextManager[object]:
-    """A context in which networks compute in bf16 where that is wanted; in fp32 nothing is changed."""
+    """Return a context in which networks compute in bf16 if requested; a null context for fp32."""
     if precision(wanted, device) == torch.bfloat16:
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()

@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal only, and only for what takes longer than two seconds."""
+"""Progress bars: only on a terminal, and only for work that takes longer than two seconds."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def progress(
     mininterval: float = 0.1,
     shown: bool = True,
 ) -> Any:
-    """A tqdm bar over `rows`, or one that `update` moves, of `total` units of which `initial` are done, drawn
-    anew every `mininterval` seconds at most.
+    """A tqdm bar over `rows`, or one advanced with `update`, of `total` units of which `initial` are done, redrawn
+    at most every `mininterval` seconds.
 
-    Nothing is written where standard error is no terminal (a pipe, a file) or `shown` is false, nor in the first two
-    seconds; the bar is removed when it ends.
+    Prints nothing if standard error is not a terminal (a pipe, a file) or `shown` is false, nor in the first two
+    seconds; the bar is removed at the end.
     """
     from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""What a model is made of and how it is trained: the sections of a recipe."""
+"""The sections of a recipe: model and training configuration."""
 
 from __future__ import annotations
 
@@ -25,94 +25,95 @@ from zaozi.core.errors import ZaoziError
 
 @config("data")
 class DataConfig(Config):
-    """Which pictures and captions."""
+    """The training dataset."""
 
     path: str = ""
-    """A folder that `zaozi data build` wrote; empty means the flagship glyphs, built when first needed."""
+    """A dataset folder from `zaozi data build`; empty for the built-in glyphs, built on first use."""
     size: Annotated[int, Range(8, 1024)] = 128
-    """Side of the flagship glyphs when they are built; a folder of your own already has its size."""
+    """Width and height of the glyph pictures when built; your own dataset keeps its size."""
     undefined: bool = False
-    """Train on the flagship's characters without a definition, too; their caption is what their radical means."""
+    """Also train on characters without a definition; the meaning of their radical is used as the caption."""
 
 
 @config("text")
 class TextConfig(Config):
-    """The frozen language model that reads the captions."""
+    """The frozen text encoder for captions."""
 
     encoder: str = "minilm"
-    """`minilm` (packaged; it reads English), or `t5:` and the folder or hub name of a T5, mT5 or umT5."""
+    """`minilm` (packaged; English only), or `t5:` and the folder or hub name of a T5, mT5 or umT5."""
     max_tokens: Annotated[int, Range(2, 512)] = 64
-    """Tokens kept of a caption, from 2 up to the encoder's limit."""
+    """Maximum number of tokens per caption, from 2 up to the encoder's limit."""
     width: Annotated[int, Range(1, 16_384)] = 384
-    """Channels of the encoder's states; filled in when training starts."""
+    """Channels of the encoder's states; set when training starts."""
 
 
 @config("diffusion")
 class DiffusionConfig(Config):
-    """The mathematics of training: which noise, which prediction, which weight."""
+    """The diffusion process: noise schedule, prediction target, loss weighting."""
 
     schedule: Annotated[str, schedules] = "linear_path"
     prediction: Annotated[str, predictions] = "sample"
     weight: Literal["unit", "snr", "min_snr_5", "velocity"] = "velocity"
     times: Literal["uniform", "logit_normal"] = "logit_normal"
     times_mean: Annotated[float, Range(-100, 100)] = 0.8
-    """Of logit(t / T) under `logit_normal`; larger trains more on noisy levels."""
+    """Mean of logit(t / T) for `logit_normal`; larger values train more on noisy levels."""
     times_std: Annotated[float, Range(1e-6, 100)] = 0.8
 
 
 @config("train")
 class TrainConfig(Config):
-    """The run: how long, how large, how often it looks up."""
+    """The training run: duration, batch size, and intervals."""
 
     out: str = "runs/train"
-    """Folder of the run: checkpoints, logs and sample grids."""
+    """Output folder of the run: checkpoints, logs and sample grids."""
     steps: Annotated[int, Range(1)] = 10_000
-    """Optimiser steps; with `max_minutes` the clock decides instead."""
+    """Optimiser steps; ignored if `max_minutes` is set."""
     max_minutes: Annotated[float, Range(0)] = 0.0
-    """Train to a clock: the rates fall so as to end there. 0 counts steps."""
+    """Time limit in minutes; the learning rate schedule ends there. 0 uses `steps`."""
     batch_size: Annotated[int, Range(1)] = 128
-    """Pictures an optimiser step, over all processes and accumulations."""
+    """Pictures per optimiser step, over all processes and accumulation steps."""
     accumulate: Annotated[int, Range(1)] = 1
-    """Forward passes into which each process splits its share of a batch."""
+    """Gradient accumulation: forward passes per step in each process."""
     seed: Annotated[int, Range(0, 2**63)] = 0
     device: Literal["auto", "cpu"] = "auto"
-    """`auto` takes the GPUs where there are any."""
+    """`auto` uses GPUs if available."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bf16 autocast on CUDA GPUs from Ampere on and CPUs with AMX or AVX512-BF16, else fp32."""
     compile: bool = False
-    """Fuse the network with torch.compile (needs a C++ compiler; pays on long runs)."""
+    """Compile the network with torch.compile (needs a C++ compiler; worthwhile for long runs)."""
     text_dropout: Annotated[float, Range(0, 1)] = 0.1
-    """How often a picture's text is hidden, so that guidance has an unconditional twin."""
+    """Text dropout rate, which trains the unconditional model for guidance."""
     hint_rate: Annotated[float, Range(0, 1)] = 0.0
-    """How often a picture is told one of its hints in place of its caption: other short texts that fit it, a list in the
-    dataset's column `hints` (of a glyph, what its radical means and each of its senses alone)."""
+    """Rate at which a caption is replaced by one of its hints: other short texts for the picture, a list in the dataset's
+    column `hints` (for a glyph, the meaning of its radical and each of its single senses).
+    """
     text_noise: Annotated[float, Range(0)] = 0.0
-    """Noise on the text in training, one vector a text, as a share of its states' root mean square."""
+    """Noise on the text in training, one vector per text, as a share of its states' root mean square."""
     balance: str = ""
-    """A column whose rarer classes are seen more often, in proportion to (rows of the class)^-balance_power."""
+    """A column for class balancing: rarer classes are sampled more often, in proportion to (rows of the class)^-balance_power."""
     balance_power: Annotated[float, Range(0, 1)] = 0.5
     property_dropout: Annotated[float, Range(0, 1)] = 0.5
-    """How often all properties of a picture are hidden together."""
+    """Rate at which all properties of a picture are dropped together."""
     ema: Annotated[float, Range(0, 1)] = 0.9995
-    """Decay of the averaged weights, reached after a warm-up of (1 + step) / (10 + step)."""
+    """Decay of the averaged weights (EMA), after a warm-up of (1 + step) / (10 + step)."""
     shift: Annotated[int, Range(0)] = 0
-    """Training pictures are moved by up to this many pixels each way."""
+    """Maximum random shift of training pictures in pixels, in each direction."""
     save_minutes: Annotated[float, Range(0)] = 5.0
-    """Between checkpoints, by the clock; one is also written at the end and on Ctrl-C."""
+    """Minutes between checkpoints; one is also written at the end and on Ctrl-C."""
     save_every: Annotated[int, Range(0)] = 0
-    """Between checkpoints, by steps; 0 leaves it to the clock."""
+    """Steps between checkpoints; 0 uses `save_minutes` only."""
     validate_every: Annotated[int, Range(0)] = 500
-    """Between validations on held-out pairs; 0 never."""
+    """Steps between validations on held-out pairs; 0 disables them."""
     sample_every: Annotated[int, Range(0)] = 1000
-    """Between sample grids; 0 never."""
+    """Steps between sample grids; 0 disables them."""
     prompts: tuple[str, ...] = ("gold", "fish", "tree", "water", "sickness", "bird", "insect", "a small song bird")
-    """What the sample grids draw."""
+    """Prompts for the sample grids."""
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
-    """Where the log goes beside log.jsonl; each needs its package."""
+    """Trackers in addition to log.jsonl; each needs its package."""
     self_check: bool = True
-    """Overfit eight pairs before a long run, and say whether it worked."""
+    """Overfit eight pairs before a long run, and report the result."""
     init_from: str = ""
-    """A model whose weights (alone) to start from."""
+    """A model to start from; only its weights are used."""
 
     def __post_init__(self) -> None:
         if self.sample_every and not self.prompts:
@@ -128,12 +129,12 @@ def _distinct(found: tuple[Property, ...]) -> tuple[Property, ...]:
 
 
 Properties = Annotated[tuple[Annotated[Property, properties], ...], Length(0, 1000), AfterValidator(_distinct)]
-"""The properties of a model, each of a column of its own."""
+"""The properties of a model, one column each."""
 
 
 @config()
 class Recipe(Config):
-    """Everything that decides a training run."""
+    """The full configuration of a training run."""
 
     name: str = "unnamed"
     data: DataConfig = DataConfig()
@@ -148,11 +149,11 @@ class Recipe(Config):
 
 @config()
 class ModelConfig(Config):
-    """Everything needed to build a model before its weights are read."""
+    """The configuration needed to build a model before loading its weights."""
 
     name: str
     size: Annotated[int, Range(8, 1024)]
-    """Side of the finished pictures."""
+    """Width and height of the final pictures."""
     channels: Literal[1, 3]
     """1 (grey) or 3 (RGB)."""
     network: Annotated[NetworkConfig, networks]

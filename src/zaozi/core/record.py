@@ -1,4 +1,4 @@
-"""The record of what zaozi wrote into a folder: `.zaozi.json`, with the kind, size and SHA-256 of each file."""
+"""The record of the files that zaozi wrote into a folder: `.zaozi.json`, with the kind, size and SHA-256 of each."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from zaozi.core.files import flush, flush_folder, sha256
 
 RECORD, PARTIAL = ".zaozi.json", ".zaozi-partial"
 JOURNAL, PROGRESS = "journal.jsonl", "progress.jsonl"
-"""In the partial folder: what is being put into place all at once, and what is put there one by one."""
+"""In the partial folder: files being moved into place all at once, and files written one by one."""
 FORMAT = 1
 
 
 class Damaged(ZaoziError):
-    """A file is not what zaozi wrote: cut short, changed or missing."""
+    """A file differs from what zaozi wrote: truncated, changed or missing."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of the record: who wrote it, its size in bytes and its SHA-256. A file that `grows` has neither."""
+    """A file of the record: its owner, its size in bytes and its SHA-256. A file that `grows` has no size or hash."""
 
     kind: str
     bytes: int
@@ -31,7 +31,7 @@ class Entry:
     grows: bool = False
 
     def matches(self, path: Path) -> bool:
-        """Whether a file still is what was written."""
+        """Whether a file is unmodified since it was written."""
         if not path.is_file():
             return False
         return self.grows or (path.stat().st_size == self.bytes and sha256(path) == self.sha256)
@@ -41,12 +41,12 @@ Record = dict[str, Entry]
 
 
 def entry_of(path: Path, kind: str) -> Entry:
-    """The entry of a file as it is now."""
+    """Return the entry for a file in its current state."""
     return Entry(kind, path.stat().st_size, sha256(path))
 
 
 def read_record(folder: Path) -> Record:
-    """The record of a folder; empty where there is none. Raises `Damaged` where it cannot be read."""
+    """Return the record of a folder; empty if there is none. Raises `Damaged` if it cannot be read."""
     path = folder / RECORD
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -60,7 +60,7 @@ def read_record(folder: Path) -> Record:
 
 
 def inside(name: str) -> str:
-    """A relative name that stays inside its folder. Raises `ValueError` for any other."""
+    """Return a relative name that stays inside its folder. Raises `ValueError` otherwise."""
     parts = PurePosixPath(name).parts
     if not parts or ".." in parts or name.startswith("/") or "\\" in name or parts[0] in (RECORD, PARTIAL):
         raise ValueError(f"'{name}' is not a file inside the folder")
@@ -68,7 +68,7 @@ def inside(name: str) -> str:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write the record, flushed and renamed; a folder without files of ours has none."""
+    """Write the record with a flush and a rename; a folder without files from zaozi has no record."""
     path = folder / RECORD
     if not record:
         path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Kinds of a component by name: each lives in one file that registers it, and an installed package may add its own.
+"""Registries of components by name. Each component is one file that registers it; installed packages can add their own.
 
-A package adds components through an entry point of the group `zaozi.components` that names a module; importing it registers
-what it holds:
+A package adds components through an entry point in the group `zaozi.components` that names a module; importing the module
+registers its components:
 
     [project.entry-points."zaozi.components"]
     mine = "my_package.components"
@@ -28,9 +28,9 @@ GROUP = "zaozi.components"
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """The components of one sort by name, read like a mapping: what `package` holds, and what installed packages add.
+    """The components of one type by name, as a mapping: those in `package`, and those from installed packages.
 
-    As an annotation, `Annotated[str, samplers]`, it admits the names that it knows.
+    As an annotation, `Annotated[str, samplers]`, it accepts only known names.
     """
 
     def __init__(self, what: str, package: str) -> None:
@@ -39,7 +39,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._loaded = False
 
     def register(self, name: str) -> Callable[[E], E]:
-        """A decorator that adds a component. Raises `ZaoziError` where another one has the name."""
+        """Return a decorator that adds a component. Raises `ZaoziError` if the name is taken."""
 
         def add(item: E) -> E:
             other: Any = self._known.get(name)
@@ -50,13 +50,13 @@ class Registry(Mapping[str, T], Generic[T]):
 
         return add
 
-    __hash__ = object.__hash__  # itself alone, as an annotation is compared
+    __hash__ = object.__hash__  # by identity, since annotations are compared
 
     def __eq__(self, other: object) -> bool:
         return self is other
 
     def __getitem__(self, name: str) -> T:
-        """The component of that name. Raises `ZaoziError` that lists the known ones."""
+        """Return the component with this name. Raises `ZaoziError` listing the known ones."""
         if name in self:
             return self._known[name]
         raise unknown(self.what, name, self)
@@ -77,10 +77,10 @@ class Registry(Mapping[str, T], Generic[T]):
         return sum(1 for _ in self)
 
     def _load(self) -> None:
-        """Import the files of `package`."""
+        """Import the modules of `package`."""
         if self._loaded:
             return
-        self._loaded = True  # also while they load
+        self._loaded = True  # also during loading
         module = importlib.import_module(self.package)
         for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
             importlib.import_module(f"{self.package}.{found.name}")
@@ -95,18 +95,18 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 class Configs(Registry[type[T]]):
-    """Components that are configurations, told apart by their field `kind`: `Annotated[NetworkConfig, networks]`."""
+    """Components that are configurations, distinguished by their field `kind`: `Annotated[NetworkConfig, networks]`."""
 
     def __init__(self, what: str, package: str, default: str) -> None:
         super().__init__(what, package)
         self.default = default
 
     def add(self, item: type[E]) -> type[E]:
-        """A decorator that adds a configuration under its `kind`."""
+        """Add a configuration under its `kind`; used as a decorator."""
         return self.register(self.kind_of(item))(item)
 
     def usual(self) -> T:
-        """The kind of a section that names none, as it is by itself."""
+        """Return the default kind, for a section that names none."""
         return self[self.default]()
 
     @staticmethod
@@ -130,7 +130,7 @@ _installed = False
 
 
 def load_installed() -> None:
-    """Import the components that installed packages offer, once; one that cannot be imported is warned of and left out."""
+    """Import the components of installed packages, once. Warns about components that cannot be imported and skips them."""
     global _installed  # noqa: PLW0603
     if _installed:
         return
@@ -138,7 +138,7 @@ def load_installed() -> None:
     for point in entry_points(group=GROUP):
         try:
             point.load()
-        except Exception as error:  # whatever a stranger's module raises
+        except Exception as error:  # third-party modules can raise anything
             name = point.dist.name if point.dist else point.value
             warnings.warn(f"the components of the package {name} cannot be loaded ({error})", stacklevel=2)
 

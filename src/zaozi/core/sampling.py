@@ -1,4 +1,4 @@
-"""How pictures are drawn: one object for Python, the command line, the HTTP API and evaluation."""
+"""Sampling settings, shared by Python, the command line, the HTTP API and evaluation."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from zaozi.core.config import Config, config
 
 @config()
 class Guidance(Config):
-    """How the condition steers a drawing."""
+    """Guidance: how strongly the condition steers sampling."""
 
     scale: float = 5.0
-    """0 ignores the condition, 1 follows it plainly at half the cost, 5 is usual; more is truer and less varied."""
+    """0 ignores the condition, 1 disables guidance at half the cost, 5 is typical. Higher follows it more, with less variety."""
     low: float = 0.0
     high: float = 1.0
-    """Guide only where the share of noise, sigma / (alpha + sigma), is within [low, high]."""
+    """Apply guidance only while the noise share, sigma / (alpha + sigma), is within [low, high]."""
     curve: Literal["constant", "rising"] = "constant"
-    """`rising`: from none at pure noise to 2 * scale - 1 at the clean end."""
+    """`rising`: from no guidance at pure noise to 2 * scale - 1 at the clean end."""
     rescale: float = 0.0
-    """How far x0_hat's contrast is brought back to what it is without guidance, 0 to 1."""
+    """How far to restore the contrast of x0_hat to its value without guidance, 0 to 1."""
     plus: bool = False
-    """CFG++: the noise is estimated without guidance; then the scale lies in [0, 1]."""
+    """CFG++: estimate the noise without guidance; the scale must be in [0, 1]."""
     threshold: Literal["clamp", "dynamic", "none"] = "clamp"
-    """What happens to x0_hat beyond the pictures' range."""
+    """How to treat x0_hat outside the pictures' range."""
 
 
 @config()
 class Sampling(Config):
-    """How pictures are drawn: one object for Python, the command line, the API and evaluation. The defaults stand here alone."""
+    """Sampling settings, shared by Python, the command line, the API and evaluation. All defaults are defined here."""
 
     steps: int = 20
-    """1 to 1000."""
+    """Number of steps, 1 to 1000."""
     sampler: str = "dpmpp-2m"
     guidance: Guidance = Guidance()
     seed: int = 0
-    """Picture i depends on (seed, i, prompt) alone."""
+    """Random seed; picture i depends only on (seed, i, prompt)."""
     grid: str = "uniform"
-    """Which levels are visited: uniform, trailing, logsnr or karras."""
+    """Spacing of the noise levels: uniform, trailing, logsnr or karras."""
     eta: float = 0.0
-    """Fresh noise in ddim, 0 (none) to 1 (as ddpm)."""
+    """Amount of fresh noise in ddim, from 0 (none) to 1 (as in ddpm)."""
     toward_seed: tuple[int, float | Sequence[float]] | None = None
-    """(other seed, share in [0, 1], or a share per row): start from noise on the way to that of another seed."""
+    """(other seed, share in [0, 1], or a share per row): interpolate the initial noise towards that of another seed."""
     batch_size: int = 16
-    """Pictures drawn at a time; this changes nothing in them."""
+    """Pictures per batch; does not affect the results."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """In which the network computes; `auto` takes bf16 where the device is faster in it."""
+    """Precision of the network; `auto` uses bf16 if it is faster on the device."""

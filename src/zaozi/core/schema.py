@@ -1,6 +1,6 @@
-"""Written configurations and their versions: `config.json` of a model and `recipe.json` of a run say which they were written in.
+"""Versions of saved configurations: a model's `config.json` and a run's `recipe.json` contain their version.
 
-Each version has one function that makes of the values before it those of the next.
+Each version has one function that converts the values of the previous version.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ C = TypeVar("C")
 SCHEMA = 2
 KEY = "schema"
 RENAMED = {"train": {"save_steps": "save_every", "sample_steps": "sample_every", "validate_steps": "validate_every"}}
-"""Keys of version 1 that have another name since, by section."""
+"""Keys of version 1 that were renamed, by section."""
 _IGNORED: dict[str, dict[str, tuple[str, ...]]] = {
     "network": {"dit": ("multipliers", "attention_levels"), "unet": ("cross_every",)},
     "space": {"pixels": ("width", "steps")},
     "optim": {"adamw": ("muon_lr",)},
     "properties": {"class": ("mean", "std"), "number": ("values",)},
 }
-"""Keys that version 1 had in a section whatever its kind, and that some kinds had no use for."""
+"""Keys that version 1 had in a section for every kind, even if some kinds did not use them."""
 _DEFAULTS = {"network": "dit", "space": "pixels", "optim": "muon", "properties": "class"}
 
 
 def renamed(values: dict[str, Any]) -> list[str]:
-    """Today's names for the keys of a recipe, in place; returns what was changed, a line each.
+    """Rename the keys of a recipe to their current names, in place; returns the changes, one line each.
 
-    Raises `ZaoziError` for a key that stands under both its names.
+    Raises `ZaoziError` if a key is present under both names.
     """
     said = []
     for section, names in RENAMED.items():
@@ -46,9 +46,9 @@ def renamed(values: dict[str, Any]) -> list[str]:
 
 
 def to_2(values: dict[str, Any]) -> list[str]:
-    """From version 1, where every kind had the keys of all others, and the network the text's width. In place.
+    """Convert from version 1, in which every kind had the keys of all kinds, and the network the text width. In place.
 
-    Returns what was changed that a person wrote, a line each. Raises `ZaoziError` for a key that stands under both its names.
+    Returns the changes to user-written values, one line each. Raises `ZaoziError` if a key is present under both names.
     """
     said = renamed(values)
     network, text = values.get("network"), values.setdefault("text", {})
@@ -75,9 +75,9 @@ _MIGRATIONS: dict[int, Callable[[dict[str, Any]], list[str]]] = {1: to_2}
 
 
 def migrated(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """A configuration's plain values in today's version, and what was changed, a line each. Without a version it is of the first.
+    """Return a configuration's plain values in the current version, and the changes, one line each. The default version is 1.
 
-    Raises `ZaoziError` for a version that this zaozi does not know.
+    Raises `ZaoziError` if this zaozi does not support the version.
     """
     made = {key: _copy(value) for key, value in values.items()}
     version = made.pop(KEY, 1)
@@ -90,17 +90,17 @@ def migrated(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def read(kind: type[C], values: Mapping[str, Any]) -> C:
-    """A configuration as `written` gave it, in this version or an earlier one. Raises `ZaoziError`."""
+    """Read a configuration from the output of `written`, in this version or an earlier one. Raises `ZaoziError`."""
     return from_dict(kind, migrated(values)[0])
 
 
 def written(config: Any) -> dict[str, Any]:
-    """The plain values of a configuration with the version that they are written in."""
+    """Return the plain values of a configuration with their version."""
     return {KEY: SCHEMA, **to_dict(config)}
 
 
 def _copy(value: Any) -> Any:
-    """The same plain values in new containers, tuples as lists."""
+    """Copy plain values into new containers, converting tuples to lists."""
     if isinstance(value, Mapping):
         return {key: _copy(v) for key, v in value.items()}
     return [_copy(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -1,6 +1,6 @@
-"""The few types that every room shares: a level, an estimate, a condition, and the calls between them.
+"""Types shared by all packages: level, estimate, condition, and the calls between them.
 
-Pictures are float tensors `[B, C, H, W]` in [-1, 1], and brightness is positive: white paper is +1, black ink -1.
+Pictures are float tensors `[B, C, H, W]` in [-1, 1]: white paper is +1, black ink -1.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 Shape = tuple[int, int, int]
-"""(C, h, w) of one picture, or of what stands for it in a space."""
+"""Shape (C, h, w) of one picture, or of its representation in a space."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """How noisy a picture is: `x_t = alpha * x0 + sigma * eps`.
+    """The noise level of a picture: `x_t = alpha * x0 + sigma * eps`.
 
-    `t` is the time in [0, T] (0 is clean), `alpha` the share of the picture and `sigma` that of the noise. One level holds
-    Python floats (in sampling, one level for the whole batch) or float tensors `[B]` (in training, one a picture).
+    `t` is the time in [0, T] (0 is clean), `alpha` the share of the picture and `sigma` that of the noise. A level contains
+    Python floats (in sampling, one level for the whole batch) or float tensors `[B]` (in training, one per picture).
     Under the schedules of DDPM `alpha` is sqrt(alpha_bar) and `sigma` sqrt(1 - alpha_bar) (arXiv:2006.11239, eq. 4), not its
     per-step alphas; on the straight path alpha + sigma = 1.
     """
@@ -31,7 +31,7 @@ class Level:
     sigma: float | Tensor
 
     def per_picture(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`alpha` and `sigma` as tensors `[B, 1, 1, 1]` (or `[1, 1, 1, 1]`) in x's dtype, ready to multiply pictures."""
+        """Return `alpha` and `sigma` as tensors `[B, 1, 1, 1]` (or `[1, 1, 1, 1]`) in x's dtype, broadcastable to pictures."""
 
         def column(value: float | Tensor) -> Tensor:
             return _number(value).to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
@@ -40,28 +40,28 @@ class Level:
 
     @property
     def share(self) -> float:
-        """`sigma / (alpha + sigma)` of a level of floats: how much of x_t is noise, in [0, 1]."""
+        """`sigma / (alpha + sigma)` for a level of floats: the share of noise in x_t, in [0, 1]."""
         return float(self.sigma) / (float(self.alpha) + float(self.sigma))
 
     def noise_share(self, batch: int, device: torch.device | str = "cpu") -> Tensor:
-        """`u = sigma / (alpha + sigma)` in [0, 1] as float32 `[batch]`: the coordinate by which networks know the level.
+        """Return `u = sigma / (alpha + sigma)` in [0, 1] as float32 `[batch]`: the level as input to networks.
 
-        It is a monotone function of the log-SNR alone (u = sigmoid(-logsnr / 2)), so it means the same under every schedule.
+        It is a monotone function of the log-SNR only (u = sigmoid(-logsnr / 2)), with the same meaning under every schedule.
         """
         alpha, sigma = _number(self.alpha), _number(self.sigma)
         return (sigma / (alpha + sigma)).to(device, torch.float32).expand(batch)
 
 
 def _number(value: float | Tensor) -> Tensor:
-    """A level's number as a tensor: float64 from a float, a tensor as it is (exported graphs hold no float64)."""
+    """Return a level's number as a tensor: float64 for floats, tensors unchanged (exported graphs have no float64)."""
     return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
 
 
 class Estimate(NamedTuple):
-    """A denoiser's one guess in two views: what the noisy picture was made from.
+    """A denoiser's estimate of the clean picture and of the noise.
 
-    `x0` is the clean picture, `eps` the noise, both `[B, C, H, W]`, and `alpha * x0 + sigma * eps = x_t` holds unless a
-    guidance says otherwise (CFG++ does).
+    `x0` is the clean picture, `eps` the noise, both `[B, C, H, W]`. `alpha * x0 + sigma * eps = x_t` holds unless
+    guidance changes it (as CFG++ does).
     """
 
     x0: Tensor
@@ -70,10 +70,10 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Cond:
-    """What a picture is asked to be: a text, and any properties.
+    """The condition of a picture: a text, and optional properties.
 
-    - `tokens` `[B, L, D]`, `mask` `[B, L]` (True where a token is real) and `pooled` `[B, D]` are a frozen encoder's.
-      A row without a single real token is the null condition: networks put their learned null in its place.
+    - `tokens` `[B, L, D]`, `mask` `[B, L]` (True for real tokens) and `pooled` `[B, D]` come from a frozen encoder.
+      A row without any real token is the null condition: networks replace it with their learned null.
     - `properties` maps a name to a tensor `[B]`: integers for classes (0 = not given), floats for numbers (NaN = not given).
     """
 
@@ -86,29 +86,29 @@ class Cond:
         return self.tokens.shape[0]
 
     def map(self, f: Callable[[Tensor], Tensor]) -> Cond:
-        """The condition with `f` applied to each of its tensors."""
+        """Return the condition with `f` applied to each of its tensors."""
         return Cond(f(self.tokens), f(self.mask), f(self.pooled), {k: f(v) for k, v in self.properties.items()})
 
     def to(self, device: torch.device | str) -> Cond:
-        """The same condition on another device."""
+        """Return the condition on another device."""
         return self.map(lambda v: v.to(device))
 
     def take(self, index: Tensor | slice) -> Cond:
-        """Some of the rows."""
+        """Return a subset of the rows."""
         return self.map(lambda v: v[index])
 
     def without_text(self, drop: Tensor) -> Cond:
-        """The condition with the text of the rows where `drop` `[B]` is True taken away."""
+        """Return the condition without text in the rows where `drop` `[B]` is True."""
         return replace(self, mask=self.mask & ~drop[:, None])
 
     def null(self) -> Cond:
-        """The unconditional twin: no text, no property, and as many rows."""
+        """Return the unconditional counterpart: no text, no properties, and the same number of rows."""
         drop = torch.ones(len(self), dtype=torch.bool, device=self.mask.device)
         return replace(self.without_text(drop), properties={})
 
     @staticmethod
     def cat(a: Cond, b: Cond) -> Cond:
-        """Two conditions as one batch; a property that only one of them has is 'not given' in the other."""
+        """Concatenate two conditions into one batch; a property that only one of them has is 'not given' in the other."""
         length = max(a.tokens.shape[1], b.tokens.shape[1])
 
         def padded(c: Cond) -> tuple[Tensor, Tensor]:
@@ -129,16 +129,16 @@ class Cond:
 
 
 Denoise = Callable[[Tensor, Level], Estimate]
-"""A denoiser as samplers see it: (x_t `[B, C, H, W]`, one level) -> its estimate."""
+"""A denoiser as used by samplers: (x_t `[B, C, H, W]`, one level) -> its estimate."""
 
 Noise = Callable[[int], Tensor]
-"""Fresh standard normal noise shaped as the pictures: `noise(draw)` for the draw-th draw (0 is where sampling starts)."""
+"""Fresh standard normal noise with the shape of the pictures: `noise(draw)` for the draw-th draw (0 starts sampling)."""
 
 OnStep = Callable[[Level, Tensor, Estimate], None]
-"""Watches sampling: called once a step with the level, x_t before the step, and the estimate made there."""
+"""Sampling callback, called once per step with the level, x_t before the step, and its estimate."""
 
 
 class Conditional(Protocol):
-    """A denoiser that still needs to be told what to draw."""
+    """A denoiser that takes a condition."""
 
     def __call__(self, x: Tensor, level: Level, cond: Cond) -> Estimate: ...

@@ -1,4 +1,4 @@
-"""Worker processes that never outlive the command that started them."""
+"""Worker processes that always end with the command that started them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ B = TypeVar("B")
 
 
 def end_with_parent() -> None:
-    """In a worker: leave Ctrl-C to the parent, and end when the parent ends, even by SIGKILL."""
+    """In a worker: ignore Ctrl-C, and exit when the parent exits, even by SIGKILL."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
@@ -31,12 +31,12 @@ def end_with_parent() -> None:
 
 
 def in_processes(work: Callable[[A], B], items: Iterable[A], processes: int, chunk: int) -> Generator[B, None, None]:
-    """`map(work, items)` in worker processes, in order. Leaving the loop, for whatever reason, ends the workers at once."""
+    """Run `map(work, items)` in worker processes, in order. Leaving the loop for any reason stops the workers immediately."""
     pool = ProcessPoolExecutor(processes, initializer=end_with_parent)
     try:
         yield from pool.map(work, items, chunksize=chunk)
     finally:
-        workers = list((pool._processes or {}).values())  # `terminate_workers` from Python 3.14 on
+        workers = list((pool._processes or {}).values())  # replace with `terminate_workers` in Python 3.14
         pool.shutdown(wait=False, cancel_futures=True)
         for worker in workers:
             worker.terminate()

@@ -1,4 +1,4 @@
-"""Anybody's data: a folder of pictures with `metadata.jsonl` or `metadata.csv`, or `name.png` beside `name.txt`."""
+"""Custom datasets: a folder of pictures with `metadata.jsonl` or `metadata.csv`, or pairs of `name.png` and `name.txt`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from zaozi.data.splits import folder_splits
 from zaozi.data.tables import Bad, Row, Table, read_table, read_text
 
 LONGEST_CAPTION = 2**17
-"""Bytes of a caption's file: what is longer is no caption."""
+"""Maximum size of a caption file in bytes."""
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name ends as one of the formats that are read."""
+    """Whether a file name has the suffix of a supported format."""
     return Path(name).suffix.lower() in formats()
 
 
 def _inside(path: Path, folder: Path) -> bool:
-    """Whether what a path names, links followed, lies in a folder."""
+    """Whether the target of a path, with links resolved, is in a folder."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
@@ -38,16 +38,16 @@ def _leads_out(path: Path, folder: Path) -> str:
 def _utf8(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # bytes of a file's name that are not UTF-8
+    except UnicodeEncodeError:  # file name bytes that are not UTF-8
         return False
     return True
 
 
 def _files(folder: Path, bad: Bad | None = None) -> list[Path]:
-    """All files of a folder and those below it, sorted.
+    """Return all files of a folder and its subfolders, sorted.
 
-    Every folder is listed once, under its own name, so a linked one that lies inside `folder` is listed too. A link to a folder
-    outside goes to `bad`, as does a folder that cannot be listed.
+    Each folder is listed once, under its own name, including linked folders inside `folder`. Links to folders outside and
+    unreadable folders are added to `bad`.
     """
     found: list[Path] = []
 
@@ -64,7 +64,7 @@ def _files(folder: Path, bad: Bad | None = None) -> list[Path]:
 
 
 def _beside(folder: Path, bad: Bad, left_out: list[str]) -> list[Row]:
-    """Rows from pictures and the text files beside them; texts without any other file of their name go to `left_out`."""
+    """Return rows from pictures and the text files next to them; text files without a matching file go to `left_out`."""
     captions: dict[Path, Path] = {}  # by path without suffix
     pictures: dict[Path, list[Path]] = {}
     others: dict[Path, Path] = {}
@@ -106,7 +106,7 @@ def _beside(folder: Path, bad: Bad, left_out: list[str]) -> list[Row]:
 
 
 def _caption(path: Path, folder: Path) -> str:
-    """The text of a caption's file. Raises `ZaoziError`."""
+    """Return the text of a caption file. Raises `ZaoziError`."""
     if not _inside(path, folder):
         raise ZaoziError(_leads_out(path, folder))
     if not path.is_file():
@@ -133,11 +133,11 @@ def build_folder(
 ) -> dict[str, Any]:
     """Build a dataset from a folder of pictures and captions; returns the manifest.
 
-    `auto` is grey where every picture is, else RGB. Pictures are read from inside the folder alone, in the formats of
-    `pictures.formats`, split as `splits.folder_splits` says, and columns typed as in `tables`. The manifest's `skipped` says
-    what was bad and `left_out` what was not asked for: texts without a picture, pictures without a row.
-    Raises `ZaoziError` that names the first unreadable picture, missing file, empty caption, duplicate name, or row that is
-    not what its header says, unless `skip_bad`.
+    `auto` selects grey if all pictures are grey, else RGB. Only pictures inside the folder in `pictures.formats` are read. See
+    `splits.folder_splits` for the splits and `tables` for column types. The manifest lists bad items in `skipped` and unused
+    items in `left_out`: texts without a picture, pictures without a row.
+    Raises `ZaoziError` for the first unreadable picture, missing file, empty caption, duplicate name, or row that does
+    not match its header, unless `skip_bad`.
     """
     if limit < 0:
         raise ZaoziError(f"limit {limit} is out of range; use 1 or more, or 0 for all")
@@ -181,7 +181,7 @@ def build_folder(
 
 
 def _good(folder: Path, rows: Sequence[Row], bad: Bad) -> list[tuple[str, Row]]:
-    """The rows that name a caption and a picture inside the folder, each with the picture's name; the others go to `bad`."""
+    """Return rows with a caption and a picture in the folder, each with the picture's name; the others go to `bad`."""
     good: dict[str, Row] = {}
     for row in progress(rows, desc="checking", unit="row"):
         name, text, where = row.cells.get("file_name"), row.cells.get("text"), row.place
@@ -207,7 +207,7 @@ def _good(folder: Path, rows: Sequence[Row], bad: Bad) -> list[tuple[str, Row]]:
 
 
 def _without_row(folder: Path, table: Table) -> list[str]:
-    """The folder's pictures that no row names."""
+    """Return the folder's pictures that are not in any row."""
     names = (row.cells.get("file_name") for row in table.rows)
     named = {os.path.realpath(folder / name) for name in names if isinstance(name, str) and "\0" not in name}
     pictures = (path for path in _files(folder) if is_picture(path.name))
@@ -215,11 +215,11 @@ def _without_row(folder: Path, table: Table) -> list[str]:
 
 
 def _common_mode(folder: Path, records: list[Record]) -> str:
-    """'L' where every picture that opens is grey, else 'RGB'."""
+    """Return 'L' if every readable picture is grey, else 'RGB'."""
     for record in progress(records, desc="opening", unit="picture"):
         try:
             if mode_of(folder / record.key) not in GREY:
                 return "RGB"
-        except Exception:  # a damaged file, which drawing will name
+        except Exception:  # a damaged file, reported when drawn
             continue
     return "L"

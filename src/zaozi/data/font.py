@@ -1,4 +1,4 @@
-"""Glyphs as pictures: one em box for all, so that place and size within it are information."""
+"""Glyph pictures, all drawn in the same em box; position and size within it carry information."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FONT_NAME = "Noto Sans CJK TC Regular"
 
 
 def default_font() -> Path:
-    """The packaged Noto Sans CJK TC Regular."""
+    """Return the path of the packaged Noto Sans CJK TC Regular."""
     return package_folder("cvttf_NotoSansCJK_Regular", "cvttf-notosanscjk-regular") / "NotoSansCJKtc-Regular.otf"
 
 
@@ -33,12 +33,12 @@ def _tables(path: Path) -> tuple[frozenset[int], float, str]:
 
 
 def covered(path: Path) -> frozenset[int]:
-    """The code points for which the font has a glyph of its own."""
+    """Return the code points for which the font has its own glyph."""
     return _tables(path)[0]
 
 
 def version(path: Path) -> str:
-    """The font's own version line."""
+    """Return the version string of the font."""
     return _tables(path)[2]
 
 
@@ -48,9 +48,9 @@ def _face(path: Path, size: int) -> ImageFont.FreeTypeFont:
 
 
 def glyph(character: str, path: Path, size: int = 128) -> Image.Image:
-    """One glyph, black on white, antialiased, in an em box of size x size grey pixels; ink beyond the box is cut.
+    """Draw one glyph, black on white, antialiased, in an em box of size x size grey pixels; ink outside the box is cropped.
 
-    Raises `ZaoziError` where the font has no such glyph (an empty box is never drawn).
+    Raises `ZaoziError` if the font does not have the glyph (a placeholder box is never drawn).
     """
     codes, ascent, _ = _tables(path)
     if ord(character) not in codes:
@@ -61,7 +61,7 @@ def glyph(character: str, path: Path, size: int = 128) -> Image.Image:
 
 
 def web_font(characters: str, path: Path) -> None:
-    """A few characters of the packaged font as a WOFF file, for readers whose machine has none."""
+    """Write a few characters of the packaged font as a WOFF file, for readers without a CJK font."""
     from fontTools import subset
 
     options = subset.Options(flavor="woff", layout_features=[], hinting=False, name_IDs=[], notdef_outline=True)

@@ -1,4 +1,4 @@
-"""The flagship dataset: Chinese glyphs and their English definitions."""
+"""The glyph dataset: Chinese glyphs and their English definitions."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from zaozi.data import font, unihan
 from zaozi.data.shards import Record, build, by_group, dataset_output, normalised
 
 EDITION = 3
-"""Of the columns: a dataset of an older edition in the default place is built again."""
+"""Version of the columns: older datasets in the default folder are rebuilt."""
 
 
 UNDEFINED = "undefined "
-"""How the groups of characters without a definition begin."""
+"""Group name prefix for characters without a definition."""
 
 
 def default_folder(size: int = 128, limit: int = 0, *, undefined: bool = False) -> Path:
-    """Where the glyphs lie unless a folder is given."""
+    """Return the default folder of the glyph dataset."""
     more = "-and-undefined" if undefined else ""
     return home() / "data" / (f"glyphs-{size}{more}" + (f"-{limit}-of-them" if limit else ""))
 
 
 def _groups(rows: list[unihan.Character]) -> dict[int, int]:
-    """Code point -> the lowest code point of its group: rows joined by an equal caption or by a cross-reference."""
+    """Map code point -> the lowest code point of its group: rows linked by an equal caption or by a cross-reference."""
     parent = {row.code: row.code for row in rows}
 
     def root(code: int) -> int:
@@ -53,14 +53,14 @@ def _draw(record: Record, *, path: Path, size: int) -> Image.Image:
 
 
 def _hints(row: unihan.Character) -> list[str]:
-    """Short texts that fit a glyph beside its definition: what its radical means, and each of several senses alone."""
+    """Return short alternative texts for a glyph: the meaning of its radical, and each sense if there are several."""
     own = unihan.senses(row.definition)
     meant = unihan.radical_senses(row.radical) if row.radical else ()
     return list(dict.fromkeys([*meant, *(own if len(own) > 1 else ())]))
 
 
 def _splits(records: Sequence[Record]) -> tuple[list[str], Mapping[str, Any]]:
-    """As `by_group`, but characters without a definition are all trained: of them there is nothing to measure."""
+    """Like `by_group`, but characters without a definition are always in train: there is nothing to measure on them."""
     names, about = by_group(records)
     pairs = zip(records, names, strict=True)
     return ["train" if record.group.startswith(UNDEFINED) else name for record, name in pairs], about
@@ -100,9 +100,9 @@ def build_glyphs(
 ) -> dict[str, Any]:
     """Build the glyph dataset at `size` pixels; `limit` keeps that many, evenly spread. Returns the manifest.
 
-    `undefined` adds the characters without a definition to the training split, with what their radical means as the caption.
-    Characters the font lacks are left out and counted. Raises `ZaoziError` for a size or limit out of range, or a font
-    without any of the characters.
+    `undefined` adds characters without a definition to the training split, with the meaning of their radical as caption.
+    Characters missing from the font are excluded and counted. Raises `ZaoziError` if a size or limit is out of range, or the
+    font has none of the characters.
     """
     if not 8 <= size <= 1024:
         raise ZaoziError(f"size {size} is out of range; use 8 to 1024")
@@ -115,7 +115,7 @@ def build_glyphs(
     rows = [row for row in everything if row.code in font.covered(path)]
     if not rows:
         raise ZaoziError(f"{path} has none of the characters; choose a font with Chinese glyphs")
-    groups = _groups(rows)  # over all rows, so that a limited build agrees with the whole one about splits
+    groups = _groups(rows)  # over all rows, to give limited and full builds the same splits
     lacking = len(everything) - len(rows)
     if 0 < limit < len(rows):
         rows = [rows[i * len(rows) // limit] for i in range(limit)]

@@ -1,4 +1,4 @@
-"""A data set in a space that is dear to encode: every picture once, in a memory-mapped file that all processes share."""
+"""Cached latents for spaces with expensive encoding: a memory-mapped file shared by all processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH = 64
 
 
 class Encoder(Protocol):
-    """The part of a space that is needed here."""
+    """The required subset of the space interface."""
 
     def encode(self, pictures: Tensor) -> Tensor: ...
 
@@ -30,10 +30,10 @@ class Encoder(Protocol):
 
 @torch.no_grad()
 def encoded(pairs: Pairs, space: Encoder, data: str) -> NDArray[np.float32]:
-    """The pictures of pairs in a space, float32 `[N, C, h, w]`, memory-mapped.
+    """Return the encoded pictures of pairs, float32 `[N, C, h, w]`, memory-mapped.
 
-    Encoded in the same order and in batches of the same size whoever asks, and kept in zaozi's cache, under a key of the `data`
-    (their SHA-256), the number of pairs, and the space's class and weights.
+    The encoding order and batch size are always the same. Results are cached under a key of the `data` (SHA-256), the number
+    of pairs, and the space's class and weights.
     """
     key = hashlib.sha256(f"{data} {len(pairs)} {type(space).__module__}.{type(space).__qualname__}".encode())
     for name, value in sorted(space.state_dict().items()):
@@ -44,7 +44,7 @@ def encoded(pairs: Pairs, space: Encoder, data: str) -> NDArray[np.float32]:
         shape = (len(pairs), *space.encode(pairs.batch([0])).shape[1:])
         size = 4 * int(np.prod(shape))
         need_space(home(), size, "the cache of the data set's latents")
-        allocate(work / "latents.npy", size)  # a memory-mapped file with holes would crash on a full disk
+        allocate(work / "latents.npy", size)  # a sparse memory-mapped file would crash on a full disk
         made = np.lib.format.open_memmap(work / "latents.npy", "w+", np.float32, shape)
         for start in progress(range(0, len(pairs), BATCH), desc="encoding", unit="batch"):
             rows = range(start, min(start + BATCH, len(pairs)))

@@ -1,4 +1,4 @@
-"""A built dataset in memory: pictures as bytes, captions as text, properties as columns, and the order of training."""
+"""A dataset in memory: pictures as bytes, captions as text, properties as columns, and the training order."""
 
 from __future__ import annotations
 
@@ -43,27 +43,27 @@ class Pairs:
         return len(self.texts)
 
     def some(self, count: int) -> NDArray[np.int64]:
-        """Up to `count` rows, evenly spread (rows are sorted, so the first ones would be all of a kind)."""
+        """Return up to `count` evenly spread rows (rows are sorted, so the first ones would be similar)."""
         count = min(count, len(self))
         return np.arange(count) * len(self) // max(count, 1)
 
     def batch(self, rows: NDArray[np.int64] | Sequence[int]) -> Tensor:
-        """Some pictures as float32 `[B, C, S, S]` in [-1, 1], white +1."""
+        """Return pictures as float32 `[B, C, S, S]` in [-1, 1], white +1."""
         return torch.from_numpy(self.pictures[np.asarray(rows)]).float().div_(127.5).sub_(1.0)
 
     def property_columns(self, properties: Sequence[Property]) -> dict[str, Tensor]:
-        """Each property's column as a tensor `[N]`, as the network takes it."""
+        """Return each property's column as a tensor `[N]` for the network."""
         return {p.column: p.tensor(self.column(p.column)) for p in properties}
 
     def column(self, name: str) -> list[Any]:
-        """A column by name. Raises `ZaoziError` for one that is not there."""
+        """Return a column by name. Raises `ZaoziError` if it is missing."""
         if name not in self.columns:
             raise unknown("column", name, self.columns)
         return self.columns[name]
 
 
 def find_dataset(config: DataConfig) -> Path:
-    """The dataset's folder; the flagship glyphs are built when none is named and they are not there yet."""
+    """Return the dataset's folder; without a path this is the glyph dataset, built if missing."""
     if config.path:
         folder = Path(config.path)
         read_manifest(folder)
@@ -83,9 +83,9 @@ def find_dataset(config: DataConfig) -> Path:
 
 
 def load_pairs(folder: Path, split: str) -> Pairs:
-    """One split of a built dataset (`train`, `validation` or `test`), its pictures decoded.
+    """Load one split of a built dataset (`train`, `validation` or `test`), with decoded pictures.
 
-    Raises `ZaoziError` where a shard is damaged, is not the one that was built, or holds other pictures than its manifest says.
+    Raises `ZaoziError` if a shard is damaged or changed since the build, or its pictures do not match the manifest.
     """
     import pyarrow.parquet as pq
 
@@ -109,7 +109,7 @@ def load_pairs(folder: Path, split: str) -> Pairs:
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
         if (
             isinstance(error, OSError) and error.errno
-        ):  # of the file system, such as a full disk; a decoder's has no number
+        ):  # from the file system, such as a full disk; decoder errors have no errno
             raise
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise ZaoziError(f"{folder} has a damaged shard ({why}); build the dataset again") from None
@@ -117,9 +117,9 @@ def load_pairs(folder: Path, split: str) -> Pairs:
 
 
 def _pictures(folder: Path, files: Mapping[str, str], count: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The shards' pictures, decoded once into a memory-mapped file that every process shares: uint8 `[N, C, S, S]`.
+    """Return the shards' pictures, decoded once into a memory-mapped file shared by all processes: uint8 `[N, C, S, S]`.
 
-    `files` are the shards' names and SHA-256, which name the cache.
+    `files` maps the shards' names to their SHA-256, which form the cache key.
     """
     import pyarrow.parquet as pq
 
@@ -130,7 +130,7 @@ def _pictures(folder: Path, files: Mapping[str, str], count: int, shape: tuple[i
         path = work / "pictures.npy"
         size = count * math.prod(shape)
         need_space(home(), size, "the cache of the dataset's pictures")
-        allocate(path, size)  # a memory-mapped file with holes would crash on a full disk
+        allocate(path, size)  # a sparse memory-mapped file would crash on a full disk
         made = np.lib.format.open_memmap(path, "w+", np.uint8, (count, *shape))
 
         def decode(row: int, image: dict[str, Any]) -> None:
@@ -158,9 +158,9 @@ def _pictures(folder: Path, files: Mapping[str, str], count: int, shape: tuple[i
 
 
 def balance_weights(values: Sequence[Any], power: float) -> NDArray[np.float64]:
-    """How often each row should come an epoch, 1 on average: in proportion to (rows of its class)^-power. `[N]`.
+    """Return how often each row appears per epoch, 1 on average: in proportion to (rows of its class)^-power. `[N]`.
 
-    0 leaves all rows alike; at 1 every class of the column is seen equally often.
+    0 gives all rows equal weight; 1 gives every class of the column equal weight.
     """
     _, index, counts = np.unique(np.array([str(v) for v in values]), return_inverse=True, return_counts=True)
     weights = counts[index].astype(np.float64) ** -power
@@ -168,18 +168,18 @@ def balance_weights(values: Sequence[Any], power: float) -> NDArray[np.float64]:
 
 
 ORDER = 2
-"""The version of the order in which rows come; 1 shuffled splits of any size whole."""
+"""Version of the row order; version 1 permuted splits of any size as a whole."""
 SHUFFLED_WHOLE = 2**15
-"""Up to so many rows an epoch's permutation is made as a whole, as version 1 did; of more, only what is asked for."""
+"""Up to this many rows, an epoch's permutation is computed as a whole, as in version 1; above it, only the requested rows."""
 _ROUNDS = 8
 
 
 class Order:
-    """The endless shuffled stream of `count` rows: epoch after epoch, each its own permutation of them.
+    """An endless shuffled stream of `count` rows: each epoch is a new permutation of them.
 
-    With `weights` `[count]` (1 on average) row i comes floor or ceil of weights[i] times an epoch, weights[i] on average
-    (systematic resampling, Kitagawa 1996). A function of its arguments alone, so that a resumed run needs to remember no more
-    than its step. Some rows take time in proportion to their number, not to `count`.
+    With `weights` `[count]` (1 on average) row i appears floor or ceil of weights[i] times per epoch, weights[i] on average
+    (systematic resampling, Kitagawa 1996). A function of its arguments only: a resumed run needs no state other than its
+    step. The cost of reading rows depends on their number, not on `count`.
     """
 
     def __init__(self, count: int, seed: int, weights: NDArray[np.float64] | None = None) -> None:
@@ -188,7 +188,7 @@ class Order:
         self._last: tuple[int, NDArray[np.int64], float] | None = None
 
     def rows(self, start: int, number: int) -> NDArray[np.int64]:
-        """Rows start .. start + number of the stream."""
+        """Return rows start .. start + number of the stream."""
         parts = [np.zeros(0, np.int64)]
         while number > 0:
             epoch, offset = divmod(start, self.count)
@@ -198,7 +198,7 @@ class Order:
         return np.concatenate(parts)
 
     def _some(self, epoch: int, offset: int, length: int) -> NDArray[np.int64]:
-        """`length` rows of one epoch."""
+        """Return `length` rows of one epoch."""
         if self.count <= SHUFFLED_WHOLE:
             if self._last is None or self._last[0] != epoch:
                 rng = self._generator(epoch)
@@ -218,17 +218,17 @@ class Order:
 
 
 def same_order(version: int, count: int) -> bool:
-    """Whether `count` rows come as they did in a version of the order."""
+    """Whether `count` rows have the same order as in another version."""
     return version == ORDER or (version == 1 and count <= SHUFFLED_WHOLE)
 
 
 def _permuted(places: NDArray[np.uint64], count: int, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Where a keyed permutation of [0, count) takes some places; each by itself, with nothing of size `count` made.
+    """Apply a keyed permutation of [0, count) to some positions, each independently and without memory of size `count`.
 
     A Feistel network on pairs (x, y) of numbers below the side s of the smallest square that holds `count`, number x s + y:
-    each round takes (x, y) to (y, (x + hash(y + key)) mod s), which can be undone. What lands beyond `count` is taken further
-    until it does not (Black & Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002); the hash is SplitMix64's (Steele,
-    Lea & Flood, OOPSLA 2014).
+    each round maps (x, y) to (y, (x + hash(y + key)) mod s), which is invertible. Results beyond `count` are mapped again
+    until they are below it (Black & Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002); the hash is SplitMix64's
+    (Steele, Lea & Flood, OOPSLA 2014).
     """
     side = np.uint64(math.isqrt(count - 1) + 1)
     made, todo = places.copy(), np.arange(len(places))
@@ -250,9 +250,9 @@ _recent: list[Order] = []
 def training_rows(
     count: int, start: int, number: int, seed: int, weights: NDArray[np.float64] | None = None
 ) -> NDArray[np.int64]:
-    """`Order(count, seed, weights).rows(start, number)`; the last order is kept, so that asking again costs no more.
+    """Return `Order(count, seed, weights).rows(start, number)`; the last order is cached for repeated calls.
 
-    (It is known again by its array of weights, which must not be changed in place.)
+    (The cache compares the array of weights by identity, so it must not be changed in place.)
     """
     kept = next((o for o in _recent if (o.count, o.seed) == (count, seed) and o.weights is weights), None)
     order = kept or Order(count, seed, weights)

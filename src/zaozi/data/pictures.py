@@ -1,4 +1,4 @@
-"""People's picture files: opened safely from raster formats alone, with the right values, and fitted to a square."""
+"""Read user pictures: open raster formats safely, with correct values, and crop them to a square."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ SIGNED = (
     "JPEG2000",
     "PPM",
     "QOI",
-)  # known by their first bytes
-UNSIGNED = ("TGA", "PCX", "SGI", "DIB")  # tried only where the file's name says so
+)  # detected by their first bytes
+UNSIGNED = ("TGA", "PCX", "SGI", "DIB")  # tried only if the file has that suffix
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 MAX_PIXELS = 89_478_485
-"""The most pixels a picture may have: the size from which Pillow warns of a decompression bomb (a third of a GB as RGB)."""
+"""Maximum number of pixels: the size at which Pillow warns of a decompression bomb (a third of a GB as RGB)."""
 LARGE = 2**24
-"""Pixels from which a picture is processed strip by strip."""
+"""Number of pixels from which a picture is processed in strips."""
 
 
 @cache
 def formats() -> dict[str, str]:
-    """Suffix (lower case, with its dot) -> Pillow format, of the raster formats that can be read here.
+    """Return suffix (lower case, with its dot) -> Pillow format, for the supported raster formats.
 
-    Formats that run other programs (EPS, PDF) or draw vectors (WMF) are never among them. HEIC needs `pillow-heif`.
+    Formats that run other programs (EPS, PDF) or draw vectors (WMF) are excluded. HEIC needs `pillow-heif`.
     """
     with suppress(ImportError):
         importlib.import_module("pillow_heif").register_heif_opener()
@@ -52,7 +52,7 @@ def formats() -> dict[str, str]:
 
 
 def _open(path: Path) -> Image.Image:
-    """The picture before its pixels are read. Raises what Pillow raises, or `ZaoziError` for one that is too large."""
+    """Open a picture without reading its pixels. Raises Pillow's errors, or `ZaoziError` if it is too large."""
     named = formats().get(path.suffix.lower())
     tried = [name for name in SIGNED if name in Image.OPEN] + ([named] if named in UNSIGNED else [])
     try:
@@ -71,7 +71,7 @@ def _too_large(path: Path, size: str) -> ZaoziError:
 
 
 def mode_of(path: Path) -> str:
-    """A picture's mode in Pillow, from its header alone. Raises anything on a damaged file."""
+    """Return a picture's mode in Pillow, from its header only. Can raise any exception on a damaged file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with _open(path) as picture:
@@ -79,10 +79,10 @@ def mode_of(path: Path) -> str:
 
 
 def open_picture(path: Path, size: int = 0) -> Image.Image:
-    """The first frame of a picture file, upright as its EXIF says.
+    """Return the first frame of a picture file, rotated according to its EXIF data.
 
-    A large JPEG is decoded at a half, a quarter or an eighth where that leaves at least twice `size` on both sides.
-    Raises `ZaoziError` where it is of another format than those read, damaged, or has more than `MAX_PIXELS` pixels.
+    A large JPEG is decoded at a half, a quarter or an eighth if that leaves at least twice `size` on both sides.
+    Raises `ZaoziError` if its format is not supported, it is damaged, or has more than `MAX_PIXELS` pixels.
     """
     try:
         with warnings.catch_warnings():
@@ -93,24 +93,24 @@ def open_picture(path: Path, size: int = 0) -> Image.Image:
                 raw = next((str(tile[3]) for tile in getattr(picture, "tile", ()) if picture.format == "PNG"), "")
                 picture.load()
                 _mark_transparent(picture, raw, path)
-                with suppress(Exception):  # a damaged EXIF block turns nothing
+                with suppress(Exception):  # ignore a damaged EXIF block
                     ImageOps.exif_transpose(picture, in_place=True)
                 return _sixteen_bits(picture)
     except ZaoziError:
         raise
-    except Exception:  # decoders raise all kinds of things on damaged files
+    except Exception:  # decoders can raise anything on damaged files
         if path.suffix and path.suffix.lower() not in formats():
             raise ZaoziError(f"{path} is not in a format that is read; save it as PNG or JPEG") from None
         raise ZaoziError(f"{path} cannot be read as a picture; replace or remove it") from None
 
 
 def _mark_transparent(picture: Image.Image, raw: str, path: Path) -> None:
-    """Put the transparent value of a PNG right where Pillow compares it with pixels of another depth."""
+    """Fix the transparent value of a PNG where Pillow compares it with pixels of another depth."""
     key = picture.info.get("transparency")
-    if raw in ("1", "L;2", "L;4") and isinstance(key, int):  # the key counts in the file's own 2 to 16 levels
+    if raw in ("1", "L;2", "L;4") and isinstance(key, int):  # the key uses the file's own 2 to 16 levels
         steps = {"1": 1, "L;2": 3, "L;4": 15}[raw]
         picture.info["transparency"] = key * 255 // steps if key <= steps else key
-    elif raw == "RGB;16B" and isinstance(key, tuple):  # the key has 16 bits, and only the pixels' high bytes were read
+    elif raw == "RGB;16B" and isinstance(key, tuple):  # the key has 16 bits, but only the pixels' high bytes were read
         with Image.open(path, formats=["PNG"]) as low:
             low.tile = [(*low.tile[0][:3], "RGB;16L")]  # type: ignore[list-item]
             low.load()
@@ -127,7 +127,7 @@ def _mark_transparent(picture: Image.Image, raw: str, path: Path) -> None:
 
 
 def _sixteen_bits(picture: Image.Image) -> Image.Image:
-    """A picture of 9 to 16 bits by its format's own scale, as 16 bits with black 0; any other as it is."""
+    """Convert a picture of 9 to 16 bits, by its format's own scale, to 16 bits with black 0; others are unchanged."""
     info = picture.info
     if picture.mode == "I" and picture.format in ("PNG", "PPM", "JPEG2000"):
         picture = Image.fromarray(np.asarray(picture).clip(0, 65535).astype(np.uint16))
@@ -142,10 +142,10 @@ def _sixteen_bits(picture: Image.Image) -> Image.Image:
 
 
 def fitted(picture: Image.Image, size: int, mode: str, *, paper: str = "white") -> Image.Image:
-    """A picture resized so that its shorter side is `size`, then cut to the square in its middle, in `mode` (L or RGB).
+    """Resize a picture to a shorter side of `size`, then crop the central square, in `mode` (L or RGB).
 
-    Transparent parts become `paper`, as do values that are not a number. White is 65535 of 16 bits; of integers or floats
-    of 32 bits it is the least of 1 (floats only), 255 and 65535 that no value is above, or else the largest value.
+    Transparent parts and NaN values become `paper`. White is 65535 for 16 bits. For 32-bit integers or floats it is the
+    smallest of 1 (floats only), 255 and 65535 that no value exceeds, or else the largest value.
     """
     top = _white(picture)
     if picture.width * picture.height > LARGE:
@@ -167,7 +167,7 @@ def fitted(picture: Image.Image, size: int, mode: str, *, paper: str = "white") 
 
 
 def _strips(picture: Image.Image, box: tuple[int, int, int, int], multiple: int) -> Iterator[Image.Image]:
-    """A box of a picture from top to bottom, cut into strips of a few million pixels and rows a multiple of `multiple`."""
+    """Yield a box of a picture from top to bottom, in strips of a few million pixels and a multiple of `multiple` rows."""
     left, upper, right, lower = box
     rows = max(1, LARGE // 4 // (right - left) // multiple) * multiple
     for row in range(upper, lower, rows):
@@ -175,12 +175,12 @@ def _strips(picture: Image.Image, box: tuple[int, int, int, int], multiple: int)
 
 
 def _deep(picture: Image.Image) -> bool:
-    """Whether its values are of more than 8 bits."""
+    """Whether the values have more than 8 bits."""
     return picture.mode.startswith("I") or picture.mode == "F"
 
 
 def _white(picture: Image.Image) -> float:
-    """The value that stands for white."""
+    """Return the value of white."""
     if not _deep(picture):
         return 255.0
     if picture.mode.startswith("I;16"):
@@ -193,7 +193,7 @@ def _white(picture: Image.Image) -> float:
 
 
 def _opaque(picture: Image.Image, mode: str, paper: str, top: float) -> Image.Image:
-    """A picture of any mode in `mode`, 8 bits a channel, on paper where it is transparent."""
+    """Convert a picture of any mode to `mode`, 8 bits per channel, with transparent parts on paper."""
     if _deep(picture):
         values: NDArray[np.float64] = np.asarray(picture).astype(np.float64)
         clear = np.isnan(values)
@@ -218,11 +218,11 @@ KEPT = {
     "top": (0.0, 0.0, 1.0, 0.5),
     "bottom": (0.0, 0.5, 1.0, 1.0),
 }
-"""The halves of a picture: left, top, right and bottom, as shares of its side."""
+"""The halves of a picture: left, top, right and bottom, as fractions of its side."""
 
 
 def half_mask(side: str, size: int) -> Image.Image:
-    """One of the halves that `KEPT` names in white, the other in black."""
+    """Return a mask with one of the halves in `KEPT` white and the other black."""
     mask = Image.new("L", (size, size), "black")
     left, top, right, bottom = (round(size * v) for v in KEPT[side])
     mask.paste("white", (left, top, right, bottom))

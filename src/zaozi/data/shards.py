@@ -1,7 +1,7 @@
-"""Datasets on disk: a folder of Parquet shards, one or more a split, and a manifest written last.
+"""Dataset storage: a folder of Parquet shards, one or more per split, and a manifest written last.
 
-Every row has `image` (PNG, opened as a picture by `datasets.load_dataset("parquet", data_dir=FOLDER)`), `text`, `key`, and
-whatever columns the source adds. The same input gives the same bytes.
+Each row has `image` (PNG, opened as a picture by `datasets.load_dataset("parquet", data_dir=FOLDER)`), `text`, `key`, and
+any columns that the source adds. The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ SPLITS = {"train": 0.85, "validation": 0.05, "test": 0.10}
 MANIFEST = "manifest.json"
 FORMAT = 1
 SHARD_ROWS, SHARD_BYTES = 25_000, 2**28
-"""A shard ends before it exceeds either, pictures and captions counted."""
+"""Maximum size of a shard, counting pictures and captions."""
 GROUP_ROWS, GROUP_BYTES = 1024, 2**26
-"""The same of a row group, which is held in memory."""
+"""Maximum size of a row group, which is held in memory."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One pair before its picture is drawn: rows of one `group` always share a split."""
+    """One pair before its picture is drawn: rows with the same `group` always share a split."""
 
     key: str
     text: str
@@ -52,16 +52,16 @@ class Record:
 Draw = Callable[[Record], Image.Image]
 
 Splits = Callable[[Sequence[Record]], tuple[list[str], Mapping[str, Any]]]
-"""The split of each record, and what the manifest says about them."""
+"""Returns the split of each record, and an entry about the splits for the manifest."""
 
 
 def share_of(group: str) -> float:
-    """Where a group stands in [0, 1): its SHA-256 as a number. The same on every machine."""
+    """Return the position of a group in [0, 1), from its SHA-256. The same on every machine."""
     return int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64
 
 
 def split_of(group: str) -> str:
-    """The split of a group: its share against 85 / 5 / 10%."""
+    """Return the split of a group by its share: 85 / 5 / 10%."""
     share = share_of(group)
     for name, width in SPLITS.items():
         if share < width:
@@ -71,7 +71,7 @@ def split_of(group: str) -> str:
 
 
 def by_group(records: Sequence[Record]) -> tuple[list[str], Mapping[str, Any]]:
-    """Splits by `split_of` alone; where it would train nothing, the group of the smallest share is trained."""
+    """Split by `split_of`; if train would be empty, the group with the smallest share goes there."""
     names = [split_of(record.group) for record in records]
     if "train" not in names:
         first = min((record.group for record in records), key=share_of)
@@ -80,25 +80,25 @@ def by_group(records: Sequence[Record]) -> tuple[list[str], Mapping[str, Any]]:
 
 
 def normalised(caption: str) -> str:
-    """A caption without case and extra spaces: rows whose captions agree so far share a split."""
+    """Normalise case and spaces of a caption: rows with equal normalised captions share a split."""
     return " ".join(caption.casefold().split())
 
 
 def _png(draw: Draw, record: Record) -> bytes | str:
-    """The picture as PNG bytes, or the error in one line."""
+    """Return the picture as PNG bytes, or the error in one line."""
     try:
         data = io.BytesIO()
         draw(record).save(data, "PNG")
         return data.getvalue()
     except ZaoziError as error:
         return str(error)
-    except Exception as error:  # whatever a decoder raises on a damaged file
+    except Exception as error:  # decoders can raise anything on a damaged file
         why = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         return f"{record.key} cannot be drawn ({why}); replace or remove it"
 
 
 def _type(values: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
-    """The Arrow type of a column and how `datasets` names it."""
+    """Return the Arrow type of a column and its name in `datasets`."""
     import pyarrow as pa
 
     values = [v for v in values if v is not None]
@@ -115,7 +115,7 @@ def _type(values: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
 
 
 def _schema(columns: Mapping[str, tuple[Any, dict[str, Any]]]) -> Any:
-    """The Arrow schema of a shard: the picture, then the columns."""
+    """Return the Arrow schema of a shard: the picture, then the columns."""
     import pyarrow as pa
 
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -127,7 +127,7 @@ def _schema(columns: Mapping[str, tuple[Any, dict[str, Any]]]) -> Any:
 
 
 def _table(records: Sequence[Record], pngs: Sequence[bytes], schema: Any) -> Any:
-    """Some rows as an Arrow table."""
+    """Convert rows to an Arrow table."""
     import pyarrow as pa
 
     data: dict[str, list[Any]] = {
@@ -140,14 +140,14 @@ def _table(records: Sequence[Record], pngs: Sequence[bytes], schema: Any) -> Any
 
 
 def _column(records: Sequence[Record], name: str) -> list[Any]:
-    """The values of some records in a column of the dataset."""
+    """Return the values of a dataset column for some records."""
     if name in ("text", "key"):
         return [getattr(record, name) for record in records]
     return [record.columns[name] for record in records]
 
 
 def _parts(sizes: Sequence[int], rows: int, bytes_: int) -> list[slice]:
-    """Consecutive slices of at most so many rows and, where they have more than one, so many bytes."""
+    """Return consecutive slices of at most this many rows and, for slices of several rows, bytes."""
     ends, start, held = list[int](), 0, 0
     for i, size in enumerate(sizes):
         if i > start and (i - start == rows or held + size > bytes_):
@@ -159,7 +159,7 @@ def _parts(sizes: Sequence[int], rows: int, bytes_: int) -> list[slice]:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A record whose picture lies in the spool, as PNG bytes."""
+    """A record whose picture is in the spool file, as PNG bytes."""
 
     record: Record
     start: int
@@ -171,7 +171,7 @@ class _Drawn:
 
 
 def dataset_output(out: Path, *, inputs: Sequence[Path] = (), overwrite: bool = False) -> Output:
-    """A dataset's folder, to be written; `inputs` are the files and folders that it is made from."""
+    """Return the output for a dataset's folder; `inputs` are the files and folders that it is built from."""
     return Output(out, "dataset", (MANIFEST, "*.parquet"), inputs=tuple(inputs), overwrite=overwrite)
 
 
@@ -188,8 +188,8 @@ def build(
 ) -> dict[str, Any]:
     """Draw every record, write the shards and the manifest to `output` (see `dataset_output`), and return the manifest.
 
-    `about` says where the data came from, and `splits` which of the records that could be drawn go where. Raises `ZaoziError` at
-    the first bad picture unless `skip_bad`, which counts them.
+    `about` describes the source of the data, and `splits` assigns drawn records to splits. Raises `ZaoziError` at the first bad
+    picture unless `skip_bad`, which counts them.
     """
     import pyarrow.parquet as pq
 
@@ -201,7 +201,7 @@ def build(
     skipped: list[str] = [*already_skipped]
     with (
         output.write() as work,
-        TemporaryFile(dir=output.folder) as spool,  # a large dataset's pictures need not fit in memory
+        TemporaryFile(dir=output.folder) as spool,  # a large dataset's pictures may not fit in memory
     ):
 
         def picture(drawn: _Drawn) -> bytes:
@@ -267,7 +267,7 @@ _SHARD_NAME = re.compile(rf"({'|'.join(SPLITS)})-[0-9]{{5}}-of-[0-9]{{5}}\.parqu
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a built dataset. Raises `ZaoziError` where the folder is not one, or a shard is missing.
+    """Return the manifest of a built dataset. Raises `ZaoziError` if the folder is not a dataset, or a shard is missing.
 
     The shards themselves are not read: see `check_shards`.
     """
@@ -293,14 +293,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 _hashed: dict[tuple[str, int, int, int], str] = {}
-"""SHA-256 by path, length, time of change and inode: a file is read once in a process, unless it changes."""
+"""SHA-256 by path, length, modification time and inode: each process reads a file once, unless it changes."""
 
 
 def check_shards(folder: Path, split: str = "") -> dict[str, str]:
-    """Name -> SHA-256 of the shards (of one split) as they are now, after reading them whole.
+    """Return name -> SHA-256 of the shards (of one split) in their current state, reading them completely.
 
-    Warns of a shard that is not the one that was built: caches and runs know it by what it holds, never by the manifest's word.
-    Raises `ZaoziError` where the folder is not a dataset.
+    Warns if a shard was changed since the build: caches and runs identify it by its content, not by the manifest.
+    Raises `ZaoziError` if the folder is not a dataset.
     """
     files = {n: digest for n, digest in read_manifest(folder)["sha256"].items() if n.startswith(split)}
     total = sum((folder / name).stat().st_size for name in files)
@@ -323,12 +323,12 @@ def check_shards(folder: Path, split: str = "") -> dict[str, str]:
 
 
 def data_hash(folder: Path) -> str:
-    """A SHA-256 over those of the shards, which are checked: the name of exactly this data, wherever it lies."""
+    """Return a SHA-256 over those of the shards, which are checked: it identifies the data independently of its location."""
     return hashlib.sha256(json.dumps(check_shards(folder), sort_keys=True).encode()).hexdigest()
 
 
 def captions(folder: Path) -> list[str]:
-    """All captions of a built dataset, split after split."""
+    """Return all captions of a built dataset, split by split."""
     import pyarrow.parquet as pq
 
     names = sorted(read_manifest(folder)["sha256"], key=lambda name: (list(SPLITS).index(name.split("-")[0]), name))

@@ -15,7 +15,7 @@ _PAPER, _INK, _FRAME = "white", "#222222", "#dddddd"
 
 
 def label_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The packaged CJK font where it is installed, else Pillow's own."""
+    """Return the packaged CJK font if installed, else Pillow's default font."""
     try:
         from zaozi.data.font import default_font
 
@@ -25,9 +25,9 @@ def label_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, lines: int) -> list[str]:
-    """The text in at most `lines` lines of at most `width` pixels, broken at spaces; what does not fit ends in an ellipsis."""
+    """Wrap text at spaces to at most `lines` lines of at most `width` pixels; longer text ends in an ellipsis."""
     made: list[str] = []
-    words = text[: 4 * width * lines].split()  # more than can fit
+    words = text[: 4 * width * lines].split()  # more than fits
     while words and len(made) < lines:
         line = words.pop(0)
         while words and font.getlength(f"{line} {words[0]}") <= width:
@@ -49,9 +49,9 @@ def contact_sheet(
     lines: int = 1,
     text_size: int = 0,
 ) -> Image.Image:
-    """Pictures in rows, each row's caption under it in up to `lines` lines; a row longer than `columns` wraps. RGB on white.
+    """Draw rows of pictures, with each row's caption below in up to `lines` lines; rows wrap at `columns`. RGB on white.
 
-    `tile` is the side at which pictures are shown (0: their own), `text_size` the captions' in pixels (0: to suit the tile).
+    `tile` is the displayed side of the pictures (0: original), `text_size` the caption size in pixels (0: based on the tile).
     """
     gap, first = 6, rows[0][0]
     tile = tile or first.width
@@ -79,14 +79,14 @@ def contact_sheet(
 
 
 def png(picture: Image.Image) -> bytes:
-    """A picture as the bytes of a PNG file."""
+    """Return a picture as PNG bytes."""
     made = io.BytesIO()
     picture.save(made, "PNG")
     return made.getvalue()
 
 
 def picture_output(path: Path, kind: str, *, overwrite: bool = False, inputs: Iterable[Path] = ()) -> Output:
-    """A picture to be written. Raises `ZaoziError` for a suffix that Pillow cannot write."""
+    """Return the output for a picture. Raises `ZaoziError` if Pillow cannot write the suffix."""
     Image.init()
     if Image.EXTENSION.get(path.suffix.lower()) not in Image.SAVE:
         raise ZaoziError(f"cannot write '{path.name}'; a picture's name ends in .png, .jpg or .webp")

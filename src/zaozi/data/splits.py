@@ -1,4 +1,4 @@
-"""Which pictures of somebody's folder are trained on and which are held out."""
+"""Train, validation and test splits of custom datasets."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from zaozi.data.shards import Record, share_of, split_of
 
 
 def folder_splits(records: Sequence[Record]) -> tuple[list[str], Mapping[str, Any]]:
-    """The split of each record, and {"split": {"by": "caption" or "picture", "moved_to_train": pictures}} for the manifest.
+    """Return the split of each record, and {"split": {"by": "caption" or "picture", "moved_to_train": pictures}} for the
+    manifest.
 
-    1. Where at least half of the pictures have a caption that no other has, the split is by caption: its hash decides
-       (`split_of`), and equal captions stay together, so that no held-out caption was trained. Otherwise captions are labels,
-       and the split is by picture: the hash of the file's name decides.
-    2. Then whatever must be trained is: each caption of several pictures, and each value of each label column (text, integers or
-       booleans, where fewer than half of the pictures have a value of their own). Of one that has no picture in train, the
-       caption (or picture) whose hash is the smallest moves there. At least one picture is trained in any case.
+    1. If at least half of the pictures have a unique caption, the split is by caption: its hash decides (`split_of`), and
+       equal captions stay together, which keeps held-out captions out of training. Otherwise captions are labels, and the
+       split is by picture: the hash of the file name decides.
+    2. Then train is completed: it needs each caption of several pictures, and each value of each label column (text, integers
+       or booleans, if fewer than half of the pictures have a unique value). If one has no picture in train, the caption (or
+       picture) with the smallest hash moves there. At least one picture is always in train.
 
-    A function of the records alone, whatever their order.
+    The result depends only on the records, not on their order.
     """
     captions = [record.group for record in records]
     by_caption = 2 * _alone(captions) >= len(captions)
@@ -49,7 +50,7 @@ def folder_splits(records: Sequence[Record]) -> tuple[list[str], Mapping[str, An
 
 
 def _alone(values: Sequence[Any]) -> int:
-    """How many values stand once."""
+    """Return the number of unique values."""
     return sum(count == 1 for count in Counter(values).values())
 
 

@@ -1,4 +1,4 @@
-"""metadata.jsonl and metadata.csv, read strictly: every row is what it says, or it is named with its line."""
+"""Strict parsing of metadata.jsonl and metadata.csv: each invalid row is reported with its line."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 from zaozi.core.errors import ZaoziError, printable
 
 RESERVED = ("file_name", "text", "image", "key")
-"""Columns with a meaning of their own; the last two are written by the build itself."""
+"""Reserved columns; the last two are written by the build itself."""
 
 
 class Bad:
-    """Stops at the first bad row or picture, or (`skip`) collects what was wrong with each."""
+    """Raises at the first bad row or picture, or (`skip`) collects the errors."""
 
     def __init__(self, skip: bool) -> None:
         self.skip, self.skipped = skip, list[str]()
@@ -32,7 +32,7 @@ class Bad:
 
 @dataclass(frozen=True)
 class Row:
-    """One row: where it stands, as file:line, and its cells by column."""
+    """One row: its position, as file:line, and its cells by column."""
 
     place: str
     cells: dict[str, Any]
@@ -40,21 +40,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A metadata file that was read. `typed`: its values have types of their own (JSON), or all are text (CSV)."""
+    """A parsed metadata file. `typed`: values have their own types (JSON); otherwise all are text (CSV)."""
 
     path: Path
     rows: list[Row]
     typed: bool
 
     def columns(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
-        """The columns of some rows beside the reserved ones, each of one type; see `json_column` and `csv_column`."""
+        """Return the non-reserved columns of some rows, each of one type; see `json_column` and `csv_column`."""
         names = {name: None for row in rows for name in row.cells if name not in RESERVED}
         column = json_column if self.typed else csv_column
         return {name: column([row.cells.get(name) for row in rows]) for name in names}
 
 
 def read_text(path: Path, newline: str | None = None) -> str:
-    """A file as UTF-8, with or without a byte order mark; `newline` as in `open`. Raises `ZaoziError`."""
+    """Read a UTF-8 file, with or without a byte order mark; `newline` as in `open`. Raises `ZaoziError`."""
     try:
         with path.open(encoding="utf-8-sig", newline=newline) as file:
             return file.read()
@@ -63,10 +63,10 @@ def read_text(path: Path, newline: str | None = None) -> str:
 
 
 def read_table(folder: Path, bad: Bad, is_picture: Callable[[str], bool]) -> Table | None:
-    """The rows of metadata.jsonl or metadata.csv, or None without either.
+    """Return the rows of metadata.jsonl or metadata.csv, or None if there is neither.
 
-    A row that is not what the file's header or JSON demands goes to `bad`. `is_picture` tells whether a text looks like the name
-    of a picture file. Raises `ZaoziError` where there are both, or the file as a whole cannot be read.
+    Rows that do not match the file's header or are invalid JSON go to `bad`. `is_picture` says whether a text looks like the
+    name of a picture file. Raises `ZaoziError` if both files exist, or the file as a whole cannot be read.
     """
     lines, table = folder / "metadata.jsonl", folder / "metadata.csv"
     if lines.is_file() and table.is_file():
@@ -82,13 +82,13 @@ def read_table(folder: Path, bad: Bad, is_picture: Callable[[str], bool]) -> Tab
 
 
 def _json_rows(path: Path, bad: Bad) -> Iterator[Row]:
-    for number, line in enumerate(read_text(path).split("\n"), start=1):  # JSON may hold other line ends
+    for number, line in enumerate(read_text(path).split("\n"), start=1):  # JSON may contain other line separators
         if not line.strip():
             continue
         place = f"{path}:{number}"
         try:
             cells = json.loads(line, object_pairs_hook=_unique, parse_constant=_not_json, parse_float=_finite)
-            json.dumps(cells, ensure_ascii=False).encode()  # half a surrogate pair is no text
+            json.dumps(cells, ensure_ascii=False).encode()  # rejects a lone surrogate
         except UnicodeEncodeError:
             bad.row(f"{place} holds half of a surrogate pair (such as \\ud83d alone), which is not text; fix that line")
         except (ValueError, RecursionError) as error:
@@ -119,11 +119,11 @@ def _finite(literal: str) -> float:
 
 
 def json_column(values: Sequence[Any]) -> list[Any]:
-    """A column of JSON values in one type. A missing value is None in numbers and booleans, '' in text, [] in lists.
+    """Convert a column of JSON values to one type. A missing value is None in numbers and booleans, '' in text, [] in lists.
 
-    All booleans, all integers of 64 bits, all numbers, or all lists stay what they are (a list's items become text). Anything
-    else is text: strings as they are, other values as JSON writes them. Integers beyond 64 bits, and those among floats that a
-    float cannot hold exactly (beyond 2^53), make the column text.
+    All booleans, all 64-bit integers, all numbers, or all lists keep their type (list items become text). Other columns
+    become text: strings are unchanged, other values are written as JSON. Integers beyond 64 bits, and those among floats that
+    a float cannot represent exactly (beyond 2^53), make the column text.
     """
     given = [value for value in values if value is not None]
     kinds = {type(value) for value in given}
@@ -158,13 +158,13 @@ def _csv_rows(path: Path, bad: Bad, is_picture: Callable[[str], bool]) -> Iterat
         wrong = wrong or _wrong(cells, header, is_picture)
         if wrong:
             bad.row(f"{path}:{start + 1} {wrong}; fix or remove that row")
-            place = start + 1  # the lines that it took with it may be rows of their own
+            place = start + 1  # the lines it consumed may be separate rows
         else:
             yield Row(f"{path}:{start + 1}", dict(zip(header, cells, strict=True)))
 
 
 def _csv_row(lines: list[str], start: int) -> tuple[list[str], str, int]:
-    """The cells of the row that starts at a line, what is wrong with it, and how many lines it takes."""
+    """Return the cells of the row that starts at a line, its error, and its number of lines."""
     reader = csv.reader((lines[n] for n in range(start, len(lines))), strict=True)
     try:
         cells, wrong = next(reader), ""
@@ -214,11 +214,11 @@ _NUMBER = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]+)?|\.[0-9]+)([eE][+-]?[0-9]+)?
 
 
 def csv_column(values: Sequence[str | None]) -> list[Any]:
-    """A column of CSV cells as integers, as floats, or as the text that was written.
+    """Convert a column of CSV cells to integers or floats, or keep it as text.
 
-    Integers where every cell is one of 64 bits (no leading zero, plus sign or underscore); floats where every cell is a finite
-    number (1.5, .5, 1e5), or an integer that a float holds exactly (up to 2^53); spaces around them, empty cells and 'nan' do
-    not matter, and the last two become None. One other cell makes all of the column text, each cell exactly as written.
+    Integers if every cell is a 64-bit integer (no leading zero, plus sign or underscore); floats if every cell is a finite
+    number (1.5, .5, 1e5), or an integer that a float represents exactly (up to 2^53). Surrounding spaces, empty cells and
+    'nan' are accepted, and the last two become None. Any other cell makes the whole column text, with each cell unchanged.
     """
     stripped = [(value or "").strip() for value in values]
     given = [value for value in stripped if value and value.lower() != "nan"]

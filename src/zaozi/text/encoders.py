@@ -1,4 +1,4 @@
-"""Frozen language models that turn a prompt into vectors: the packaged MiniLM, or a T5 of your own."""
+"""Frozen text encoders that convert a prompt to vectors: the packaged MiniLM, or a T5 from a folder or the hub."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ class Reading:
     """How much of a text an encoder reads."""
 
     tokens: int
-    """Tokens before truncation, special ones included."""
+    """Tokens before truncation, including special tokens."""
     words: int
-    """Words, numbers and symbols; a text that leaves no token at all counts as one word."""
+    """Words, numbers and symbols; a text without any token counts as one word."""
     unknown: int
-    """Those of the words that mean nothing to the encoder."""
+    """Words that are unknown to the encoder."""
 
 
 class TextEncoder(Protocol):
-    """A frozen text encoder. `name` and `fingerprint` say which; `width` is D."""
+    """A frozen text encoder, identified by `name` and `fingerprint`; `width` is D."""
 
     name: str
     width: int
     max_tokens: int
     limit: int
-    """The largest `max_tokens` it takes."""
+    """Maximum `max_tokens`."""
     english: bool
-    """Whether it was trained on English alone."""
+    """Whether it was trained only on English."""
     tokenizer: Any
     """A tokenizers.Tokenizer."""
     network: Any
@@ -47,42 +47,42 @@ class TextEncoder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of everything that decides what `encode` returns, the number of tokens kept included."""
+        """Hash of everything that affects the output of `encode`, including the token limit."""
         ...
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
-        """How many tokens each text has before truncation."""
+        """Return the number of tokens of each text before truncation."""
         ...
 
     def readings(self, texts: Sequence[str]) -> list[Reading]:
-        """How much of each text the encoder reads."""
+        """Return how much of each text the encoder reads."""
         ...
 
     def tokens(self, text: str) -> list[str]:
-        """The tokens of a text as the encoder sees them, special ones included, truncated."""
+        """Return the tokens of a text as the encoder sees them, including special tokens, truncated."""
         ...
 
     def encode(self, texts: Sequence[str]) -> Cond:
-        """Token states `[B, L, D]`, mask `[B, L]` and pooled vector `[B, D]`, float32; L is the longest text's."""
+        """Return token states `[B, L, D]`, mask `[B, L]` and pooled vector `[B, D]`, float32; L is the longest text's."""
         ...
 
     def ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token ids and mask `[B, L]` of texts, truncated, and padded to the longest."""
+        """Return token ids and mask `[B, L]` of texts, truncated, and padded to the longest."""
         ...
 
     def states(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """What `encode` returns of token ids `[B, L]`: states `[B, L, D]`, zero where `mask` is False, and pooled `[B, D]`."""
+        """Return `encode`'s output for token ids `[B, L]`: states `[B, L, D]`, zero if `mask` is False, and pooled `[B, D]`."""
         ...
 
 
 def _pool(states: Tensor, mask: Tensor) -> Tensor:
-    """The mean of the real tokens' states, at unit length: `[B, L, D] -> [B, D]`."""
+    """Return the mean of the real tokens' states, normalised to unit length: `[B, L, D] -> [B, D]`."""
     mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
     return torch.nn.functional.normalize(mean, dim=-1)
 
 
 def is_latin(word: str) -> bool:
-    """Whether a word's letters are Latin (accents and ligatures fold), but for one Greek letter, as in 5 µm or α."""
+    """Whether a word's letters are Latin (including accents and ligatures), allowing one Greek letter, as in 5 µm or α."""
     if word.isascii():
         return True
     letters = (unicodedata.name(c, "") for c in unicodedata.normalize("NFKD", word) if c.isalpha())
@@ -92,15 +92,15 @@ def is_latin(word: str) -> bool:
 
 @dataclass
 class FrozenEncoder:
-    """A text encoder of a fast tokenizer and a frozen network."""
+    """A text encoder made of a fast tokenizer and a frozen network."""
 
     name: str
     width: int
     max_tokens: int
     limit: int
     english: bool
-    unknown: int | None  # the token that stands for what the tokenizer lacks
-    weights: str  # the hash of the weights
+    unknown: int | None  # the unknown token of the tokenizer
+    weights: str  # hash of the weights
     tokenizer: Any  # tokenizers.Tokenizer
     network: Any
 
@@ -108,7 +108,7 @@ class FrozenEncoder:
     def fingerprint(self) -> str:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
-        kind = self.name.partition(":")[0]  # wherever its folder lies
+        kind = self.name.partition(":")[0]  # independent of its folder
         parts = (kind, self.weights, str(self.max_tokens), self.tokenizer.to_str())
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
@@ -129,14 +129,14 @@ class FrozenEncoder:
         for i, word in enumerate(encoding.word_ids):
             if word is not None:
                 tokens_of.setdefault(word, []).append(i)
-        if not tokens_of and text.strip():  # invisible characters alone, for instance
+        if not tokens_of and text.strip():  # only invisible characters, for example
             return Reading(len(ids), words=1, unknown=1)
         unknown = known = 0
         for places in tokens_of.values():
             word = text[spans[places[0]][0] : spans[places[-1]][1]]
             if any(ids[i] == self.unknown for i in places) or (self.english and not is_latin(word)):
                 unknown += 1
-            elif any(unicodedata.category(c)[0] in "LNS" for c in word):  # punctuation is no word
+            elif any(unicodedata.category(c)[0] in "LNS" for c in word):  # punctuation is not a word
                 known += 1
         return Reading(len(ids), unknown + known, unknown)
 
@@ -162,7 +162,7 @@ class FrozenEncoder:
         return Cond(states.cpu(), mask, pooled.cpu())
 
     def states(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The states and the pooled vector of token ids `[B, L]`, padded where `mask` is False."""
+        """Return the states and the pooled vector of token ids `[B, L]`, padded where `mask` is False."""
         output = self.network(input_ids=ids, attention_mask=mask.long())
         states = output.last_hidden_state.float() * mask[..., None]
         return states, _pool(states, mask)
@@ -170,7 +170,7 @@ class FrozenEncoder:
 
 @contextmanager
 def downloads_allowed() -> Iterator[None]:
-    """While it lasts, `load_encoder` fetches an encoder that is named on the hub, as with `allow_download`."""
+    """Allow `load_encoder` to download encoders named on the hub, as with `allow_download`, within the block."""
     global _downloads  # noqa: PLW0603
     before, _downloads = _downloads, True
     try:
@@ -183,10 +183,10 @@ _downloads = False
 
 
 def located(name: str, base: Path | None = None) -> str:
-    """The name of an encoder with its folder made absolute, where it has one.
+    """Return the name of an encoder with its folder, if any, made absolute.
 
-    A relative folder is one within `base`, the folder of the model whose config.json names it; without `base` it is relative
-    to the current folder. Raises `ZaoziError` if it leads out of `base`.
+    A relative folder is resolved in `base`, the folder of the model whose config.json names it; without `base`, in the
+    current folder. Raises `ZaoziError` if it is outside `base`.
     """
     kind, _, where = name.partition(":")
     if not where:
@@ -207,15 +207,15 @@ def load_encoder(
     allow_download: bool = False,
     network: bool = True,
 ) -> TextEncoder:
-    """The encoder of that name: `minilm`, or `t5:` and a folder or hub name, keeping `max_tokens` of each text. Each is a
-    function `(where, max_tokens, *, allow_download, network)` in a file of this package; `where` stands after the colon.
+    """Return an encoder by name: `minilm`, or `t5:` and a folder or hub name, keeping `max_tokens` of each text. Each is a
+    function `(where, max_tokens, *, allow_download, network)` in a file of this package; `where` is the part after the colon.
 
-    A T5 is a folder with config.json, model.safetensors and tokenizer.json; no code in it is ever run. `base` is the folder of
-    the model whose config.json gave the name: a relative folder is then one within it. A hub name is fetched only with
-    `allow_download`, without the user's token; otherwise nothing is asked of the network. Without `network` MiniLM can count
-    and show tokens, which takes a moment, and encodes nothing.
+    A T5 is a folder with config.json, model.safetensors and tokenizer.json; no code in it is executed. `base` is the folder
+    of the model whose config.json contains the name: a relative folder must be inside it. A hub name is downloaded only with
+    `allow_download`, without the user's token; otherwise the network is not used. Without `network` MiniLM can only count and
+    show tokens, which is fast.
 
-    Raises `ZaoziError` for an unknown name, a limit out of range, or weights that are missing or not the right ones.
+    Raises `ZaoziError` if a name is unknown, a limit is out of range, or weights are missing or do not match.
     """
     kind, _, _ = name.partition(":")
     if kind not in encoders:
@@ -225,6 +225,6 @@ def load_encoder(
 
 
 def check_max_tokens(max_tokens: int, limit: int) -> None:
-    """Raises `ZaoziError` where an encoder does not take so many tokens."""
+    """Raises `ZaoziError` if an encoder does not support this many tokens."""
     if not 2 <= max_tokens <= limit:
         raise ZaoziError(f"max_tokens {max_tokens} is out of range; use 2 to {limit}")

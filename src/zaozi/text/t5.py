@@ -1,6 +1,6 @@
-"""A T5 of your own, read as data: sizes from config.json, weights from safetensors, the tokenizer from tokenizer.json.
+"""Load a T5 as data: sizes from config.json, weights from safetensors, the tokenizer from tokenizer.json.
 
-No file of the folder is ever executed, and nothing is fetched unless the caller says so.
+No file of the folder is executed, and nothing is downloaded unless the caller allows it.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class T5:
     tokenizer: Any  # tokenizers.Tokenizer
     width: int
     digest: str
-    """The hash of the weights and of the settings that decide what they compute."""
+    """Hash of the weights and of the settings that affect their output."""
 
 
 @encoders.register("t5")
 def t5(where: str, max_tokens: int, *, allow_download: bool = False, network: bool = True) -> FrozenEncoder:
-    """The encoder of a T5, mT5 or umT5 in a folder or on the hub. Raises `ZaoziError`."""
+    """Load the encoder of a T5, mT5 or umT5 from a folder or the hub. Raises `ZaoziError`."""
     if not where:
         raise ZaoziError("unknown text encoder 't5:'; use 't5:' and a folder or hub name")
     check_max_tokens(max_tokens, T5_LIMIT)
@@ -67,10 +67,10 @@ def t5(where: str, max_tokens: int, *, allow_download: bool = False, network: bo
 
 
 def t5_folder(where: str, *, allow_download: bool = False) -> Path:
-    """The folder of a T5: an absolute path, or a name on the Hugging Face hub.
+    """Return the folder of a T5: an absolute path, or a name on the Hugging Face hub.
 
-    A hub name is looked up among what was downloaded before, and fetched (without the user's token) only with
-    `allow_download`. Raises `ZaoziError` where there is no such folder.
+    A hub name is looked up in the local cache, and downloaded (without the user's token) only with `allow_download`.
+    Raises `ZaoziError` if the folder is missing.
     """
     if (place := Path(where)).is_absolute() and place.is_dir():
         return place
@@ -85,7 +85,7 @@ def t5_folder(where: str, *, allow_download: bool = False) -> Path:
             local_files_only=not allow_download,
             token=False,
         )
-    except Exception as error:  # of the network, the hub, or the disk
+    except Exception as error:  # from the network, the hub, or the disk
         if not allow_download:
             raise ZaoziError(
                 f"cannot load a T5 from '{where}' (it is no folder); "
@@ -96,10 +96,10 @@ def t5_folder(where: str, *, allow_download: bool = False) -> Path:
 
 
 def load_t5(folder: Path) -> T5:
-    """The encoder half of a T5, mT5 or umT5, in float32.
+    """Load the encoder half of a T5, mT5 or umT5, in float32.
 
-    Raises `ZaoziError` where the folder asks for code of its own, holds another kind of model, or where its files are missing,
-    damaged or do not fit each other. Nothing is allocated before the sizes in config.json fit the headers of the weights.
+    Raises `ZaoziError` if the folder requires custom code, contains another kind of model, or its files are missing, damaged
+    or inconsistent. Nothing is allocated before the sizes in config.json are checked against the headers of the weights.
     """
     kind, config = _config(folder)
     tokenizer = _tokenizer(folder, int(config["vocab_size"]))
@@ -134,7 +134,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _config(folder: Path) -> tuple[str, dict[str, Any]]:
-    """The kind of model, and of its settings those that decide the encoder."""
+    """Return the kind of model, and the settings that affect the encoder."""
     found = _read_json(folder / CONFIG)
     if not isinstance(found, dict):
         raise _damaged(folder, f"{CONFIG} is not an object")
@@ -189,7 +189,7 @@ def _network(folder: Path, kind: str, config: dict[str, Any]) -> Any:
             file = opened.enter_context(safe_open(path, framework="pt"))
             file_of |= dict.fromkeys(file.keys(), file)
         blocks = {name.split(".")[2] for name in file_of if name.startswith("encoder.block.")}
-        if len(blocks) != config["num_layers"]:  # before any layer is made
+        if len(blocks) != config["num_layers"]:  # before any layer is created
             raise _damaged(folder, f"{CONFIG} has {config['num_layers']} layers, the weights {len(blocks)}")
         with torch.device("meta"):
             network = make_network(make_config(**config))

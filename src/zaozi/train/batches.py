@@ -1,4 +1,4 @@
-"""What one training step sees, as a function of the step: nothing here remembers anything."""
+"""Training batches as a stateless function of the step."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from zaozi.text.cache import TextCache
 
 @dataclass(frozen=True)
 class Batch:
-    """Clean pictures in the model's space, fresh noise of the same shape, a level each, and what they are told to be."""
+    """Clean pictures in the model's space, fresh noise of the same shape, one level per picture, and the conditions."""
 
     x0: Tensor
     eps: Tensor
@@ -35,7 +35,7 @@ class Batch:
 
 
 def shifted(pictures: Tensor, reach: int, generator: torch.Generator) -> Tensor:
-    """Each picture moved by up to `reach` pixels each way, white coming in at the edges. `[B, C, S, S]`."""
+    """Shift each picture by up to `reach` pixels in each direction, filling with white. `[B, C, S, S]`."""
     if reach == 0:
         return pictures
     size = pictures.shape[-1]
@@ -45,7 +45,7 @@ def shifted(pictures: Tensor, reach: int, generator: torch.Generator) -> Tensor:
 
 
 def hints(pairs: Pairs) -> list[list[str]]:
-    """Other texts that fit each pair. Raises `ZaoziError` where the dataset has none."""
+    """Return alternative texts for each pair. Raises `ZaoziError` if the dataset has none."""
     found = pairs.columns.get("hints")
     if found is None or not all(isinstance(h, list) for h in found):
         raise ZaoziError(
@@ -55,7 +55,7 @@ def hints(pairs: Pairs) -> list[list[str]]:
 
 
 def drop(cond: Cond, properties: Sequence[Property], text: float, together: float, generator: torch.Generator) -> Cond:
-    """The condition with text hidden at rate `text`, all properties at rate `together`, and each at its own rate."""
+    """Drop text from the condition at rate `text`, all properties at rate `together`, and each at its own rate."""
     count = len(cond)
 
     def chance(p: float) -> Tensor:
@@ -71,8 +71,9 @@ def drop(cond: Cond, properties: Sequence[Property], text: float, together: floa
 
 
 def perturb_text(cond: Cond, amount: float, generator: torch.Generator) -> Cond:
-    """The condition with each text moved as a whole: `amount` times the root mean square of its own states of noise, one
-    vector a text, added to its pooled vector and to all of its tokens, so that texts of nearly the same meaning overlap."""
+    """Add noise to each text of the condition: `amount` times the root mean square of its own states, one noise vector per
+    text, added to its pooled vector and to all of its tokens, to make texts of similar meaning overlap.
+    """
     if amount == 0:
         return cond
     noise = amount * torch.randn(cond.pooled.shape, generator=generator)  # (B, D)
@@ -83,7 +84,7 @@ def perturb_text(cond: Cond, amount: float, generator: torch.Generator) -> Cond:
 
 
 class Batches:
-    """Batch after batch of a recipe's training data, each a function of (seed, step, rank)."""
+    """Batches of a recipe's training data, each a function of (seed, step, rank)."""
 
     def __init__(
         self,
@@ -96,9 +97,9 @@ class Batches:
     ) -> None:
         self.recipe, self.pairs, self.texts, self.schedule, self.space = recipe, pairs, texts, schedule, space
         self.latents = latents
-        """The pictures in the space, `[N, C, h, w]`, where they were encoded beforehand."""
+        """The pictures in the space, `[N, C, h, w]`, if they are encoded in advance."""
         self.places = texts.places(pairs.texts)
-        # one shape of text a run where it is compiled, so that the kernels do not depend on which lengths came first
+        # one text shape per run if compiled, to make kernels independent of the order of lengths
         self.multiple = recipe.text.max_tokens if recipe.train.compile else 16
         self.columns = pairs.property_columns(recipe.properties)
         column = recipe.train.balance
@@ -107,17 +108,17 @@ class Batches:
 
     @cached_property
     def hints(self) -> list[NDArray[np.int64]]:
-        """Where each pair's hints lie in the cache, `[H, 2]` each; only training pairs are ever told any."""
+        """Positions of each pair's hints in the cache, `[H, 2]` each; used only for training pairs."""
         return [self.texts.places(some) for some in hints(self.pairs)]
 
     def cond(self, rows: NDArray[np.int64], places: NDArray[np.int64] | None = None) -> Cond:
-        """Everything that is known of some pairs; their text is the caption, or what stands at `places` of the cache."""
+        """Return the full condition of some pairs; the text is the caption, or the text at `places` in the cache."""
         cond = self.texts.cond(self.places[rows] if places is None else places, multiple=self.multiple)
         index = torch.from_numpy(rows)
         return replace(cond, properties={k: v[index] for k, v in self.columns.items()})
 
     def _told(self, rows: NDArray[np.int64], generator: torch.Generator) -> NDArray[np.int64]:
-        """Where the text of each pair lies in the cache: its caption's place or, at `train.hint_rate`, that of a hint."""
+        """Return the cache position of each pair's text: its caption or, at `train.hint_rate`, one of its hints."""
         places, rate = self.places[rows], self.recipe.train.hint_rate
         if rate > 0:
             chance, which = torch.rand(2, len(rows), generator=generator).tolist()
@@ -127,14 +128,14 @@ class Batches:
         return places
 
     def _x0(self, rows: NDArray[np.int64], generator: torch.Generator) -> Tensor:
-        """The pictures of some pairs in the model's space, `[B, C, h, w]`."""
+        """Return the pictures of some pairs in the model's space, `[B, C, h, w]`."""
         if self.latents is not None:
             return torch.from_numpy(self.latents[rows])
         with torch.no_grad():
             return self.space.encode(shifted(self.pairs.batch(rows), self.recipe.train.shift, generator))
 
     def at(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """This process's share of the step's batch, on the CPU."""
+        """Return this process's share of the step's batch, on the CPU."""
         train = self.recipe.train
         first = step * train.batch_size
         share = self.order.rows(first, train.batch_size)[rank::world]

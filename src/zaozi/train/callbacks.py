@@ -1,4 +1,4 @@
-"""What happens beside training: each callback sees a run when it begins, after every step, and when it ends."""
+"""Callbacks: hooks that run when training begins, after every step, and when it ends."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from zaozi.train.run import Run
 from zaozi.train.validation import x0_error
 
 SAY_SECONDS = 60.0
-"""How often a run whose output is no terminal writes a line of its progress."""
+"""Seconds between progress lines if the output is not a terminal."""
 LOG_EVERY = 20
 VALIDATION_PAIRS = 128
 
 
 class Callback:
-    """Watches a run; nothing that it does changes the weights. Its methods are called in every process."""
+    """Observes a run without changing the weights. Its methods are called in every process."""
 
     def begin(self, run: Run) -> None:
-        """Before the first step."""
+        """Called before the first step."""
 
     def after_step(self, run: Run) -> None:
-        """After each step."""
+        """Called after each step."""
 
     def end(self, run: Run) -> None:
-        """After the last step, and where training was cut off."""
+        """Called after the last step, or when training is interrupted."""
 
 
 class Log(Callback):
-    """A progress bar (or a line now and then), and an entry in the log every 20 steps."""
+    """Show a progress bar (or periodic lines), and write a log entry every 20 steps."""
 
     def begin(self, run: Run) -> None:
         train = run.recipe.train
@@ -84,7 +84,7 @@ class Log(Callback):
 
 
 class Validate(Callback):
-    """The averaged model's x0 error on held-out pairs at twenty fixed levels, and its mean; text alone is given."""
+    """Measure the averaged model's x0 error on held-out pairs at twenty fixed levels, and its mean; conditioned on text only."""
 
     def after_step(self, run: Run) -> None:
         if run.every(run.recipe.train.validate_every):
@@ -92,7 +92,7 @@ class Validate(Callback):
 
 
 class SampleGrid(Callback):
-    """Fixed prompts from fixed noise, drawn by the averaged model."""
+    """Draw fixed prompts from fixed noise with the averaged model."""
 
     def after_step(self, run: Run) -> None:
         train, journal = run.recipe.train, run.journal
@@ -108,7 +108,7 @@ class SampleGrid(Callback):
 
 
 class Checkpoint(Callback):
-    """A checkpoint every so many minutes, or steps."""
+    """Write a checkpoint every given number of minutes or steps."""
 
     def begin(self, run: Run) -> None:
         self.saved = time.monotonic()
@@ -125,12 +125,12 @@ class Checkpoint(Callback):
 
 
 def usual() -> Sequence[Callback]:
-    """What every run does beside training."""
+    """Return the default callbacks."""
     return [Log(), Validate(), SampleGrid(), Checkpoint()]
 
 
 def validate(run: Run) -> dict[str, Any]:
-    """The entry of a validation; empty where there are no held-out pairs."""
+    """Return the log entry of a validation; empty if there are no held-out pairs."""
     if run.held_out is None:
         return {}
     rows = run.held_out.pairs.some(VALIDATION_PAIRS)

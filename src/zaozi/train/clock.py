@@ -1,4 +1,4 @@
-"""How long a run has worked: the time in which its process lies stopped (Ctrl-Z, SIGSTOP) is not counted."""
+"""Working time of a run; time while the process is stopped (Ctrl-Z, SIGSTOP) is not counted."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 
 
 class Clock:
-    """Seconds from tick to tick while `listening`. A process does not learn how long it was stopped, so a tick in which it
-    was counts as much as the one before."""
+    """Measure seconds between ticks while `listening`. A process cannot tell how long it was stopped, so a tick that contains
+    a stop counts as much as the previous one.
+    """
 
     def __init__(self) -> None:
         self.last, self.spent, self.was_stopped = time.monotonic(), 0.0, False
 
     def tick(self) -> float:
-        """The seconds since the last tick."""
+        """Return the seconds since the last tick."""
         now = time.monotonic()
         if not self.was_stopped:
             self.spent = now - self.last
@@ -27,7 +28,7 @@ class Clock:
 
     @contextmanager
     def listening(self) -> Iterator[Clock]:
-        """Notice being continued (in the main thread, where there are signals)."""
+        """Detect when the process is continued (main thread only, if the platform has signals)."""
         if not hasattr(signal, "SIGCONT") or threading.current_thread() is not threading.main_thread():
             yield self
             return

@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: log.jsonl, and the trackers that the recipe names."""
+"""Logging of a run: log.jsonl, and the trackers in the recipe."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from zaozi.train.state import open_log
 
 
 class Journal:
-    """The log of a run, open to append, and its trackers (TensorBoard, Weights & Biases, Trackio) through accelerate."""
+    """The open log of a run, and its trackers (TensorBoard, Weights & Biases, Trackio) through accelerate."""
 
     def __init__(self, writer: Writer, log: TextIO, accelerator: Any) -> None:
         self.writer, self.log, self.accelerator = writer, log, accelerator
 
     def record(self, entry: dict[str, Any]) -> None:
-        """Add an entry; trackers get its floats."""
+        """Add an entry; trackers receive its float values."""
         self.log.write(json.dumps(entry) + "\n")
         numbers = {key: value for key, value in entry.items() if isinstance(value, float)}
         self.accelerator.log(numbers, step=entry["step"])
 
     def picture(self, name: str, picture: Image.Image, step: int) -> None:
-        """Keep a picture of a step as name-00000000.png, and show it to the trackers that take pictures."""
+        """Save the picture of a step as name-00000000.png, and send it to the trackers that support pictures."""
         self.writer.put(f"{name}-{step:08d}.png", png(picture))
         for tracker in self.accelerator.trackers:
             if tracker.name == "tensorboard":
@@ -42,7 +42,7 @@ class Journal:
 
 @contextmanager
 def opened(writer: Writer, run: Run) -> Iterator[Journal]:
-    """The journal of a run that goes on from its step: what was logged past it is dropped."""
+    """Open the journal of a run that continues from its step; later log entries are dropped."""
     from accelerate.tracking import TensorBoardTracker
 
     accelerator, log = run.workers.accelerator, open_log(writer, run.step)
@@ -59,7 +59,7 @@ def opened(writer: Writer, run: Run) -> Iterator[Journal]:
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Raises `ZaoziError` for a tracker whose package is not installed."""
+    """Raises `ZaoziError` if the package of a tracker is not installed."""
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise ZaoziError(f"train.trackers names {name}, which is not installed; run: pip install {name}")

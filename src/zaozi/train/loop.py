@@ -1,8 +1,8 @@
-"""The training loop: batches in, checkpoints out, and the same bits whether it was interrupted or not.
+"""The training loop: batches in, checkpoints out. Interrupted and resumed runs give the same bits.
 
-That holds for runs that count steps, on the CPU and not compiled, with the same number of threads on the same processor and
-version of PyTorch: sums are rounded in another order elsewhere. A checkpoint says which these were, and a resumed run computes
-with as many threads or warns.
+This holds for uncompiled runs with a step count on the CPU, with the same number of threads, processor and version of
+PyTorch; otherwise sums are rounded in a different order. A checkpoint records these values, and a resumed run uses the same
+number of threads or warns.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from zaozi.train.update import optimiser_step
 
 
 def train(run: Run, callbacks: Sequence[Callback] | None = None) -> Path:
-    """Train a run to its end (or to Ctrl-C), watched by `callbacks` (the `usual` ones), and return the last checkpoint.
+    """Train a run to its end (or to Ctrl-C) with `callbacks` (default: `usual`), and return the last checkpoint.
 
-    Raises `ZaoziError` where another process is training in the folder, or the loss is no number any more.
+    Raises `ZaoziError` if another process is training in the folder, or the loss is not finite.
     """
     workers, callbacks = run.workers, usual() if callbacks is None else callbacks
     with ExitStack() as stack:
@@ -41,7 +41,7 @@ def train(run: Run, callbacks: Sequence[Callback] | None = None) -> Path:
         batches = stack.enter_context(prefetched(run.batches, run.step, workers.device, **ours))
         stack.enter_context(run.listening())
         clock = stack.enter_context(Clock().listening())
-        run.tick(0.0)  # all go by the main one's clock
+        run.tick(0.0)  # synchronise with the main process's clock
         for callback in callbacks:
             stack.callback(callback.end, run)
             callback.begin(run)
@@ -66,7 +66,7 @@ def train(run: Run, callbacks: Sequence[Callback] | None = None) -> Path:
 
 
 def _begin(run: Run, stack: ExitStack) -> None:
-    """Open the run's files, in the main process alone, and check that the recipe can learn."""
+    """Open the run's files (main process only), and check that the recipe can learn."""
     if not run.workers.main:
         return
     writer = stack.enter_context(run.output.open())

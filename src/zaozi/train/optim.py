@@ -1,4 +1,4 @@
-"""The rates of a run, the averaged weights, and the optimisers' states as tensors."""
+"""Learning rate schedule, weight averaging (EMA), and optimiser states as tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zaozi.core.components import OptimConfig
 
 
 def rate(config: OptimConfig, step: int, progress: float) -> float:
-    """The learning rate as a share of its peak: linear warm-up by steps, flat, then linear to `final` at progress 1."""
+    """Return the learning rate as a share of its peak: linear warm-up by steps, flat, then linear to `final` at progress 1."""
     warm = min(1.0, (step + 1) / max(config.warmup, 1))
     if progress <= config.flat:
         return warm
@@ -20,7 +20,7 @@ def rate(config: OptimConfig, step: int, progress: float) -> float:
 
 
 def ema_decay(target: float, step: int) -> float:
-    """The averaged weights' decay after `step` steps: min(target, (1 + step) / (10 + step))."""
+    """Return the EMA decay after `step` steps: min(target, (1 + step) / (10 + step))."""
     return min(target, (1 + step) / (10 + step))
 
 
@@ -31,7 +31,7 @@ def ema_update(average: Sequence[Tensor], weights: Sequence[Tensor], decay: floa
 
 
 def flat_state(optimisers: dict[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """Every optimiser's state as named tensors: 'muon.3.momentum_buffer' and the like."""
+    """Return the states of all optimisers as named tensors, such as 'muon.3.momentum_buffer'."""
     return {
         f"{name}.{index}.{key}": torch.as_tensor(value)
         for name, optimiser in optimisers.items()
@@ -41,7 +41,7 @@ def flat_state(optimisers: dict[str, torch.optim.Optimizer]) -> dict[str, Tensor
 
 
 def load_flat_state(optimisers: dict[str, torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
-    """Undo `flat_state`."""
+    """Load the tensors from `flat_state`."""
     for name, optimiser in optimisers.items():
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
@@ -50,6 +50,6 @@ def load_flat_state(optimisers: dict[str, torch.optim.Optimizer], tensors: dict[
                 state.setdefault(int(index), {})[field] = value
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
         for weight, found in optimiser.state.items():
-            for key, value in found.items():  # fused steps want each as its weight lies in memory (channels last, say)
+            for key, value in found.items():  # fused steps need the memory layout of the weight (such as channels last)
                 if torch.is_tensor(value) and value.shape == weight.shape:
                     found[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)

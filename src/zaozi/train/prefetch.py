@@ -1,4 +1,4 @@
-"""Batches made ahead: while a device trains on one, threads make the next ones."""
+"""Prefetch batches: threads prepare the next batches while a device trains on one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from zaozi.train.batches import Batch, Batches
 from zaozi.train.step import to_device
 
 AHEAD = 4
-"""How many batches are made ahead, by as many threads at most."""
+"""Maximum number of prefetched batches and of threads."""
 
 
 @contextmanager
 def prefetched(
     batches: Batches, step: int, device: torch.device, *, rank: int = 0, world: int = 1, threads: int | None = None
 ) -> Iterator[Iterator[Batch]]:
-    """This process's batches from a step on, on the device of the run.
+    """Yield this process's batches from a step on, on the run's device.
 
-    A batch is a function of its step alone, so it does not matter which thread makes it when. On a CPU, which has nothing
-    else to do it with, each is made when it is asked for (`threads` 0).
+    A batch is a function of its step only, so threads can prepare batches in any order. On a CPU, where prefetching does
+    not help, each batch is made on request (`threads` 0).
     """
     if threads is None:
         threads = 0 if device.type == "cpu" else max(1, min(AHEAD, usable_cores() - 1))

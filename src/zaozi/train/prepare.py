@@ -1,4 +1,4 @@
-"""From a recipe to a run that is ready to train: data, text cache, space, model, optimisers, and the state it goes on from."""
+"""Prepare a run from a recipe: data, text cache, space, model, optimisers, and the resumed state."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ CPU = torch.device("cpu")
 def prepare(
     recipe: Recipe, *, resume: bool = False, overwrite: bool = False, say: Callable[[str], None] = print
 ) -> Run:
-    """A run of a recipe in its folder, ready for `zaozi.train.loop.train`; `resume=True` goes on from the last checkpoint.
+    """Return a run of a recipe, ready for `zaozi.train.loop.train`; `resume=True` continues from the last checkpoint.
 
-    On the CPU a resumed run computes with as many threads as before, as long as this process may use so many, and warns where
-    the number of threads, the processor or PyTorch is another: its weights then differ in their last bits from those of the
-    uninterrupted run. PyTorch's own number of threads is left as it was.
+    A run resumed on the CPU uses the same number of threads as before, if this process may use that many. It warns if the
+    number of threads, the processor or PyTorch differs: the weights then differ in their last bits from those of an
+    uninterrupted run. PyTorch's own number of threads is not changed.
 
-    Raises `ZaoziError` where the recipe, the data or the folder do not allow it.
+    Raises `ZaoziError` if the recipe, the data or the folder do not allow it.
     """
     train = recipe.train
     workers = _workers(train, say)
@@ -67,7 +67,7 @@ def prepare(
         raise ZaoziError(f"{out} has no checkpoint to resume; start without --resume")
     if not resume and last is not None:
         raise ZaoziError(f"{out} already has {last.name}; pass --resume to go on, or give another --out")
-    adopted = resume and not read_record(out)  # a run of an older version, which kept no record
+    adopted = resume and not read_record(out)  # a run of an older version without a record
     output = run_output(out, overwrite=overwrite or adopted)
     if workers.main:
         output.check()
@@ -84,14 +84,14 @@ def prepare(
 
 
 def _workers(train: TrainConfig, say: Callable[[str], None]) -> Workers:
-    """The processes of the run, of which this is one. Raises `ZaoziError` where a batch does not divide among them."""
+    """Return the processes of the run. Raises `ZaoziError` if the batch cannot be divided among them."""
     from accelerate import Accelerator
 
     check_trackers(train.trackers)
     on_cpu = train.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
     with using_threads(torch.get_num_threads()):
         accelerator = Accelerator(
-            cpu=on_cpu,  # said outright, or it takes several CPU processes for single ones
+            cpu=on_cpu,  # explicit, or several CPU processes are taken for single ones
         )
         threads = min(torch.get_num_threads(), usable_cores())
     parts = accelerator.num_processes * train.accumulate
@@ -104,7 +104,7 @@ def _workers(train: TrainConfig, say: Callable[[str], None]) -> Workers:
 
 
 def _ready(recipe: Recipe, workers: Workers, last: Path | None, state: dict[str, Any] | None) -> Run:
-    """Everything that training needs; as `state` of the checkpoint `last` has it."""
+    """Build everything that training needs, restoring `state` from the checkpoint `last`."""
     train, say = recipe.train, workers.say
     data = workers.first_alone(lambda: find_dataset(recipe.data))
     manifest, digest = read_manifest(data), data_hash(data)
@@ -112,7 +112,7 @@ def _ready(recipe: Recipe, workers: Workers, last: Path | None, state: dict[str,
     if not len(pairs):
         raise ZaoziError(f"{data} has no training pair; build it from more pictures")
     encoder = load_encoder(recipe.text.encoder, recipe.text.max_tokens)
-    recipe = replace(recipe, text=replace(recipe.text, encoder=encoder.name))  # a folder, by its whole path
+    recipe = replace(recipe, text=replace(recipe.text, encoder=encoder.name))  # the full path, if a folder
     recipe = filled(recipe, pairs.column, encoder.width)
     where = find_model(train.init_from) if train.init_from and state is None else None
     if state is not None:
@@ -153,7 +153,7 @@ def _ready(recipe: Recipe, workers: Workers, last: Path | None, state: dict[str,
     for optimiser in optimisers.values():
         for group in optimiser.param_groups:
             group["initial_lr"] = group["lr"]  # the peak
-    if workers.main:  # weights, their average and two moments, in single precision
+    if workers.main:  # weights, EMA and two moments in float32
         weights = sum(p.numel() for p in model.network.parameters())
         need_space(Path(train.out), (KEEP + 1) * 16 * weights, "keeping checkpoints")
     step = 0
@@ -164,7 +164,7 @@ def _ready(recipe: Recipe, workers: Workers, last: Path | None, state: dict[str,
         say(f"resuming {last}")
         if workers.main and not same_order(state.get("order", 1), len(pairs)):
             warnings.warn(f"{last} saw its pairs in an older version's order; from here on it is new", stacklevel=4)
-    space.cpu()  # batches are encoded where they are made
+    space.cpu()  # batches are encoded on the CPU
     latents = None
     if space.cacheable and not train.shift:
         latents = workers.first_alone(lambda: encoded(pairs, space, digest))
@@ -191,7 +191,7 @@ def _ready(recipe: Recipe, workers: Workers, last: Path | None, state: dict[str,
 
 
 def _fit_space(space: Any, pairs: Pictures, recipe: Recipe, workers: Workers) -> float:
-    """Let the space learn what it needs; returns the seconds that it took, which are time of the run."""
+    """Fit the space to the data. Returns the seconds taken, which count as time of the run."""
     spent = 0.0
     bar = progress(total=space.fit_steps, desc="space", unit="step", shown=workers.main and space.fit_steps > 0)
 

@@ -1,4 +1,4 @@
-"""Recipes as files: TOML that may extend another recipe, and the ones that zaozi carries."""
+"""Recipe files: TOML that may extend another recipe, and the recipes packaged with zaozi."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from zaozi.core.recipe import Recipe
 from zaozi.core.schema import migrated, renamed
 
 PACKAGED = Path(__file__).parents[1] / "recipes"
-"""The recipes that an installed zaozi carries."""
+"""Folder of the packaged recipes."""
 
 
 def packaged_recipes() -> dict[str, Path]:
-    """The recipes that zaozi carries, by name: those of the installed package, or of the repository it runs from."""
+    """Return the packaged recipes by name, from the installed package or the source repository."""
     folder = PACKAGED if PACKAGED.is_dir() else PACKAGED.parents[2] / "recipes"
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
 def find_recipe(path: Path) -> Path:
-    """The recipe's file: `path` itself, or the packaged recipe of that name. Raises `ZaoziError` where there is neither."""
+    """Return the recipe's file: `path` itself, or the packaged recipe of that name. Raises `ZaoziError` if neither exists."""
     known = packaged_recipes()
     if path.is_file():
         return path
     if str(path) in known:
         return known[str(path)]
     if path.exists():
-        return path  # a folder or a pipe: reading it tells
+        return path  # a folder or a pipe: handled on read
     if path.suffix or path.name != str(path):
         near = f"did you mean the packaged recipe '{path.stem}'?" if path.stem in known else "give a TOML file"
         raise ZaoziError(f"the recipe {path} is missing; {near} (packaged recipes: {', '.join(known)})")
@@ -41,13 +41,13 @@ def find_recipe(path: Path) -> Path:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """A recipe from its file, or a packaged one by its name.
+    """Read a recipe from its file, or a packaged one by name.
 
-    `extends = "base.toml"` takes all that the recipe does not say itself from another one: a file beside it, or a packaged
-    one by its name. Sections are merged key by key, but for one that names its own `kind` or `size`, which starts afresh; a
-    list replaces the other's.
+    `extends = "base.toml"` inherits all unset values from another recipe: a file in the same folder, or a packaged recipe
+    by name. Sections are merged key by key, except that a section with its own `kind` or `size` replaces the inherited
+    one; lists are replaced.
 
-    Raises `ZaoziError` for a missing or damaged file, or a key that is misspelt.
+    Raises `ZaoziError` if a file is missing or damaged, or a key is unknown.
     """
     path = find_recipe(path)
     values = _read(path, ())
@@ -62,7 +62,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _read(path: Path, extended: tuple[Path, ...]) -> dict[str, Any]:
-    """The plain values of a recipe and of those that it extends."""
+    """Return the plain values of a recipe, including those it extends."""
     if path.resolve() in extended:
         raise ZaoziError(f"{path} extends itself; remove 'extends' from one of the recipes")
     try:
@@ -86,7 +86,7 @@ def _read(path: Path, extended: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _sized(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with a network's `size` written out."""
+    """Expand a network's `size` to its values."""
     network = values.get("network")
     if not isinstance(network, Mapping) or "size" not in network:
         return dict(values)
@@ -104,7 +104,7 @@ def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_kind(recipe: Recipe, section: str, kind: str) -> Recipe:
-    """The recipe with another kind of `network`, `space` or `optim`, which keeps the values of the keys that both have."""
+    """Return the recipe with another kind of `network`, `space` or `optim`, keeping the values of shared keys."""
     registry: Any = {"network": networks, "space": spaces, "optim": optimisers}[section]
     before, wanted = to_dict(getattr(recipe, section)), registry[kind]
     kept = {f.name: before[f.name] for f in fields(wanted) if f.name in before and f.name != "kind"}
@@ -112,5 +112,5 @@ def with_kind(recipe: Recipe, section: str, kind: str) -> Recipe:
 
 
 def with_size(recipe: Recipe, name: str) -> Recipe:
-    """The recipe with the network of a named size."""
+    """Return the recipe with the network of a named size."""
     return replace(recipe, network=named_size(name))

@@ -1,4 +1,4 @@
-"""A run: what it trains, with what, and how far it has come."""
+"""The state of a training run: what is trained, on which devices, and its progress."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from zaozi.train.journal import Journal
 
 AGREE = 10
-"""After how many steps processes on devices agree on the time, and look at their losses: a device would have to wait."""
+"""Steps between clock and loss checks across processes on devices, since each check makes the device wait."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """The processes that train together, of which this is one, and its device."""
+    """The processes of a distributed run, including this one, and its device."""
 
     accelerator: Any
     threads: int
-    """Threads that this process computes with on the CPU."""
+    """Number of CPU threads in this process."""
     say: Callable[[str], None]
-    """Writes a line; only in the main process."""
+    """Prints a line; only in the main process."""
 
     @property
     def device(self) -> torch.device:
@@ -65,12 +65,12 @@ class Workers:
         return 1 if self.device.type == "cpu" else AGREE
 
     def first_alone(self, work: Callable[[], Any]) -> Any:
-        """What the first process of a machine makes, its others then find."""
+        """Run `work` first in one process per machine; the others then find its result."""
         with self.accelerator.local_main_process_first():
             return work()
 
     def summed(self, *values: float) -> list[float]:
-        """Each value summed over all processes, so that all decide alike."""
+        """Return each value summed over all processes, for identical decisions in all of them."""
         if self.world == 1:
             return list(values)
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
@@ -78,10 +78,10 @@ class Workers:
         return total.tolist()
 
     def can_compile(self) -> bool:
-        """Whether torch.compile works on this machine (it needs a compiler); training goes on without it where not."""
+        """Whether torch.compile works on this machine (it needs a compiler); training continues without it otherwise."""
         try:
             torch.compile(lambda x: x * 2 + 1)(torch.ones(8, device=self.device))
-        except Exception as error:  # whatever a missing or broken compiler raises
+        except Exception as error:  # a missing or broken compiler can raise anything
             self.say(f"training without torch.compile ({str(error).splitlines()[0]})")
             return False
         return True
@@ -89,13 +89,13 @@ class Workers:
 
 @dataclass
 class Training:
-    """What training changes."""
+    """Everything that training changes."""
 
     model: Denoiser
     average: Denoiser
-    """The averaged weights, which draw."""
+    """Model with the averaged weights, used for drawing."""
     network: nn.Module
-    """The model's network as the processes share it."""
+    """The model's network, wrapped for distributed training."""
     optimisers: dict[str, torch.optim.Optimizer]
     dtype: torch.dtype
     """float32, or bfloat16 for autocast."""
@@ -105,14 +105,14 @@ class Training:
         return list(self.model.network.parameters())
 
     def autocast(self) -> torch.autocast:
-        """The precision of the network."""
+        """Return the autocast context for the network."""
         device = next(self.model.network.parameters()).device.type
         return torch.autocast(device, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
 
 @dataclass
 class Run:
-    """A run of one recipe in one folder; made by `zaozi.train.prepare.prepare`."""
+    """A run of one recipe in one folder; created by `zaozi.train.prepare.prepare`."""
 
     recipe: Recipe
     config: ModelConfig
@@ -122,27 +122,27 @@ class Run:
     held_out: Batches | None
     training: Training
     data: str
-    """SHA-256 of the data."""
+    """SHA-256 of the dataset."""
     step: int = 0
     seconds: float = 0.0
     began_with: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
     output: Output = None  # type: ignore[assignment]
     seen: Path | None = None
-    """The newest checkpoint when the run was prepared."""
+    """The newest checkpoint at the time the run was prepared."""
     saved: Path | None = None
     unagreed: float = 0.0
-    """Seconds of this process since all agreed on the time."""
+    """Seconds in this process since the clocks were last synchronised."""
     rate: float = 0.0
-    """The learning rate of the last step, as a share of its peak."""
+    """Learning rate of the last step, as a share of its peak."""
     recent: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    """Loss and norm of the gradient of the steps since the last entry in the log; scalars on the device."""
+    """Loss and gradient norm of each step since the last log entry; scalars on the device."""
     journal: Journal | None = None
-    """The log and the trackers, in the main process while it trains."""
+    """The log and the trackers; only in the main process, during training."""
     asked: bool = False
-    """This process was asked to stop."""
+    """Whether this process was asked to stop."""
     stopping: bool = False
-    """All processes agreed to."""
+    """Whether all processes agreed to stop."""
 
     @property
     def out(self) -> Path:
@@ -150,22 +150,22 @@ class Run:
 
     @property
     def progress(self) -> float:
-        """The share of the run that is done, in [0, 1]."""
+        """Share of the run that is complete, in [0, 1]."""
         train = self.recipe.train
         done = self.seconds / (60 * train.max_minutes) if train.max_minutes > 0 else self.step / train.steps
         return min(done, 1.0)
 
     @property
     def over(self) -> bool:
-        """Whether the run ends here."""
+        """Whether the run is finished."""
         return self.progress >= 1.0 or self.stopping
 
     def every(self, steps: int) -> bool:
-        """Whether something that is done every so many steps (0: never), and at the end, is due."""
+        """Whether an action with this interval in steps (0: never) is due; always true at the end."""
         return bool(steps) and (self.step % steps == 0 or self.progress >= 1.0)
 
     def tick(self, spent: float) -> None:
-        """A step took so many seconds. All processes go by the main one's clock, and stop together."""
+        """Add the seconds of a step. All processes use the main process's clock, and stop together."""
         self.unagreed += spent
         if self.workers.world > 1 and self.step % self.workers.agree_every and self.progress < 1.0:
             return
@@ -174,12 +174,12 @@ class Run:
         self.unagreed, self.stopping = 0.0, stop > 0
 
     def record(self, entry: dict[str, Any]) -> None:
-        """Add an entry to the log; the main process alone keeps one."""
+        """Add an entry to the log (main process only)."""
         if self.journal and entry:
             self.journal.record(entry)
 
     def describe(self) -> None:
-        """Say what is trained, on how much, and where."""
+        """Print what is trained, on how much data, and on which device."""
         count = sum(p.numel() for p in self.training.weights)
         how = "bf16" if self.training.dtype == torch.bfloat16 else "fp32"
         self.workers.say(
@@ -188,7 +188,7 @@ class Run:
         )
 
     def check_finite(self) -> None:
-        """Raises `ZaoziError` where a loss or a gradient since the last entry in the log was no finite number."""
+        """Raises `ZaoziError` if a loss or a gradient since the last log entry is not finite."""
         if not self.recent or bool(torch.stack([torch.stack(pair) for pair in self.recent]).isfinite().all()):
             return
         for i, (loss, norm) in enumerate(self.recent, start=self.step - len(self.recent)):
@@ -203,7 +203,7 @@ class Run:
             )
 
     def save(self) -> None:
-        """Write a whole checkpoint of this step, unless it is there already. Raises `ZaoziError` where the weights are bad."""
+        """Write a complete checkpoint of this step, unless it exists. Raises `ZaoziError` if the weights are invalid."""
         self.check_finite()
         folder = self.out / f"step-{self.step:08d}"
         if self.workers.main and self.saved != folder:
@@ -228,7 +228,7 @@ class Run:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Notice Ctrl-C and being asked to end (in the main thread, where there are signals); a second time means now."""
+        """Handle Ctrl-C and termination signals (main thread only, if available); a second signal stops immediately."""
         former: Sequence[tuple[int, Any]] = ()
         if threading.current_thread() is threading.main_thread():
             former = [(n, signal.signal(n, self._ask_to_stop)) for n in (signal.SIGINT, signal.SIGTERM)]
@@ -243,5 +243,5 @@ class Run:
         signal.signal(number, signal.default_int_handler)
 
     def newest(self) -> Path:
-        """The last checkpoint, or the folder where there is none."""
+        """Return the last checkpoint, or the folder if there is none."""
         return newest(self.out) or self.out

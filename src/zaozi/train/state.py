@@ -1,4 +1,4 @@
-"""What a run leaves on disk: checkpoints that are whole or absent, and a log that fits the last one."""
+"""Files of a run: checkpoints, always complete or absent, and a log that matches the last one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from zaozi.train.optim import flat_state, load_flat_state
 RAW, OPTIMISER = "training.safetensors", "optimiser.safetensors"
 KEEP = 2
 RECIPE, LOG = "recipe.json", "log.jsonl"
-_FREE = {  # what may differ between a run and its resumption; the data are compared by their hash
+_FREE = {  # keys that may differ when a run is resumed; data is compared by hash
     "data": ("path", "size", "undefined"),
     "train": ("out", "steps", "max_minutes", "save_minutes", "save_every", "validate_every", "sample_every", "prompts",
               "trackers", "self_check", "init_from", "compile", "device"),
@@ -49,7 +49,7 @@ Optimisers = dict[str, torch.optim.Optimizer]
 def save_state(
     folder: Path, model: Denoiser, average: Denoiser, optimisers: Optimisers, recipe: Recipe, **state: Any
 ) -> None:
-    """Write a whole checkpoint into a run's folder, then remove all but the newest `KEEP` (files of others stay)."""
+    """Write a complete checkpoint to a run's folder, then remove all but the newest `KEEP` (files of other origin are kept)."""
     save_folder(
         Output(folder, CHECKPOINT, overwrite=True),
         {
@@ -67,10 +67,10 @@ def save_state(
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """What `save_state` wrote about the run: its `step`, `seconds`, `recipe`, and the SHA-256 of its `data`; and, unless an
-    older version wrote it, `threads`, `processor` and `torch`, on which the weights' last bits depend.
+    """Return the run state from `save_state`: `step`, `seconds`, `recipe`, and the SHA-256 of its `data`; and, unless an
+    older version wrote it, `threads`, `processor` and `torch`, which affect the last bits of the weights.
 
-    Raises `ZaoziError` where the checkpoint is damaged.
+    Raises `ZaoziError` if the checkpoint is damaged.
     """
     try:
         state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
@@ -85,10 +85,10 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def threads_of(state: Mapping[str, Any], own: int) -> tuple[int, str]:
-    """How many threads a run on the CPU goes on with, where it would have its `own` number if it began now; and in what that
-    and the machine differ from those of the checkpoint, '' where the run goes on to the very same bits.
+    """Return the number of threads for a resumed CPU run, and how threads and machine differ from the checkpoint's.
 
-    The checkpoint's number where this process may use so many; its own on another processor or version of PyTorch, where the
+    The difference is '' if the results are bit-identical. `own` is the number of threads for a new run. Uses the
+    checkpoint's number if this process may use that many; uses `own` on another processor or version of PyTorch, where the
     bits differ anyway.
     """
     now = {"processor": processor(), "torch": torch.__version__}
@@ -111,9 +111,9 @@ def load_state(
     recipe: Recipe,
     data: str,
 ) -> None:
-    """Undo `save_state` in place, given what `read_state` found in its folder.
+    """Restore a checkpoint in place, given the result of `read_state` for its folder.
 
-    Raises `ZaoziError` where the checkpoint is damaged, or was trained on other data or by another recipe (naming the key).
+    Raises `ZaoziError` if the checkpoint is damaged, or was trained on other data or with another recipe (naming the key).
     """
     if state["data"] != data:
         raise ZaoziError(f"{folder} was trained on other data; give the same, or start anew with --init-from {folder}")
@@ -128,7 +128,7 @@ def load_state(
 
 
 def difference(before: Recipe, now: Recipe) -> str | None:
-    """The first key on which two recipes differ in a way that training would notice, or None."""
+    """Return the first key in which two recipes differ in a way that affects training, or None."""
     for section, values in to_dict(before).items():
         others = to_dict(now)[section]
         if not isinstance(values, Mapping):
@@ -142,20 +142,21 @@ def difference(before: Recipe, now: Recipe) -> str | None:
 
 
 def run_output(folder: Path, *, overwrite: bool = False) -> Output:
-    """A run's folder, to be written. Raises `ZaoziError` where a folder of a checkpoint's name is somebody else's."""
+    """Return the output for a run's folder. Raises `ZaoziError` if a folder with a checkpoint's name was not written by zaozi."""
     for other in sorted(folder.glob("step-*")):
         if other.name[5:].isdigit() and not (other / CONFIG).is_file():
             Output(other, CHECKPOINT, overwrite=overwrite).check()
     names: tuple[str, ...] = (LOG, "samples-*.png")
     released = read_record(folder).get(RECIPE)
-    if released is None or released.kind != MODEL:  # a model that was released into this folder keeps its own
+    if released is None or released.kind != MODEL:  # a model released into this folder keeps its card
         names = (RECIPE, *names)
     return Output(folder, "run", names, whole=False, overwrite=overwrite, keep=True)
 
 
 def open_log(writer: Writer, step: int) -> TextIO:
-    """log.jsonl, opened to append. Entries past the step that we start from are dropped, and a line that was cut short;
-    lines that are no entries of ours stay."""
+    """Open log.jsonl for appending. Drops entries past the start step and truncated lines; lines that are not log entries
+    are kept.
+    """
     path = writer.output.folder / LOG
     if path.exists():
         lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
@@ -166,7 +167,7 @@ def open_log(writer: Writer, step: int) -> TextIO:
 
 
 def _past(line: str, step: int) -> bool:
-    """Whether a line of the log is an entry past a step."""
+    """Whether a log line is an entry past a step."""
     try:
         entry = json.loads(line)
     except ValueError:
@@ -175,9 +176,9 @@ def _past(line: str, step: int) -> bool:
 
 
 def start_from(model: Denoiser, other: Denoiser, where: Path, say: Callable[[str], None]) -> None:
-    """Take the weights of another model of the same network and space; properties are matched by name and value.
+    """Copy the weights of another model with the same network and space; properties are matched by name and value.
 
-    Raises `ZaoziError` where the networks differ.
+    Raises `ZaoziError` if the networks differ.
     """
     own, theirs = model.config, other.config
     if own.diffusion.prediction != theirs.diffusion.prediction:
@@ -198,7 +199,7 @@ def start_from(model: Denoiser, other: Denoiser, where: Path, say: Callable[[str
 
 
 def with_scales_of(recipe: Recipe, known: Sequence[Property]) -> Recipe:
-    """The recipe with its properties as a model already knows them, so that its weights still fit."""
+    """Return the recipe with the property scales of an existing model, to keep its weights valid."""
     by_column = {p.column: p for p in known}
     properties = tuple(
         p.on_the_scale_of(by_column[p.column]) if p.column in by_column else p for p in recipe.properties
@@ -207,6 +208,6 @@ def with_scales_of(recipe: Recipe, known: Sequence[Property]) -> Recipe:
 
 
 def filled(recipe: Recipe, column: Callable[[str], Sequence[Any]], text_width: int) -> Recipe:
-    """The recipe with what the data decide: its properties' values, read off the training split, and the text's width."""
+    """Return the recipe with values derived from the training split: the properties' values, and the text width."""
     properties = tuple(p.filled(column(p.column)) for p in recipe.properties)
     return replace(recipe, properties=properties, text=replace(recipe.text, width=text_width))

@@ -1,4 +1,4 @@
-"""One step of training: its precision, its loss, and a check that the recipe can learn at all."""
+"""One training step: precision, loss, and a check that the recipe can learn."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zaozi.train.batches import Batch, Batches
 
 
 def loss_of(network: nn.Module, batch: Batch, prediction: str, weight: str) -> Tensor:
-    """The weighted mean squared error on F over a batch; a scalar."""
+    """Return the weighted mean squared error of F over a batch; a scalar."""
     x_t = add_noise(batch.x0, batch.eps, batch.level)
     f = network(x_t, batch.level.noise_share(len(x_t), x_t.device), batch.cond).float()
     error = (f - target(prediction, batch.x0, batch.eps, batch.level)).square().mean((1, 2, 3))  # (B,)
@@ -27,7 +27,7 @@ def loss_of(network: nn.Module, batch: Batch, prediction: str, weight: str) -> T
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch on a device; on a CUDA device its levels, too, so that no step waits for them."""
+    """Move a batch to a device; on CUDA also its levels, to avoid synchronisation in each step."""
     if device.type == "cpu":
         return batch
     level = batch.level
@@ -43,9 +43,9 @@ def some_rows(batch: Batch, rows: slice) -> Batch:
 
 
 def self_check(config: ModelConfig, batches: Batches, *, steps: int = 300) -> tuple[bool, float, float]:
-    """Overfit eight pairs with a copy of the recipe's network until the loss is below a third of what it was.
+    """Overfit eight pairs with a copy of the recipe's network until the loss is below a third of its initial value.
 
-    Returns whether that came within `steps` steps of Adam, and the loss before and after.
+    Returns whether this happened within `steps` steps of Adam, and the loss before and after.
     """
     model: Denoiser = make_denoiser(config).eval()
     rows = batches.pairs.some(8)

@@ -15,10 +15,10 @@ from zaozi.train.step import loss_of, some_rows
 
 
 def optimiser_step(run: Run, batch: Batch) -> tuple[Tensor, Tensor]:
-    """One step of the optimisers and of the averaged weights on this process's share of a batch.
+    """Update the optimisers and the averaged weights with this process's share of a batch.
 
-    Returns the loss of that share and the norm of the gradient before it was clipped, scalars on the device: nothing here
-    waits for the device.
+    Returns the loss of that share and the gradient norm before clipping, as scalars on the device. Does not synchronise
+    with the device.
     """
     recipe, training, accelerator = run.recipe, run.training, run.workers.accelerator
     run.rate = rate(recipe.optim, run.step, run.progress)
@@ -47,7 +47,7 @@ def optimiser_step(run: Run, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _private_dropout(run: Run) -> AbstractContextManager[None]:
-    """Dropout has no generator of its own: lend it the global one, seeded by the step."""
+    """Seed the global generator by step for dropout, which has no generator of its own."""
     if not run.recipe.network.is_random:
         return nullcontext()
     return lent_generator(run.recipe.train.seed, run.step, run.workers.rank, 1)

@@ -1,4 +1,4 @@
-"""How well a denoiser denoises: its x0 error on held-out pairs at fixed levels with fixed noise."""
+"""Validation of a denoiser: its x0 error on held-out pairs at fixed levels with fixed noise."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ LOGSNRS = tuple(float(v) for v in np.linspace(-9.0, 6.0, 20))
 def x0_error(
     model: Denoiser, x0: Tensor, cond: Cond, *, logsnrs: Sequence[float] = LOGSNRS, seed: int = 0, batch: int = 64
 ) -> list[float]:
-    """Mean squared error of x0_hat, clamped to the pictures' range, at each log-SNR.
+    """Return the mean squared error of x0_hat, clamped to the pictures' range, at each log-SNR.
 
-    `x0` `[N, C, s, s]` is in the model's space; the noise of pair n is that of (seed, n), so two models of one space are
-    compared on the same noisy pictures. A level beyond the schedule's range is taken at its end.
+    `x0` `[N, C, s, s]` is in the model's space. The noise of pair n depends on (seed, n), so two models with the same space are
+    compared on the same noisy pictures. Levels outside the schedule's range are clamped to it.
     """
     device = next(model.parameters()).device
     eps = picture_noise(seed, range(len(x0)), tuple(x0.shape[1:]))(0)
@@ -49,9 +49,9 @@ def x0_error(
 
 
 def held_out_error(model: Denoiser, data: Path | None = None, pairs: int = 256, seed: int = 0) -> list[float]:
-    """`x0_error` on `pairs` validation pairs, evenly spread, of a dataset (the glyphs unless told), text alone given.
+    """Return `x0_error` on `pairs` evenly spread validation pairs of a dataset (default: the glyphs), conditioned on text only.
 
-    Raises `ZaoziError` where there is no such dataset, it has no validation pair, or its pictures are not the model's kind.
+    Raises `ZaoziError` if the dataset is missing, has no validation pair, or its pictures do not match the model.
     """
     if pairs < 1:
         raise ZaoziError(f"{pairs} pairs are out of range; use 1 or more")

@@ -24,7 +24,7 @@ class AdamWConfig(OptimConfig):
 
 
 def adamw(weights: Iterable[nn.Parameter], config: OptimConfig) -> AdamW:
-    """AdamW as a section says."""
+    """Build AdamW from its config section."""
     return AdamW(
         weights, lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay, fused=True
     )

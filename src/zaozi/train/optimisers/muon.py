@@ -1,4 +1,4 @@
-"""Muon for the matrices inside transformer blocks and attention, AdamW for all other weights."""
+"""Muon for the matrices in transformer blocks and attention, AdamW for all other weights."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from zaozi.train.optimisers.adamw import adamw
 @optimisers.add
 @config("optim")
 class MuonConfig(OptimConfig):
-    """`torch.optim.Muon` orthogonalises the blocks' matrices and leaves the rest to AdamW."""
+    """`torch.optim.Muon` for the matrices of the blocks, AdamW for the rest."""
 
     kind: Literal["muon"] = "muon"
     muon_lr: Annotated[float, Range(1e-12)] = 6e-3
-    """Muon's peak learning rate."""
+    """Peak learning rate of Muon."""
 
     def build(self, network: nn.Module) -> dict[str, Optimizer]:
         named = dict(network.named_parameters())
@@ -31,7 +31,7 @@ class MuonConfig(OptimConfig):
 
 
 def block_matrices(network: nn.Module) -> list[str]:
-    """The names of the weight matrices inside transformer blocks and attention."""
+    """Return the names of the weight matrices in transformer blocks and attention."""
     inside = ("blocks.", "attention.", "cross.")
     return [
         name
