@@ -151,8 +151,8 @@ def clamped(denoise: Denoise, low: float, high: float, *, plus: bool = False) ->
 
 
 def dynamic(denoise: Denoise, low: float, high: float, *, share: float = 0.995, plus: bool = False) -> Denoise:
-    """Dynamic thresholding: each x0_hat squeezed about the middle of [low, high] so that `share` of it fits (Imagen,
-    arXiv:2205.11487, sec. 2.3), then held within. Pixels are squeezed together where `clamped` would saturate them."""
+    """Dynamic thresholding (Imagen, arXiv:2205.11487, sec. 2.3): scale each x0_hat about the middle of [low, high] so that
+    a fraction `share` of its pixels fits, then clamp. Compresses the range where `clamped` would saturate pixels."""
     middle, reach = (low + high) / 2, (high - low) / 2
 
     def squeeze(x0: Tensor) -> Tensor:
