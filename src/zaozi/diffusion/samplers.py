@@ -67,8 +67,8 @@ def dpmpp_2m(
 ) -> Tensor:
     """DPM-Solver++(2M): a two-step multistep solver in x0_hat over half the log-SNR (arXiv:2211.01095, algorithm 2).
 
-    One call per step, second order. First order where h is infinite: on the first step, on the second if the first started
-    at pure noise (as with `linear_path`), and on the last if it ends clean.
+    One call per step, second order. First order on the first step, on the second if the first started at pure noise (as with
+    `linear_path`), and on the last if it ends clean, where h is infinite.
     """
     last: tuple[Tensor, float] | None = None
     for t, s in pairwise(levels):
