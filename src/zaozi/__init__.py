@@ -23,7 +23,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use, so that `import zaozi` costs nothing."""
+    """Import lazily on first use, so that `import zaozi` is cheap."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'zaozi' has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""One Brownian path for a whole sampling run, looked up anywhere: the same seed walks the same path in 10 steps or in 1000."""
+"""One Brownian path per sampling run, with random access: the same seed gives the same path for 10 steps or 1000."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ DEPTH = 20
 
 
 class Brownian:
-    """A Brownian motion B over v = alpha^2 / sigma^2, the signal-to-noise ratio, made of a noise source's draws 1, 2, ...
+    """Brownian motion B over the signal-to-noise ratio v = alpha^2 / sigma^2, built from draws 1, 2, ... of a noise source.
 
-    v is the right clock: in y = alpha * x / sigma^2 the noise of q(x_s | x_t, x_0) is that of B between v_t and v_s, so steps
-    of any length add up to the same path. With w = alpha / (alpha + sigma) and u = v / (1 + v), both in [0, 1],
-    B(v) = (1 + v) * bridge(u), and the bridge is found by halving [0, 1] in w twenty times (Levy's construction); the i-th
-    node of that tree, counted as in a heap, takes the i-th draw (cf. Li et al. 2020, arXiv:2001.01328, sec. 4).
+    v is the natural time variable: for y = alpha * x / sigma^2 the noise of q(x_s | x_t, x_0) is the increment of B from v_t
+    to v_s, so steps of any length follow the same path. With w = alpha / (alpha + sigma) and u = v / (1 + v), both in [0, 1],
+    B(v) = (1 + v) * bridge(u). The bridge is computed by bisecting [0, 1] in w twenty times (Levy's construction); the i-th
+    node of that tree, in heap order, uses the i-th draw (cf. Li et al. 2020, arXiv:2001.01328, sec. 4).
     """
 
     def __init__(self, noise: Noise) -> None:
         self.noise = noise
         self.known: dict[int, Tensor] = {}
-        """The nodes on the way to the last place."""
+        """Cached nodes on the path to the last lookup."""
 
     def bridge(self, w: float) -> Tensor | float:
-        """The bridge at w in [0, 1], shaped as the noise; 0 at both ends."""
+        """Return the bridge at w in [0, 1], in the shape of the noise; 0 at both ends."""
         low, high, node = 0.0, 1.0, 1
         at_low: Tensor | float = 0.0
         at_high: Tensor | float = 0.0
@@ -49,7 +49,10 @@ class Brownian:
         return ((b - m) * at_low + (m - a) * at_high) / (b - a)
 
     def normal(self, level: Level, previous: Level) -> Tensor:
-        """(B(v_s) - B(v_t)) / sqrt(v_s - v_t), standard normal, for t = `level` and the less noisy s = `previous`, not clean."""
+        """Return (B(v_s) - B(v_t)) / sqrt(v_s - v_t), standard normal, for t = `level` and s = `previous`.
+
+        s must be less noisy than t, but not clean.
+        """
 
         def motion(at: Level) -> tuple[float, Tensor | float]:
             alpha, sigma = float(at.alpha), float(at.sigma)

@@ -1,7 +1,7 @@
-"""Guidance: conditional denoisers in, a denoiser out, so that every guidance works with every sampler.
+"""Guidance: turns conditional denoisers into a denoiser, so every guidance method works with every sampler.
 
-All of them move away from one estimate, the base, towards others: base + scale * sum of weight * (wanted - base). With the
-unconditional twin as base that is classifier-free guidance; a negative prompt or a weaker model may stand in its place.
+All methods extrapolate from a base estimate towards others: base + scale * sum of weight * (wanted - base). With the
+unconditional estimate as base this is classifier-free guidance; a negative prompt or a weaker model can replace it.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from zaozi.core.types import Cond, Conditional, Denoise, Estimate, Level
 from zaozi.diffusion.prediction import from_x0
 
 Scale = float | Callable[[Level], float | None]
-"""How strongly: a number, or a curve over levels (None where there is no guidance at all)."""
+"""Guidance strength: a number, or a function of the level (None means no guidance)."""
 Weight = float | Tensor
-"""How much of one direction: a number, or one a picture `[B]`."""
+"""Weight of one guidance direction: a number, or one per picture `[B]`."""
 
 
 def checked(scale: float, least: float = 0.0) -> float:
-    """The scale, if it is finite and `least` or more. Raises `ZaoziError` otherwise."""
+    """Return the scale if it is finite and at least `least`. Raises `ZaoziError` otherwise."""
     if not (math.isfinite(scale) and scale >= least):
         raise ZaoziError(f"guidance scale {scale} is out of range; use {least:g} or more (1 is none, 5 is usual)")
     return scale
 
 
 def interval(scale: Scale, low: float, high: float) -> Scale:
-    """The scale at noise shares u = sigma / (alpha + sigma) within [low, high], and no guidance (at half the cost) outside.
+    """Limit guidance to noise shares u = sigma / (alpha + sigma) in [low, high]; outside, none is applied (at half the cost).
 
     Kynkaanniemi et al. 2024 (arXiv:2404.07724, eq. 6). Raises `ZaoziError` unless 0 <= low < high <= 1.
     """
@@ -49,8 +49,8 @@ def interval(scale: Scale, low: float, high: float) -> Scale:
 
 
 def rising(scale: float) -> Scale:
-    """A curve from 1 at pure noise to 2 * scale - 1 at the clean end, linear in the noise share: mild while the picture is
-    laid out, strong while it is finished (cf. arXiv:2404.13040). Raises `ZaoziError` for a scale below 1."""
+    """Return a scale that rises from 1 at pure noise to 2 * scale - 1 at the clean end, linearly in the noise share: weak
+    while the layout forms, strong for details (cf. arXiv:2404.13040). Raises `ZaoziError` if the scale is below 1."""
     checked(scale, 1.0)
     return lambda level: 1.0 + 2.0 * (scale - 1.0) * (1.0 - level.share)
 
@@ -67,16 +67,17 @@ def composed(
 ) -> Denoise:
     """base + scale * sum_i weight_i * (wanted_i - base): composable diffusion (Liu et al. 2022, arXiv:2206.01714, conjunction).
 
-    The base is the unconditional twin, or `negative` (a negative prompt), or what a `weak` model says to the first condition
-    (autoguidance, Karras et al. 2024, arXiv:2406.02507, eq. 3). Negative weights push away. Scale 0 is the base alone; one
-    condition of weight 1 at scale 1 is itself alone, and each costs one row a picture; otherwise all go in one batched call.
+    The base is the unconditional estimate, or `negative` (a negative prompt), or the `weak` model's estimate for the first
+    condition (autoguidance, Karras et al. 2024, arXiv:2406.02507, eq. 3). Negative weights push away. Scale 0 returns the
+    base alone, and scale 1 with one condition of weight 1 returns that condition alone; both cost one row per picture.
+    Otherwise all conditions are evaluated in one batched call.
 
-    - `rescale` in [0, 1] brings the contrast of x0_hat (its deviation about its mean) back towards that at scale 1
-      (after Lin et al. 2023, arXiv:2305.08891, eqs. 15 and 16, who scale the network's output, its mean too).
-    - `plus` leaves eps_hat at the base's while x0_hat is guided (CFG++, Chung et al. 2024, arXiv:2406.08070, algorithm 2);
-      its scale lies in [0, 1].
+    - `rescale` in [0, 1] moves the contrast of x0_hat (its standard deviation) back towards that at scale 1
+      (after Lin et al. 2023, arXiv:2305.08891, eqs. 15 and 16, who rescale the network's output including its mean).
+    - `plus` guides x0_hat but keeps the base's eps_hat (CFG++, Chung et al. 2024, arXiv:2406.08070, algorithm 2);
+      its scale is in [0, 1].
 
-    Raises `ZaoziError` for a scale or rescale out of range, or for both a negative prompt and a weak model.
+    Raises `ZaoziError` if scale or rescale is out of range, or if both `negative` and `weak` are given.
     """
     if not 0 <= rescale <= 1:
         raise ZaoziError(f"guidance rescale {rescale} is out of range; use 0 (none) to 1")
@@ -111,7 +112,7 @@ def composed(
 
 
 def _each(model: Conditional, x: Tensor, level: Level, conds: Sequence[Cond]) -> list[Estimate]:
-    """One estimate a condition, all in one call."""
+    """Return one estimate per condition, from a single batched call."""
     together = reduce(Cond.cat, conds)
     guess = model(torch.cat([x] * len(conds)), level, together)
     return [Estimate(x0, eps) for x0, eps in zip(guess.x0.chunk(len(conds)), guess.eps.chunk(len(conds)), strict=True)]
@@ -126,7 +127,7 @@ def _sum(scale: float, base: Tensor, weights: Sequence[Weight], parts: Sequence[
 
 
 def _with_contrast(x0: Tensor, plain: Tensor, share: float) -> Tensor:
-    """x0 with its deviation about its mean moved by `share` towards that of `plain`, picture by picture."""
+    """Move the standard deviation of x0 towards that of `plain` by the fraction `share`, per picture."""
     mean, std = x0.mean((1, 2, 3), keepdim=True), x0.std((1, 2, 3), keepdim=True)
     ratio = plain.std((1, 2, 3), keepdim=True) / std.clamp(min=1e-6)
     return mean + (x0 - mean) * (share * ratio + 1.0 - share)
@@ -135,23 +136,23 @@ def _with_contrast(x0: Tensor, plain: Tensor, share: float) -> Tensor:
 def cfg(model: Conditional, cond: Cond, scale: Scale, *, negative: Cond | None = None) -> Denoise:
     """Classifier-free guidance: uncond + scale * (cond - uncond), in one batched call (arXiv:2207.12598, eq. 6, scale = 1 + w).
 
-    Scale 0 is unconditional, 1 the plain condition; both cost one row a picture instead of two. The scale may be any
-    finite number from 0 up; raises `ZaoziError` otherwise.
+    Scale 0 is unconditional and 1 is purely conditional; both cost one row per picture instead of two.
+    Raises `ZaoziError` unless the scale is finite and at least 0.
     """
     return composed(model, [(cond, 1.0)], scale, negative=negative)
 
 
 def clamped(denoise: Denoise, low: float, high: float, *, plus: bool = False) -> Denoise:
-    """x0_hat held within [low, high], and eps_hat made to agree with it (unless it is CFG++'s, which stays).
+    """Clamp x0_hat to [low, high] and recompute eps_hat to match (with `plus`, CFG++, eps_hat is unchanged).
 
-    Guidance beyond 1 pushes x0_hat out of the pictures' range, and an epsilon network near pure noise throws it far out.
+    Guidance above 1 pushes x0_hat out of the valid range, and epsilon prediction near pure noise pushes it far out.
     """
     return _limited(denoise, lambda x0: x0.clamp(low, high), plus)
 
 
 def dynamic(denoise: Denoise, low: float, high: float, *, share: float = 0.995, plus: bool = False) -> Denoise:
-    """Dynamic thresholding: each x0_hat squeezed about the middle of [low, high] so that `share` of it fits (Imagen,
-    arXiv:2205.11487, sec. 2.3), then held within. Pixels are squeezed together where `clamped` would saturate them."""
+    """Dynamic thresholding (Imagen, arXiv:2205.11487, sec. 2.3): scale each x0_hat about the middle of [low, high] so that
+    a fraction `share` of its pixels fits, then clamp. Compresses the range where `clamped` would saturate pixels."""
     middle, reach = (low + high) / 2, (high - low) / 2
 
     def squeeze(x0: Tensor) -> Tensor:
@@ -172,10 +173,10 @@ def _limited(denoise: Denoise, limit: Callable[[Tensor], Tensor], plus: bool) ->
 
 
 def inpainted(denoise: Denoise, known: Tensor, mask: Tensor) -> Denoise:
-    """x0_hat with what is known put in: `known` `[B, C, H, W]` where `mask` `[B or 1, 1, H, W]` is 1, and eps_hat to agree.
+    """Replace x0_hat by `known` `[B, C, H, W]` where `mask` `[B or 1, 1, H, W]` is 1, and eps_hat to match.
 
-    Every sampler then walks the known part along its own noised path, alpha * known + sigma * noise, so the network sees it
-    at every level as it was trained to, and it comes out as it was given.
+    The known part then follows its own noised path, alpha * known + sigma * noise, under every sampler. The network sees it
+    at every level as in training, and it is returned unchanged.
     """
 
     def inside(x: Tensor, level: Level) -> Estimate:

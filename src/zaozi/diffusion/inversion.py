@@ -1,4 +1,4 @@
-"""From a picture back to the noise that draws it: `ddim` run the other way, exactly."""
+"""Exact DDIM inversion: from a picture back to the noise that generates it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Denoise, Level, OnStep
 
 MEMORY = 6
-"""Guesses that are mixed."""
+"""Number of past iterates used by Anderson mixing."""
 
 
 def invert(
@@ -24,13 +24,14 @@ def invert(
     rounds: int = 100,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """The x_T from which `ddim` (eta = 0) over `levels` reaches x, `[B, C, H, W]`; `levels` run from noisy to nearly clean
-    (the last sigma above 0) as in drawing, and are walked backwards.
+    """Return the x_T from which `ddim` (eta = 0) over `levels` reaches x, `[B, C, H, W]`.
 
-    The usual inversion (arXiv:2010.02502, sec. 4.3) takes the estimate at the wrong end of each step and drifts. Here each
-    step is solved (cf. arXiv:2309.04907) as the fixed point that it is, with Anderson's mixing of the last guesses, until
-    no pixel misses by more than `tolerance` (a picture's range is 2): two to four calls a step.
-    Raises `ZaoziError` where that does not settle within `rounds` calls (steps too long, or too strong a guidance).
+    `levels` run from noisy to nearly clean (last sigma above 0), as in sampling, and are traversed backwards.
+
+    The usual inversion (arXiv:2010.02502, sec. 4.3) evaluates the denoiser at the wrong end of each step and drifts. Here
+    each step is solved as a fixed-point problem (cf. arXiv:2309.04907) with Anderson mixing, until every pixel is within
+    `tolerance` (the range of a picture is 2): two to four calls per step.
+    Raises `ZaoziError` if a step does not converge within `rounds` calls (too few steps, or guidance too strong).
     """
     for s, t in pairwise(list(levels)[::-1]):
         ratio = float(s.sigma) / float(t.sigma)
@@ -56,10 +57,10 @@ def invert(
 
 
 def mixed(tried: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """The next guess at the point where nothing is missed, from the last points and what they missed, `[B, ...]` each.
+    """Return the next iterate from the last points and their residuals, `[B, ...]` each.
 
-    Anderson mixing (Walker and Ni, SIAM J. Numer. Anal. 49(4), 2011, eq. 2.3): x + f - (dX + dF) g, where g makes
-    |f - dF g| least, for each picture by itself; with one point alone, x + f.
+    Anderson mixing (Walker and Ni, SIAM J. Numer. Anal. 49(4), 2011, eq. 2.3): x + f - (dX + dF) g, where g minimizes
+    |f - dF g|, per picture; with a single point, x + f.
     """
     points, misses = (torch.stack([pair[k].flatten(1).double() for pair in tried], 2) for k in (0, 1))
     moved, changed = points.diff(dim=2), misses.diff(dim=2)

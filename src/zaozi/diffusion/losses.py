@@ -1,4 +1,4 @@
-"""The training loss: one mean squared error on F, and a weight that is easiest to read as a weight on the x0 error."""
+"""Training loss: mean squared error on F, with weightings defined by their weight on the x0 error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMES = ("uniform", "logit_normal")
 
 
 def weight_on_f(weight: str, prediction: str, level: Level) -> Tensor:
-    """The factor `[B]` of the squared error on F, float64, under a weighting named by what it does.
+    """Return the factor `[B]`, float64, of the squared error on F for a weighting.
 
     | weight    | factor of the x0 error                                               |
     |-----------|----------------------------------------------------------------------|
@@ -24,7 +24,7 @@ def weight_on_f(weight: str, prediction: str, level: Level) -> Tensor:
     | min_snr_5 | min(alpha^2/sigma^2, 5) (arXiv:2303.09556, eq. 8)                     |
     | velocity  | 1/max(sigma, 0.05)^2: the plain error of the flow on `linear_path`   |
 
-    Factors of F are held at 1e4, which touches epsilon near pure noise, and `snr` near the clean end for the others.
+    Factors of F are capped at 1e4. This affects epsilon near pure noise, and `snr` near the clean end for the others.
     """
     alpha, sigma = torch.as_tensor(level.alpha).double(), torch.as_tensor(level.sigma).double()
     if weight == "unit":
@@ -47,9 +47,9 @@ def weight_on_f(weight: str, prediction: str, level: Level) -> Tensor:
 def training_times(
     times: str, count: int, generator: torch.Generator, *, mean: float = 0.0, std: float = 1.0
 ) -> Tensor:
-    """`count` times in (0, T], float64: `uniform`, or `logit_normal` with logit(t/T) ~ N(mean, std^2) (arXiv:2403.03206, eq. 19).
+    """Sample `count` times in (0, T], float64: `uniform`, or `logit_normal` with logit(t/T) ~ N(mean, std^2).
 
-    A larger mean trains more on noisy levels. Times stay at 1e-3 T or above, since F needs sigma > 0.
+    See arXiv:2403.03206, eq. 19. A larger mean trains more on noisy levels. Times are at least 1e-3 T, since F needs sigma > 0.
     """
     if times == "uniform":
         share = torch.rand(count, generator=generator, dtype=torch.float64)

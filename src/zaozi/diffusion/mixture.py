@@ -1,4 +1,4 @@
-"""A Gaussian mixture, whose noised density, score and best denoiser are known exactly."""
+"""A Gaussian mixture with noised density, score and optimal denoiser in closed form."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from zaozi.core.types import Estimate, Level
 
 @dataclass(frozen=True)
 class Mixture:
-    """Isotropic Gaussians with means `[K, D]`, deviations `[K]` and weights `[K]`; pictures are `[B, 1, 1, D]`, float64."""
+    """Isotropic Gaussians with means `[K, D]`, standard deviations `[K]` and weights `[K]`.
+
+    Samples are `[B, 1, 1, D]`, float64.
+    """
 
     means: Tensor
     stds: Tensor
     weights: Tensor
 
     def _parts(self, x: Tensor, level: Level) -> tuple[Tensor, Tensor, Tensor]:
-        """Log responsibilities `[B, K]`, differences `[B, K, D]` and variances `[K]` of the noised mixture."""
+        """Return log responsibilities `[B, K]`, differences `[B, K, D]` and variances `[K]` of the noised mixture."""
         alpha, sigma = float(level.alpha), float(level.sigma)
         variance = alpha**2 * self.stds**2 + sigma**2
         difference = x.flatten(1)[:, None] - alpha * self.means
@@ -28,11 +31,11 @@ class Mixture:
         return log, difference, variance
 
     def log_density(self, x: Tensor, level: Level) -> Tensor:
-        """log q_t(x) up to a constant, `[B]`."""
+        """Return log q_t(x) up to a constant, `[B]`."""
         return self._parts(x, level)[0].logsumexp(-1)
 
     def denoise(self, x: Tensor, level: Level) -> Estimate:
-        """E[x0 | x_t] and the noise that agrees with it."""
+        """Return E[x0 | x_t] and the matching noise estimate."""
         alpha, sigma = float(level.alpha), float(level.sigma)
         log, difference, variance = self._parts(x, level)
         share = log.softmax(-1)[..., None]

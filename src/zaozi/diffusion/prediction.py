@@ -1,4 +1,4 @@
-"""What a network predicts: one row of a table, F = a * x0 + b * eps.
+"""Prediction types: the network output F = a * x0 + b * eps, one row of a table per type.
 
 | prediction   | a      | b     | determinant b*alpha - a*sigma                   |
 |--------------|--------|-------|-------------------------------------------------|
@@ -7,7 +7,7 @@
 | v_prediction | -sigma | alpha | alpha^2 + sigma^2: 1 when variance-preserving   |
 | flow         | -1     | 1     | alpha + sigma                                   |
 
-With x_t = alpha * x0 + sigma * eps these are two linear equations for (x0, eps); Cramer's rule solves them.
+Together with x_t = alpha * x0 + sigma * eps this is a 2x2 linear system in (x0, eps), solved by Cramer's rule.
 (epsilon: arXiv:2006.11239; v: arXiv:2202.00512, app. D; flow: arXiv:2210.02747.)
 """
 
@@ -36,7 +36,7 @@ def sample(alpha: Tensor, sigma: Tensor) -> Row:
 
 @predictions.register("v_prediction")
 def v_prediction(alpha: Tensor, sigma: Tensor) -> Row:
-    """The velocity of the variance-preserving path by its angle."""
+    """The velocity of the variance-preserving path with respect to its angle."""
     return -sigma, alpha
 
 
@@ -47,21 +47,21 @@ def flow(alpha: Tensor, sigma: Tensor) -> Row:
 
 
 def coefficients(prediction: str, alpha: Tensor, sigma: Tensor) -> Row:
-    """The row (a, b) of the table at a level; tensors of alpha's shape. Raises `ZaoziError` for an unknown prediction."""
+    """Return the coefficients (a, b) at a level, in alpha's shape. Raises `ZaoziError` if the prediction is unknown."""
     return predictions[prediction](alpha, sigma)
 
 
 def target(prediction: str, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
-    """F = a * x0 + b * eps, what the network should say. `[B, C, H, W]`."""
+    """Return the training target F = a * x0 + b * eps, `[B, C, H, W]`."""
     a, b = coefficients(prediction, *level.per_picture(x0))
     return a * x0 + b * eps
 
 
 def estimate(prediction: str, f: Tensor, x_t: Tensor, level: Level) -> Estimate:
-    """Both views of the network's output F at x_t; sigma must be above 0.
+    """Convert the network output F at x_t to (x0_hat, eps_hat); sigma must be above 0.
 
     x0_hat = (b * x_t - sigma * F) / (b * alpha - a * sigma) and eps_hat = (alpha * F - a * x_t) / (b * alpha - a * sigma).
-    For epsilon the divisor alpha is kept at 1e-12 or more, so that pure noise gives a finite (if meaningless) x0_hat.
+    For epsilon the divisor alpha is at least 1e-12, so pure noise gives a finite (but meaningless) x0_hat.
     """
     if prediction == "sample":
         return from_x0(f, x_t, level)
@@ -74,12 +74,12 @@ def estimate(prediction: str, f: Tensor, x_t: Tensor, level: Level) -> Estimate:
 
 
 def from_x0(x0: Tensor, x_t: Tensor, level: Level) -> Estimate:
-    """The estimate whose picture is x0: eps_hat = (x_t - alpha * x0) / sigma. Needs sigma > 0."""
+    """Return the estimate with x0_hat = x0 and eps_hat = (x_t - alpha * x0) / sigma. Needs sigma > 0."""
     alpha, sigma = level.per_picture(x_t)
     return Estimate(x0, (x_t - alpha * x0) / sigma)
 
 
 def score(guess: Estimate, level: Level) -> Tensor:
-    """The gradient of log q_t at x_t: -eps_hat / sigma (arXiv:2011.13456, sec. 3). The factor depends on the level."""
+    """Return the score, the gradient of log q_t at x_t: -eps_hat / sigma (arXiv:2011.13456, sec. 3)."""
     _, sigma = level.per_picture(guess.eps)
     return -guess.eps / sigma

@@ -1,9 +1,9 @@
-"""Samplers: each is one function that walks a list of levels, from noise to a picture, and reads like its paper.
+"""Samplers: each is one function that steps through a list of levels, from noise to a picture, and follows its paper.
 
 `denoise(x, level)` returns the pair (x0_hat, eps_hat); `levels` run from the noisiest to the last, usually clean;
-`noise(draw)` gives the fresh noise of its draw-th draw (draw 0 made the x that comes in); `on_step` watches.
-All return the picture at the last level, `[B, C, H, W]`. In the comments s is the next level, less noisy than t.
-Each goes on from `rejoined(guess, t)`, which is x itself unless a guidance has parted x0_hat from eps_hat (CFG++).
+`noise(draw)` returns fresh noise for that draw index (draw 0 is the initial x); `on_step` is a callback.
+All samplers return the picture at the last level, `[B, C, H, W]`. In formulas, s is the next level, less noisy than t.
+Each step starts from `rejoined(guess, t)`, which equals x unless guidance made x0_hat and eps_hat inconsistent (CFG++).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from zaozi.diffusion.schedules import logsnr
 def ddpm(
     denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
 ) -> Tensor:
-    """Ancestral sampling: draw x_s from the posterior q(x_s | x_t, x0_hat) (arXiv:2006.11239, algorithm 2 and eq. 7)."""
+    """Ancestral sampling: sample x_s from the posterior q(x_s | x_t, x0_hat) (arXiv:2006.11239, algorithm 2 and eq. 7)."""
     for n, (t, s) in enumerate(pairwise(levels), start=1):
         guess = denoise(x, t)
         if on_step:
@@ -47,7 +47,7 @@ def ddim(
 ) -> Tensor:
     """x_s = alpha_s * x0_hat + sqrt(sigma_s^2 - std^2) * eps_hat + std * noise (arXiv:2010.02502, eqs. 12 and 16).
 
-    `eta` in [0, 1] scales std from none (deterministic) to the posterior's, where the step is DDPM's.
+    `eta` in [0, 1] scales std from 0 (deterministic) to the posterior's standard deviation (DDPM).
     """
     for n, (t, s) in enumerate(pairwise(levels), start=1):
         guess = denoise(x, t)
@@ -67,8 +67,8 @@ def dpmpp_2m(
 ) -> Tensor:
     """DPM-Solver++(2M): a two-step multistep solver in x0_hat over half the log-SNR (arXiv:2211.01095, algorithm 2).
 
-    One call a step, second order; first order on the first step, on the second where the first began in pure noise (as it does on
-    `linear_path`), and on the last where it ends clean: h is infinite there.
+    One call per step, second order. First order on the first step, on the second if the first started at pure noise (as with
+    `linear_path`), and on the last if it ends clean, where h is infinite.
     """
     last: tuple[Tensor, float] | None = None
     for t, s in pairwise(levels):
@@ -88,7 +88,7 @@ def euler(
 ) -> Tensor:
     """Euler's method on the probability-flow ODE dx = x0_hat d(alpha) + eps_hat d(sigma) (arXiv:2206.00364, algorithm 1).
 
-    Since x = alpha * x0_hat + sigma * eps_hat it lands where `ddim` with eta = 0 does.
+    Since x = alpha * x0_hat + sigma * eps_hat, the result equals `ddim` with eta = 0.
     """
     for t, s in pairwise(levels):
         guess = denoise(x, t)
@@ -104,7 +104,7 @@ def heun(
 ) -> Tensor:
     """Heun's method on the same ODE: the mean of the slopes at both ends of a step (arXiv:2206.00364, algorithm 1).
 
-    Two calls a step, second order; one call on the last step where it ends clean, so 2N - 1 in all.
+    Two calls per step, second order; one call on the last step if it ends clean, so 2N - 1 in total.
     """
     for t, s in pairwise(levels):
         guess = denoise(x, t)
@@ -123,7 +123,7 @@ def dpmpp_2m_sde(
 ) -> Tensor:
     """DPM-Solver++(2M) for the reverse SDE: `ddpm` with x0_hat extrapolated from two steps, on one Brownian path.
 
-    SDE-DPM-Solver++(2M) of arXiv:2211.01095, in its midpoint form. One call a step.
+    SDE-DPM-Solver++(2M) of arXiv:2211.01095, in its midpoint form. One call per step.
     """
     path = Brownian(noise)
     last: tuple[Tensor, float] | None = None
@@ -142,11 +142,11 @@ def dpmpp_2m_sde(
 def dpmpp_sde(
     denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
 ) -> Tensor:
-    """DPM-Solver++(2S) for the reverse SDE: each step looks first at a level on its way, on one Brownian path.
+    """DPM-Solver++(2S) for the reverse SDE: each step first evaluates an intermediate level, on one Brownian path.
 
-    arXiv:2211.01095, algorithm 1 with r free, made stochastic as in its app. B. A step takes two calls and spans two of
-    `levels`, whose middle one is the level on its way, so that N steps cost N calls here too. First order where the step
-    ends clean or starts from noise alone.
+    arXiv:2211.01095, algorithm 1 with free r, made stochastic as in its app. B. A step takes two calls and spans two
+    intervals of `levels`, with the middle level as the intermediate one, so N steps cost N calls here too. First order if
+    the step ends clean or starts from pure noise.
     """
     path = Brownian(noise)
     for i in range(0, len(levels) - 1, 2):
@@ -163,7 +163,7 @@ def dpmpp_sde(
         if on_step:
             on_step(m, x_m, later)
         r = (logsnr(m) - logsnr(t)) / (logsnr(s) - logsnr(t))
-        if 0 < r < 1:  # not where either end is infinite
+        if 0 < r < 1:  # false if either end is infinite
             x = _ancestral(guess.x0 + (later.x0 - guess.x0) / (2 * r), x, t, s, path)
         else:
             x = _ancestral(later.x0, rejoined(later, m), m, s, path)
@@ -176,10 +176,10 @@ def unipc(
 ) -> Tensor:
     """UniPC-2 with B(h) = e^h - 1 (arXiv:2302.04867): predict at order 2, correct to order 3 with the next call.
 
-    One call a step: the call that corrects x_t also predicts x_s. First order on the first step, on the second where the first
-    began in pure noise, and where a step's end is infinite in log-SNR; such steps go uncorrected.
+    One call per step: the call that corrects x_t also predicts x_s. First order on the first step, on the second if the first
+    started at pure noise, and where the log-SNR at a step's end is infinite; such steps are not corrected.
     """
-    steps: list[tuple[Level, Tensor, Tensor]] = []  # level, x (corrected) and x0_hat there
+    steps: list[tuple[Level, Tensor, Tensor]] = []  # level, corrected x, x0_hat
     for t, s in pairwise(levels):
         guess = denoise(x, t)
         if on_step:
@@ -195,9 +195,9 @@ def unipc(
 
 
 def _unipc_corrected(steps: list[tuple[Level, Tensor, Tensor]], now: Tensor, s: Level, h: float) -> Tensor:
-    """x at s again, from the step before and x0_hat at s (`now`), by UniC with one earlier step where there is one."""
+    """Correct x at s from the previous step and x0_hat at s (`now`), by UniC with one earlier step if available."""
     t, x, x0 = steps[-1]
-    phi1 = math.expm1(-h)  # of the paper's varphi functions, in -h
+    phi1 = math.expm1(-h)  # the paper's varphi functions, in -h
     b1 = (phi1 / -h - 1) / phi1
     b2 = 2 * ((phi1 / -h - 1) / -h - 0.5) / phi1
     correction = 0.5 * (now - x0)
@@ -209,30 +209,30 @@ def _unipc_corrected(steps: list[tuple[Level, Tensor, Tensor]], now: Tensor, s: 
 
 
 def rejoined(guess: Estimate, t: Level) -> Tensor:
-    """alpha * x0_hat + sigma * eps_hat, `[B, C, H, W]`: the x_t that the estimate belongs to."""
+    """Return alpha * x0_hat + sigma * eps_hat, `[B, C, H, W]`: the x_t consistent with the estimate."""
     return float(t.alpha) * guess.x0 + float(t.sigma) * guess.eps
 
 
 def _half(t: Level, s: Level) -> float:
-    """lambda_s - lambda_t, half the gain in log-SNR."""
+    """Return lambda_s - lambda_t, half the change in log-SNR."""
     return (logsnr(s) - logsnr(t)) / 2
 
 
 def _halfway_ahead(x0: Tensor, h: float, last: tuple[Tensor, float] | None) -> Tensor:
-    """x0_hat in the middle of a step of length h, on the line through it and the last step's (its x0_hat and length); as it
-    is where there was no step or a length is infinite. This is what makes a multistep method second order."""
+    """Extrapolate x0_hat to the middle of a step of length h, using the last step's (x0_hat, length). Unchanged if there is
+    no last step or a length is infinite. This makes a multistep method second order."""
     if last is None or not (math.isfinite(h) and math.isfinite(last[1])):
         return x0
     return x0 + (x0 - last[0]) * h / (2 * last[1])
 
 
 def _change(t: Level, s: Level, guess: Estimate) -> Tensor:
-    """What x gains from t to s where x0_hat and eps_hat stand still."""
+    """Return the change of x from t to s for fixed x0_hat and eps_hat."""
     return (float(s.alpha) - float(t.alpha)) * guess.x0 + (float(s.sigma) - float(t.sigma)) * guess.eps
 
 
 def _ancestral(x0: Tensor, x: Tensor, t: Level, s: Level, path: Brownian) -> Tensor:
-    """A draw of q(x_s | x_t, x0) with the noise of a path."""
+    """Sample q(x_s | x_t, x0) with noise from a Brownian path."""
     mean, std = posterior(x0, x, t, s)
     return mean + std * path.normal(t, s) if std > 0 else mean
 
@@ -241,5 +241,5 @@ Sampler = Callable[..., Tensor]
 
 
 def sampler(name: str) -> Sampler:
-    """The sampler of that name, as on the command line. Raises `ZaoziError` for an unknown one."""
+    """Return the sampler with this name, as on the command line. Raises `ZaoziError` if it is unknown."""
     return samplers[name]

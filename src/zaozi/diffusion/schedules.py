@@ -1,8 +1,8 @@
-"""Noise schedules: from a time to how much of the picture is left.
+"""Noise schedules: map a time to the signal and noise levels.
 
-betas: the variance that each of T = 1000 single steps adds; alphas = 1 - betas; alpha_bar = their running product, so that
-x_t = sqrt(alpha_bar[t]) * x0 + sqrt(1 - alpha_bar[t]) * eps. Here that is, in three lines each (the straight path, where
-alpha = 1 - t / T and sigma = t / T, has none of these and stands below):
+betas: the variance added by each of T = 1000 single steps; alphas = 1 - betas; alpha_bar = their cumulative product, so that
+x_t = sqrt(alpha_bar[t]) * x0 + sqrt(1 - alpha_bar[t]) * eps. The straight path, with alpha = 1 - t / T and sigma = t / T,
+has none of these and is defined in closed form by `Schedule`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ T = 1000
 
 
 def linear_alpha_bar() -> NDArray[np.float64]:
-    """DDPM's schedule: betas rise linearly from 1e-4 to 0.02 (arXiv:2006.11239, sec. 4). `[T + 1]`, alpha_bar[0] = 1."""
+    """DDPM schedule: betas rise linearly from 1e-4 to 0.02 (arXiv:2006.11239, sec. 4). `[T + 1]`, alpha_bar[0] = 1."""
     betas = np.linspace(1e-4, 0.02, T)
     alphas = 1.0 - betas
     return np.concatenate([[1.0], np.cumprod(alphas)])
 
 
 def cosine_alpha_bar() -> NDArray[np.float64]:
-    """Improved DDPM's schedule: alpha_bar falls as a squared cosine (arXiv:2102.09672, eq. 17), betas capped at 0.999.
+    """Improved DDPM schedule: alpha_bar is a squared cosine (arXiv:2102.09672, eq. 17), betas capped at 0.999.
 
-    The cap leaves alpha_bar[T] = 2.4e-9, where an epsilon error grows some 20,000-fold in x0_hat. `[T + 1]`, alpha_bar[0] = 1.
+    The cap leaves alpha_bar[T] = 2.4e-9, where x0_hat amplifies an epsilon error about 20,000-fold. `[T + 1]`, alpha_bar[0] = 1.
     """
     f = np.cos((np.arange(T + 1) / T + 0.008) / 1.008 * np.pi / 2) ** 2
     betas = np.minimum(1.0 - f[1:] / f[:-1], 0.999)
@@ -45,10 +45,10 @@ def cosine_alpha_bar() -> NDArray[np.float64]:
 class Schedule:
     """A monotone path from clean (t = 0) to noise (t = T), continuous in t.
 
-    Times count noising steps: others count from the other end, and diffusers' timestep k is our t - 1. A tabled schedule
-    (`linear`, `cosine`) stands at the integers; between them the log-SNR, log(alpha^2 / sigma^2), is interpolated, and in
-    [0, 1], where it is infinite at the clean end, sigma^2 = t * sigma[1]^2. `linear_path` is the closed form
-    alpha = 1 - t/T, sigma = t/T of rectified flow (arXiv:2209.03003).
+    Times count noising steps; some papers count from the other end, and timestep k in diffusers is t - 1 here. A tabulated
+    schedule (`linear`, `cosine`) is defined at the integers. Between them the log-SNR, log(alpha^2 / sigma^2), is
+    interpolated; in [0, 1], where it is infinite at the clean end, sigma^2 = t * sigma[1]^2. `linear_path` is the closed
+    form alpha = 1 - t/T, sigma = t/T of rectified flow (arXiv:2209.03003).
     """
 
     name: str
@@ -61,9 +61,9 @@ class Schedule:
         return np.log(self.alpha_bar[1:]) - np.log1p(-self.alpha_bar[1:])
 
     def level(self, t: float | Tensor) -> Level:
-        """The level at time t in [0, T]: floats for a float, float64 tensors `[B]` for a tensor `[B]`.
+        """Return the level at time t in [0, T]: floats for a float, float64 tensors `[B]` for a tensor `[B]`.
 
-        Raises `ZaoziError` outside [0, T].
+        Raises `ZaoziError` if t is outside [0, T].
         """
         times = np.asarray(t, dtype=np.float64)
         if not np.all((times >= 0) & (times <= T)):
@@ -81,9 +81,9 @@ class Schedule:
         return Level(float(times), float(alpha), float(sigma))
 
     def time(self, logsnr: float) -> float:
-        """The time at which log(alpha^2 / sigma^2) = logsnr; values beyond the schedule's range give its nearest end.
+        """Return the time at which log(alpha^2 / sigma^2) = logsnr; values outside the schedule's range are clamped.
 
-        Inverts `level`: t(logsnr(t)) = t to 1e-9 of T where alpha_bar is tabled.
+        Inverse of `level`: t(logsnr(t)) = t to 1e-9 of T for a tabulated alpha_bar. Raises `ZaoziError` for NaN.
         """
         if math.isnan(logsnr):
             raise ZaoziError("log-SNR is not a number; give a finite value, or infinity for a clean picture")
@@ -96,7 +96,7 @@ class Schedule:
 
 
 def logsnr(level: Level) -> float:
-    """log(alpha^2 / sigma^2) of a level of floats: +inf when clean, -inf where no picture is left."""
+    """Return log(alpha^2 / sigma^2) of a level of floats: +inf if clean, -inf at pure noise."""
     alpha, sigma = float(level.alpha), float(level.sigma)
     if sigma == 0:
         return math.inf
@@ -105,13 +105,13 @@ def logsnr(level: Level) -> float:
 
 @schedules.register("linear")
 def linear() -> Schedule:
-    """DDPM's schedule."""
+    """DDPM schedule."""
     return Schedule("linear", linear_alpha_bar())
 
 
 @schedules.register("cosine")
 def cosine() -> Schedule:
-    """Improved DDPM's schedule."""
+    """Improved DDPM schedule."""
     return Schedule("cosine", cosine_alpha_bar())
 
 
@@ -122,5 +122,5 @@ def linear_path() -> Schedule:
 
 
 def schedule(name: str) -> Schedule:
-    """The schedule of that name: `linear`, `cosine` or `linear_path`. Raises `ZaoziError` for any other."""
+    """Return the schedule `linear`, `cosine` or `linear_path` by name. Raises `ZaoziError` if it is unknown."""
     return schedules[name]()

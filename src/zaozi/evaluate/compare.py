@@ -1,4 +1,4 @@
-"""Samplers side by side: what each makes of so many calls of the network."""
+"""Compare samplers at equal numbers of network calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from zaozi.evaluate.table import figure
 from zaozi.pipeline import to_images
 
 BUDGETS = (5, 10, 20)
-"""Calls within which a sampler is named."""
+"""Budgets, in calls, for which a sampler is recommended."""
 
 
 def compare(
@@ -38,7 +38,7 @@ def compare(
 ) -> None:
     """Measure every sampler at every number of steps and write compare.json, compare.md and compare.png, a grid of pictures.
 
-    `how` gives guidance, seed, batch size and precision. Raises `ZaoziError` for numbers out of range.
+    `how` sets guidance, seed, batch size and precision. Raises `ZaoziError` if a number is out of range.
     """
     check_samples(samples)
     samplers, steps = list(dict.fromkeys(samplers)), list(dict.fromkeys(steps))
@@ -75,7 +75,7 @@ def compare(
 
 
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """Adherence and distance against calls, a line a setting, and what to take within 5, 10 and 20 calls."""
+    """Table of adherence and distance by calls, one line per setting, with recommendations for 5, 10 and 20 calls."""
     lines = [
         "| sampler | steps | calls | asked-for radical is the primary one | Frechet distance |",
         "|---|---|---|---|---|",
@@ -88,8 +88,8 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def best(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """For each budget of calls a sentence: the cheapest of those settings within it that are not told apart from the truest
-    to the prompt, nor from the nearest to real glyphs (their intervals meet), and how many these are."""
+    """Return one sentence per budget of calls: the cheapest setting whose intervals overlap those of the best adherence
+    and of the best distance, and how many such settings there are."""
     said = []
     for budget in BUDGETS:
         within = [

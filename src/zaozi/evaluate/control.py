@@ -1,4 +1,4 @@
-"""Whether glyphs obey more than a text: the properties they were asked for, alone and beside a text, and composed prompts."""
+"""Controllability beyond text: requested properties, alone and with a text, and composed prompts."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from zaozi.evaluate.reference import Seen, look
 Values = NDArray[Any]
 Score = Callable[[Seen, Values], NDArray[np.float64]]
 LEAST = 100
-"""A class that fewer training glyphs have is not asked for."""
+"""Minimum number of training glyphs of a requested class."""
 FEW, MANY = 3, 24
-"""Strokes asked for."""
+"""Range of requested stroke counts."""
 APART = 17
-"""Glyph i stands beside the prompt of the list so many further on, or the next that does not mean the radical asked for."""
+"""Offset in the prompt list of the text combined with glyph i; texts that mean the requested radical are skipped."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One property: what is asked, and how a glyph's answer is read."""
+    """One property: the requested values, and how a glyph is scored."""
 
     name: str
     asked: dict[str, list[str | float]]
-    """For each of the model's columns, the value a glyph is asked for, in turn."""
+    """Requested values per model column, assigned to glyphs in turn."""
     values: Values
-    """The same as the score reads it, `[number of values]`."""
+    """The same values in the form the score uses, `[number of values]`."""
     score: Score
-    """1 for a glyph that has its value, else 0; of strokes, by how many it is off."""
+    """1 if a glyph has its requested value, else 0; for strokes, the absolute error."""
     real: Callable[[Values], Figure]
-    """The same score of held-out real glyphs that have one of some values: how well the judge reads."""
+    """The same score for held-out real glyphs with given values: the accuracy of the judge."""
     share: bool = True
-    """Whether the score is a share; the other way it is a number, the smaller the better."""
+    """Whether the score is a share; otherwise it is an error, lower is better."""
 
     def known_to(self, properties: Sequence[Property]) -> Question:
-        """The same with only the values that a model knows."""
+        """Return the question with only the values that a model knows."""
         by_name = {p.column: p for p in properties}
         keep = [
             i
@@ -59,7 +59,7 @@ class Question:
 
 
 class Readout:
-    """Least squares from the reference network's features `[N, F]` to targets `[N, K]`, with an intercept and a little ridge."""
+    """Ridge regression from the reference network's features `[N, F]` to targets `[N, K]`, with an intercept."""
 
     def __init__(self, features: NDArray[np.float64], targets: NDArray[np.float64], ridge: float = 1.0) -> None:
         self.mean, self.offset = features.mean(0), targets.mean(0)
@@ -71,8 +71,8 @@ class Readout:
 
 
 def questions(judge: Judge) -> list[Question]:
-    """Structure and radical, which the reference network names, and strokes and the reading's final, which a linear readout
-    of its features (fitted to real training glyphs) tells as well as it can."""
+    """Return the questions: structure and radical, classified by the reference network, and strokes and the reading's final,
+    estimated by a linear readout of its features fitted to real training glyphs."""
     train, test = load_pairs(judge.data, "train"), load_pairs(judge.data, "test")
     seen = judge.held_out.take(np.arange(judge.tests)).seen
     structures = np.array(judge.network.config.structures)
@@ -129,7 +129,7 @@ def questions(judge: Judge) -> list[Question]:
 
 
 def _asked(column: str, values: Sequence[Any] | Values) -> dict[str, list[str | float]]:
-    """Values as the model's column takes them: numbers of strokes as numbers, all else as text."""
+    """Convert values to the model column's type: stroke counts as numbers, all else as text."""
     return {column: [float(v) if column == "strokes" else str(v) for v in values]}
 
 
@@ -138,7 +138,7 @@ def _figure(scores: NDArray[np.float64], groups: Groups, share: bool) -> Figure:
 
 
 def _beside(radicals: Values | None, count: int) -> list[str]:
-    """A text of the list for each glyph, none of which means the radical that the glyph is asked for."""
+    """Return a text of the list for each glyph, which does not mean the glyph's requested radical."""
     prompts, meant = flat()
     made = []
     for i in range(count):
@@ -152,11 +152,11 @@ def _beside(radicals: Values | None, count: int) -> list[str]:
 def measure_properties(
     studio: ParallelSampler, judge: Judge, how: Sampling, samples: int, say: Callable[[str], None] = print
 ) -> dict[str, dict[str, Figure]] | None:
-    """For each property `samples` glyphs with the property alone and as many beside a text of the list (of a radical, one
-    that means another). Per property: `alone`, `beside`, each with its `chance`, where the same glyphs are read
-    for values dealt anew, and the `real` glyphs' score.
+    """Measure each property on `samples` glyphs with the property alone, and as many combined with a text of the list (for
+    a radical, a text that means another). Per property: `alone`, `beside`, each with its `chance`, the score of the same
+    glyphs for shuffled values, and the score of `real` glyphs.
 
-    None in all processes but the main one. Raises `ZaoziError` where the model knows none of the properties.
+    Returns None except in the main process. Raises `ZaoziError` if the model has none of the properties.
     """
     asked = [
         q for q in (q.known_to(studio.artists[0].model.config.properties) for q in questions(judge)) if len(q.values)
@@ -208,12 +208,12 @@ PAIRS: tuple[tuple[str, int, str, int], ...] = (
     ("foot", 157, "grass", 140),
     ("jade", 96, "bird", 196),
 )
-"""Two meanings and their radicals."""
+"""Pairs of two meanings and their radicals."""
 
 
 def measure_composed(studio: ParallelSampler, judge: Judge, how: Sampling, each: int) -> dict[str, Figure] | None:
-    """How often both radicals are found in a glyph, `each` glyphs a pair: asked for in one text ("fire and sickness"), and as
-    two guided directions added up ({"fire": 1, "sickness": 1}). None in all processes but the main one."""
+    """Measure how often both radicals are detected, with `each` glyphs per pair: from one text ("fire and sickness"), and
+    from a composed prompt ({"fire": 1, "sickness": 1}). Returns None except in the main process."""
     ways: dict[str, list[Any]] = {
         "one text": [f"{a} and {b}" for a, _, b, _ in PAIRS],
         "composed": [{a: 1.0, b: 1.0} for a, _, b, _ in PAIRS],
@@ -232,7 +232,7 @@ def measure_composed(studio: ParallelSampler, judge: Judge, how: Sampling, each:
 
 
 def as_markdown(properties: dict[str, dict[str, Figure]], composed: dict[str, Figure]) -> str:
-    """Both as tables."""
+    """Format both results as Markdown tables."""
     share = {name: name != "strokes off by" for name in properties}
     lines = [
         "| property | asked alone | by chance | beside a text | by chance | real glyphs |",

@@ -1,4 +1,4 @@
-"""Is it new? The distance of each glyph to the nearest training glyph."""
+"""Copy detection: the distance of each glyph to the nearest training glyph."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 SIDE = 32
 REACH = 2
-"""Pictures are compared at 32x32, moved by up to 2 of those pixels each way (8 of 128)."""
+"""Pictures are compared at 32x32, with shifts of up to 2 pixels in each direction (8 of 128)."""
 
 
 def thumbnails(pictures: NDArray[np.uint8], batch: int = 2048) -> Tensor:
-    """Ink in [0, 1] at 32x32: `[N, C, S, S]` bytes -> float32 `[N, 32, 32]`."""
+    """Convert pictures `[N, C, S, S]` uint8 to ink in [0, 1] at 32x32, float32 `[N, 32, 32]`."""
     made = []
     for start in range(0, len(pictures), batch):
         ink = 1.0 - torch.from_numpy(np.array(pictures[start : start + batch])).float().mean(1) / 255.0
@@ -23,9 +23,9 @@ def thumbnails(pictures: NDArray[np.uint8], batch: int = 2048) -> Tensor:
 
 
 def nearest_pixels(queries: Tensor, known: Tensor, batch: int = 512) -> tuple[Tensor, Tensor]:
-    """For each of `queries` the distance to, and index of, its nearest among `known` (thumbnails both).
+    """Return for each of `queries` the distance to and index of its nearest neighbor in `known` (both thumbnails).
 
-    The distance is min over shifts of |q shifted - k| / sqrt(|q| |k|): 0 for the same ink, some 1.4 for unrelated glyphs of
+    The distance is min over shifts of |q shifted - k| / sqrt(|q| |k|): 0 for the same ink, about 1.4 for unrelated glyphs of
     equal ink.
     """
     flat = known.flatten(1)
@@ -51,7 +51,7 @@ def nearest_pixels(queries: Tensor, known: Tensor, batch: int = 512) -> tuple[Te
 def nearest_features(
     queries: NDArray[np.float64], known: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """For each of `queries` `[N, D]` the Euclidean distance to, and index of, its nearest among `known` `[M, D]`."""
+    """Return for each of `queries` `[N, D]` the Euclidean distance to and index of its nearest neighbor in `known` `[M, D]`."""
     distance = torch.cdist(torch.from_numpy(queries), torch.from_numpy(known))
     value, place = distance.min(1)
     return value.numpy(), place.numpy()

@@ -1,4 +1,4 @@
-"""How far a set of drawn glyphs is from a set of real ones, in the features of a network (`[N, D]` each)."""
+"""Distances between sets of generated and real glyphs, in the features of a network (`[N, D]` each)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ Features = NDArray[np.float64]
 def frechet(a: Features, b: Features) -> float:
     """Frechet distance between the Gaussians of two sets: |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)).
 
-    Heusel et al. 2017 (arXiv:1706.08500, eq. 6), in our features. tr (S_a S_b)^(1/2) is the sum of the square roots of the
-    eigenvalues of S_a^(1/2) S_b S_a^(1/2), which is symmetric. It is biased upwards at small N: compare at the same N.
+    Heusel et al. 2017 (arXiv:1706.08500, eq. 6), in these features. tr (S_a S_b)^(1/2) is the sum of the square roots of the
+    eigenvalues of S_a^(1/2) S_b S_a^(1/2), which is symmetric. Biased upwards at small N: compare only at equal N.
     """
     mean = a.mean(0) - b.mean(0)
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
@@ -27,7 +27,7 @@ def kid(a: Features, b: Features) -> float:
 
     def kernel(x: Features, y: Features) -> Features:
         k = x @ y.T / x.shape[1] + 1.0
-        return k * k * k  # a power would take ten times as long
+        return k * k * k  # ten times faster than a power
 
     def within(x: Features) -> float:
         k = kernel(x, x)
@@ -37,7 +37,7 @@ def kid(a: Features, b: Features) -> float:
 
 
 def distances(a: Features, b: Features) -> Features:
-    """Euclidean distances `[len(a), len(b)]`."""
+    """Return Euclidean distances `[len(a), len(b)]`."""
     squares = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2.0 * a @ b.T
     return np.sqrt(squares.clip(0))
 
@@ -45,9 +45,9 @@ def distances(a: Features, b: Features) -> Features:
 def prdc(real: Features, drawn: Features, k: int = 5) -> dict[str, NDArray[np.float64]]:
     """Precision, recall, density and coverage (Kynkaanniemi et al. 2019, arXiv:1904.06991; Naeem et al. 2020, arXiv:2002.09797).
 
-    Each as one value a glyph, whose mean is the figure: precision and density of each drawn glyph, recall and coverage of
-    each real one. A glyph's ball reaches to its k-th neighbour within its own set. (Resampling these values leaves the balls
-    as they are, so intervals from them are those of one set alone.)
+    Each is returned as one value per glyph, to be averaged: precision and density per generated glyph, recall and coverage
+    per real one. A glyph's ball extends to its k-th nearest neighbor in its own set. (Resampling these values does not
+    change the balls, so the intervals only cover the variation of one set.)
     """
 
     k = min(k, len(real) - 1, len(drawn) - 1)
@@ -67,7 +67,7 @@ def prdc(real: Features, drawn: Features, k: int = 5) -> dict[str, NDArray[np.fl
 
 
 def diversity(features: Features, groups: NDArray[np.int64]) -> dict[int, float]:
-    """For each group (those asked for the same) of two or more: the mean distance between two of its glyphs."""
+    """Return for each group (glyphs with the same request) of two or more the mean pairwise distance."""
     made = {}
     for group in np.unique(groups):
         own = features[groups == group]

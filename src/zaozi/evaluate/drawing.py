@@ -1,4 +1,4 @@
-"""Many drawings for measuring: over all devices of this machine, or over torchrun's processes, a few at a time."""
+"""Batch sampling for evaluation, over all devices of this machine or over torchrun processes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from zaozi.model.checkpoint import load_model
 from zaozi.pipeline import Prompt, TextToImage, draw, property_values, to_bytes
 
 MEASURING = Sampling(batch_size=32, precision="auto")
-"""How glyphs are drawn for a measurement, unless something else is asked for."""
+"""Default sampling settings for evaluation."""
 
 
 def check(how: Sampling) -> None:
-    """Raises `ZaoziError` for a batch size, a number of steps or a sampler that cannot be."""
+    """Raises `ZaoziError` if the batch size, number of steps or sampler is invalid."""
     if how.batch_size < 1:
         raise ZaoziError(f"batch size {how.batch_size} is out of range; use 1 or more")
     find_sampler(how.sampler)
@@ -41,12 +41,12 @@ def check(how: Sampling) -> None:
 
 
 def rows_per_picture(how: Sampling) -> int:
-    """Rows that the network sees for one picture: one or, guided, two a call."""
+    """Return the network rows per picture: one per call, or two with guidance."""
     return calls(how.sampler, how.steps) * (1 if how.guidance.scale in (0, 1) else 2)
 
 
 def described(how: Sampling) -> dict[str, Any]:
-    """How glyphs are drawn, as plain values for a record: the guidance scale, and beside it only what is unusual of guidance."""
+    """Return the sampling settings as plain values: the guidance scale, and other guidance options only if not default."""
     return {
         "steps": how.steps,
         "guidance": how.guidance.scale,
@@ -59,13 +59,13 @@ def described(how: Sampling) -> dict[str, Any]:
 
 
 def guide_options(guide: Mapping[str, Any]) -> dict[str, Any]:
-    """What is unusual about a guidance, but for its scale, which stands beside it."""
+    """Return the non-default guidance options other than the scale."""
     usual = to_dict(Guidance())
     return {name: value for name, value in guide.items() if name != "scale" and value != usual[name]}
 
 
 def calls(sampler: str, steps: int) -> int:
-    """How often a sampler calls its denoiser in so many steps, counted."""
+    """Count the denoiser calls of a sampler for a number of steps."""
     count = 0
 
     def denoise(x: torch.Tensor, level: Level) -> Estimate:
@@ -79,7 +79,7 @@ def calls(sampler: str, steps: int) -> int:
 
 
 def _a_row_each(artist: TextToImage, values: Mapping[str, Sequence[str | float]]) -> dict[str, torch.Tensor]:
-    """Properties of which every row has its own value, as a condition's tensors `[B]`."""
+    """Convert properties with one value per row to condition tensors `[B]`."""
     known = artist.model.config.properties
     return {
         name: torch.cat([property_values(known, {name: value}, 1)[name] for value in column])
@@ -88,13 +88,13 @@ def _a_row_each(artist: TextToImage, values: Mapping[str, Sequence[str | float]]
 
 
 class ParallelSampler:
-    """One model on every device there is, ready to draw for lists of texts; with a `weak` one, guided away from it."""
+    """One model on every available device, for sampling lists of texts; with `weak`, guided away from that model."""
 
     def __init__(self, model: Path, weak: Path | None = None) -> None:
         self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         self.gather: Callable[[list[Any]], list[Any]] = lambda parts: parts
         self.first_alone: Callable[[], AbstractContextManager[Any]] = nullcontext
-        """What the first process of a machine makes within it, its others then find."""
+        """Context in which the first process of a machine runs before the others, which then find its files."""
         devices = [torch.device("cuda", i) for i in range(torch.cuda.device_count())] or [torch.device("cpu")]
         if self.world > 1:
             from accelerate import PartialState
@@ -106,17 +106,17 @@ class ParallelSampler:
         self.weak = [load_model(weak).to(device) if weak else None for device in devices]
 
     def share(self, count: int) -> int:
-        """The most of `count` glyphs that one process draws."""
+        """Return the maximum number of `count` glyphs that one process generates."""
         return -(-count // self.world)
 
     def dtype(self, how: Sampling) -> str:
-        """In what the network is called: 'bf16' or 'fp32'."""
+        """Return the precision of the network calls: 'bf16' or 'fp32'."""
         device = next(self.artists[0].model.parameters()).device
         return "bf16" if precision(how.precision, device) == torch.bfloat16 else "fp32"
 
     @property
     def main(self) -> bool:
-        """Whether this process is the one that speaks and writes."""
+        """Whether this is the main process, which prints and writes files."""
         return self.rank == 0
 
     def draw(
@@ -128,10 +128,10 @@ class ParallelSampler:
         first: int = 0,
         bar: Any = None,
     ) -> NDArray[np.uint8] | None:
-        """One glyph a prompt, `[N, C, S, S]` uint8, in the main process (None in others); glyph n starts from the noise of
-        picture `first + n`. `properties` holds one value a glyph of each that is asked for.
+        """Generate one glyph per prompt, `[N, C, S, S]` uint8; returns None except in the main process. Glyph n starts from the
+        noise of picture `first + n`. `properties` has one value per glyph for each requested property.
 
-        The same on any number of devices and processes, up to rounding (batches of other sizes round differently).
+        Results do not depend on the number of devices and processes, up to rounding (batch sizes affect rounding).
         """
         lanes = self.world * len(self.artists)
         lock = threading.Lock()
@@ -170,7 +170,7 @@ class ParallelSampler:
         return pictures
 
     def seconds_per_glyph(self, how: Sampling) -> float:
-        """Measured on two small batches, the second timed: what one glyph takes with all that is there."""
+        """Measure the time per glyph with all devices, on two small batches of which the second is timed."""
         batch = min(how.batch_size, 16)
         few, count = replace(how, steps=2, batch_size=batch), batch * self.world * len(self.artists)
         self.draw(["a"] * count, few)

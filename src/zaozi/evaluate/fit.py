@@ -1,4 +1,4 @@
-"""Training of the networks that judge: the reference network, and the two towers on its features."""
+"""Training of the evaluation networks: the reference network, and the two towers on its features."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BATCH = 128
 
 
 def augmented(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures as a drawing may come out: moved, scaled, sheared, blurred, noisy. `[B, 1, S, S]` in [-1, 1], white +1."""
+    """Augment pictures: shift, scale, shear, blur and noise. `[B, 1, S, S]` in [-1, 1], white +1."""
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
@@ -34,14 +34,14 @@ def augmented(x: Tensor, generator: torch.Generator) -> Tensor:
     scale = 1.0 + 0.1 * normal(count, 1, 1).clamp(-2, 2)
     matrix = torch.eye(2).expand(count, 2, 2) * scale + 0.04 * normal(count, 2, 2)
     grid = F.affine_grid(torch.cat([matrix, 0.08 * normal(count, 2, 1)], 2), list(x.shape), align_corners=False)
-    x = 1.0 - F.grid_sample(1.0 - x, grid, align_corners=False)  # what comes in at the edges is white
+    x = 1.0 - F.grid_sample(1.0 - x, grid, align_corners=False)  # pad with white
     blurred = F.avg_pool2d(F.pad(x, [1] * 4, mode="replicate"), 3, stride=1)
     x = torch.lerp(x, blurred, torch.rand(count, 1, 1, 1, generator=generator))
     return x + 0.15 * torch.rand(count, 1, 1, 1, generator=generator) * normal(*x.shape)
 
 
 def small(pairs: Pairs) -> Tensor:
-    """All pictures at the reference network's size, in [-1, 1]: `[N, 1, 64, 64]`."""
+    """Return all pictures at the reference network's size, in [-1, 1]: `[N, 1, 64, 64]`."""
     made = []
     for start in range(0, len(pairs), 2048):
         made.append(resized(pairs.batch(np.arange(start, min(start + 2048, len(pairs))))))
@@ -51,9 +51,9 @@ def small(pairs: Pairs) -> Tensor:
 def train_reference(
     train: Pairs, held_out: Pairs, *, epochs: int = 12, seed: int = 0, say: Callable[[str], None] = print
 ) -> Reference:
-    """Train the reference network on a training split less its reserved glyphs, and measure it on held-out ones.
+    """Train the reference network on a training split without its reserved glyphs, and evaluate it on held-out ones.
 
-    Raises `ZaoziError` where the dataset does not hold what it needs.
+    Raises `ZaoziError` if the dataset lacks required columns.
     """
     if epochs < 1:
         raise ZaoziError(f"epochs {epochs} is out of range; use 1 or more")
@@ -91,7 +91,7 @@ def train_reference(
 
 
 def accuracy(network: Reference, pairs: Pairs) -> dict[str, Any]:
-    """How often the network is right about glyphs it was not trained on, as fields of its configuration."""
+    """Return the network's accuracy on held-out glyphs, as fields of its configuration."""
     seen = look(network, pairs.pictures)
     _, structures, parts = targets(network.config, pairs)
     there = parts.numpy() > 0
@@ -114,10 +114,10 @@ def train_towers(
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> Towers:
-    """Train the two towers on (training, validation) features `[N, 192]` and pairs; the best epoch on validation is kept.
+    """Train the two towers on (training, validation) features `[N, 192]` and pairs; keep the best epoch on validation.
 
-    The loss is InfoNCE both ways (Radford et al. 2021, arXiv:2103.00020): in a batch, each glyph must find its caption
-    and each caption its glyph. Pairs that share a caption count as right for each other.
+    Symmetric InfoNCE loss (Radford et al. 2021, arXiv:2103.00020): in a batch, each glyph is matched to its caption and
+    each caption to its glyph. Pairs with the same caption count as positives for each other.
     """
     if epochs < 1:
         raise ZaoziError(f"epochs {epochs} is out of range; use 1 or more")

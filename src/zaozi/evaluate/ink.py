@@ -1,4 +1,4 @@
-"""Is it stroke-like? What can be said of a glyph's ink without knowing any character."""
+"""Stroke quality: statistics of a glyph's ink that need no knowledge of characters."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPECK = 1 / 1024
-"""Ink joined in a patch smaller than this share of the picture is a speck (16 of 128x128 pixels; a dot stroke has over 60)."""
+"""A connected patch of ink smaller than this share of the picture is a speck (16 of 128x128 pixels; a dot stroke has over 60)."""
 
 
 def half_grey(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Of each picture's inked pixels (darker than 90% white), the share between 20% and 80% ink. `[N, C, S, S]` -> `[N]`.
+    """Return the share of inked pixels (darker than 90% white) with 20% to 80% ink. `[N, C, S, S]` -> `[N]`.
 
-    Crisp strokes have such pixels at their edges alone; smeared ones all over.
+    Crisp strokes have such pixels only at their edges; blurred ones everywhere.
     """
     ink = 1.0 - pictures.mean(1) / 255.0
     inked, grey = (ink > 0.1).sum((1, 2)), ((ink > 0.2) & (ink < 0.8)).sum((1, 2))
@@ -20,7 +20,7 @@ def half_grey(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def specks(pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """For each picture: how many specks of ink it has, and how many parts in all (ink joined by sides or corners)."""
+    """Return the number of specks per picture, and of all connected parts (8-connectivity)."""
     from scipy.ndimage import label
 
     dark = pictures.mean(1) < 127.5

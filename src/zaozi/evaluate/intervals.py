@@ -1,4 +1,4 @@
-"""Figures with intervals: every measured value comes with the 95% range that resampling gives it."""
+"""Measured values with 95% bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Groups = Sequence[int] | Sequence[str] | NDArray[np.integer]
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured value, its 95% bootstrap interval, and the number of glyphs it rests on."""
+    """A measured value, its 95% bootstrap interval, and the number of glyphs."""
 
     value: float
     low: float
@@ -22,7 +22,7 @@ class Figure:
     n: int
 
     def text(self, percent: bool = False) -> str:
-        """'0.153 (0.149 to 0.158)', or in percent '85.3% (83.0 to 87.1)'."""
+        """Format as '0.153 (0.149 to 0.158)', or in percent '85.3% (83.0 to 87.1)'."""
         if percent:
             return f"{100 * self.value:.1f}% ({100 * self.low:.1f} to {100 * self.high:.1f})"
         return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
@@ -35,11 +35,11 @@ def mean_figure(
     *,
     by_row: bool = False,
 ) -> Figure:
-    """The mean of per-glyph values `[N]` with its percentile bootstrap (Efron 1979); NaN where there are none.
+    """Return the mean of per-glyph values `[N]` with its percentile bootstrap interval (Efron 1979); NaN if empty.
 
-    With `groups` (say the radical each glyph was asked for) the mean is that of the groups' means, and whole groups are
-    drawn anew: glyphs of one group are alike, so drawing single glyphs would give too narrow an interval. `by_row` draws
-    whole groups too but lets every glyph count alike, however large its group.
+    With `groups` (for example the requested radicals), return the mean of the group means and resample whole groups:
+    glyphs of one group are correlated, so resampling single glyphs would give too narrow an interval. `by_row` also
+    resamples whole groups but weights all glyphs equally.
     """
     x = np.asarray(values, np.float64)
     count = len(x)
@@ -57,15 +57,15 @@ def mean_figure(
 
 
 def group_means(values: NDArray[np.float64], groups: Groups) -> NDArray[np.float64]:
-    """The mean of the values `[N]` of each group, in the groups' order."""
+    """Return the mean of the values `[N]` per group, in group order."""
     _, index = np.unique(np.asarray(groups), return_inverse=True)
     means: NDArray[np.float64] = np.bincount(index, values) / np.bincount(index)
     return means
 
 
 def share_figure(hits: NDArray[np.bool_] | NDArray[np.float64], groups: Groups, *, by_row: bool = False) -> Figure:
-    """The share of hits `[N]`, as `mean_figure`. Where no glyph is a hit, or every one, resampling shows no spread, and the
-    other end of the interval is that of Clopper and Pearson (1934) for so many independent groups."""
+    """Return the share of hits `[N]`, like `mean_figure`. If all or no glyphs are hits, resampling has no spread; the
+    other end of the interval is then Clopper-Pearson (1934) for the number of independent groups."""
     found = mean_figure(hits, groups, by_row=by_row)
     beyond = 0.025 ** (1 / max(len(np.unique(np.asarray(groups))), 1))
     if found.value == 0.0:
@@ -76,11 +76,11 @@ def share_figure(hits: NDArray[np.bool_] | NDArray[np.float64], groups: Groups, 
 def resampled(
     statistic: Callable[..., float], *sets: NDArray[np.floating], repeats: int = 200, seed: int = 0
 ) -> NDArray[np.float64]:
-    """A statistic of whole sets (one a row a glyph), then of `repeats` resamples of each set on its own: `[1 + repeats]`.
+    """Return a statistic of sets (one row per glyph), then of `repeats` independent resamples of each set: `[1 + repeats]`.
 
-    Distances between sets grow when rows repeat, so the bootstrap's own bias is taken out: the resampled values are
-    moved to have the first as their mean. One seed resamples sets of the same sizes alike, so that two such results
-    can be set against each other value by value.
+    Distances between sets grow when rows repeat, so the bootstrap bias is removed: the resampled values are shifted so
+    that their mean equals the first value. The same seed gives the same resamples for sets of equal sizes, so two results
+    can be compared pairwise.
     """
     rng = np.random.Generator(np.random.Philox(seed))
     value = statistic(*sets)
@@ -89,7 +89,7 @@ def resampled(
 
 
 def interval(values: NDArray[np.float64], count: int) -> Figure:
-    """The figure of a value and its resamples, `[1 + repeats]`, that rests on `count` glyphs."""
+    """Build a figure from a value and its resamples, `[1 + repeats]`, for `count` glyphs."""
     low, high = np.quantile(values[1:], (0.025, 0.975))
     return Figure(float(values[0]), float(low), float(high), count)
 
@@ -97,5 +97,5 @@ def interval(values: NDArray[np.float64], count: int) -> Figure:
 def statistic_figure(
     statistic: Callable[..., float], *sets: NDArray[np.floating], repeats: int = 200, seed: int = 0
 ) -> Figure:
-    """A statistic of whole sets (one a row a glyph) with its interval; see `resampled`."""
+    """Return a statistic of sets (one row per glyph) with its interval; see `resampled`."""
     return interval(resampled(statistic, *sets, repeats=repeats, seed=seed), min(map(len, sets)))

@@ -1,4 +1,4 @@
-"""Everything that is measured of a model: what the picture says, how far it is from real ones, whether it is new and crisp."""
+"""All measures of a model: adherence, distance to real glyphs, novelty and sharpness."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ Figures = dict[str, Figure]
 Nearest = tuple[NDArray[np.float64], NDArray[np.int64]]
 TEXT_TOKENS = 32
 LEAST = 8
-"""Fewer glyphs than this give no distance."""
+"""Minimum number of glyphs for a distance."""
 EDITION = 1
-"""Of what `look` sees in a picture; features kept on disk from an older one are made again."""
+"""Version of the output of `look`; cached features of an older version are recomputed."""
 COPIES_BELOW = 0.01
-"""A copy is nearer to a training glyph than this share of held-out real glyphs is."""
+"""A glyph is a copy if it is closer to a training glyph than all but this share of held-out real glyphs."""
 
 
 @dataclass(frozen=True)
 class Glyphs:
-    """Pictures `[N, C, S, S]` uint8, the texts they carry, what the reference network sees in them, and the radical
-    (Kangxi number, 0 for none) that each has or was asked for."""
+    """Pictures `[N, C, S, S]` uint8, their texts, their reference network outputs, and the actual or requested radical of
+    each (Kangxi number, 0 for none)."""
 
     pictures: NDArray[np.uint8]
     texts: list[str]
@@ -73,25 +73,25 @@ class Glyphs:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Whether the network sees each glyph's radical as the primary one, `[N]`."""
+        """Whether the network predicts each glyph's radical as the primary one, `[N]`."""
         hits: NDArray[np.bool_] = self.seen.radical == self.radicals
         return hits
 
     def take(self, rows: NDArray[np.integer] | Sequence[int]) -> Glyphs:
-        """Some of them."""
+        """Return the selected rows."""
         index = np.asarray(rows, np.int64)
         texts = [self.texts[r] for r in index]
         return Glyphs(self.pictures[index], texts, self.seen.take(index), self.radicals[index])
 
 
 def spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Up to `count` of some rows, evenly spread."""
+    """Return up to `count` of the rows, evenly spaced."""
     count = min(count, len(rows))
     return rows[np.arange(count) * len(rows) // max(count, 1)]
 
 
 class Reader:
-    """The reference network, asked whether glyphs show the radical they should."""
+    """Uses the reference network to check whether glyphs show their radical."""
 
     def __init__(self, reference: Path | None = None) -> None:
         self.network: Reference = load_reference(reference)
@@ -99,11 +99,11 @@ class Reader:
     def look(
         self, pictures: NDArray[np.uint8], texts: list[str], radicals: Sequence[int] | NDArray[np.int64]
     ) -> Glyphs:
-        """Drawn glyphs, seen by the reference network."""
+        """Apply the reference network to generated glyphs."""
         return Glyphs(pictures, texts, look(self.network, pictures), np.array(radicals, np.int64))
 
     def has_part(self, seen: Seen, radicals: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Whether the network sees each glyph's radical anywhere in it, `[N]`; where it knows no such part, as primary."""
+        """Return whether each glyph's radical is detected anywhere, `[N]`; if it is not a known part, as primary radical."""
         index = {part: i for i, part in enumerate(self.network.config.parts)}
         made = seen.radical == radicals
         for row, number in enumerate(radicals):
@@ -112,7 +112,7 @@ class Reader:
         return made.astype(np.float64)
 
     def adherence(self, drawn: Glyphs) -> Figures:
-        """The share of glyphs with the radical that was asked for; means over radicals, resampled by radical."""
+        """Return the share of glyphs with the requested radical: means over radicals, resampled by radical."""
         return {
             "primary": share_figure(drawn.right, drawn.radicals),
             "anywhere": share_figure(self.has_part(drawn.seen, drawn.radicals), drawn.radicals),
@@ -120,9 +120,9 @@ class Reader:
 
 
 class Judge(Reader):
-    """The networks that judge, and the real glyphs to judge by. Raises `ZaoziError` where they or the dataset are not right.
+    """The evaluation networks and the real glyphs. Raises `ZaoziError` if the networks or the dataset are unsuitable.
 
-    `plain` rows have a definition of their own, `crossed` rows refer to another character ("same as ...").
+    `plain` rows have their own definition, `crossed` rows refer to another character ("same as ...").
     """
 
     def __init__(self, data: Path, reference: Path | None = None) -> None:
@@ -138,14 +138,14 @@ class Judge(Reader):
         }
         self.train = real["train"]
         self.held_out = _joined(real["test"], real["validation"])
-        """Test glyphs first, so that validation glyphs fill up only what those cannot."""
+        """Test glyphs first; validation glyphs are used only if there are not enough."""
         self.tests = len(real["test"])
         self.held_out_crossed = np.concatenate([crossed["test"], crossed["validation"]])
         self.train_crossed = crossed["train"]
         self.train_parts = all_parts(splits["train"])
         self.train_hints: list[list[str]] = splits["train"].columns.get("hints") or [[] for _ in range(len(self.train))]
         self.spare = reserved(splits["train"])
-        """Training glyphs that the reference network has not seen: the real side of every floor."""
+        """Training glyphs that the reference network was not trained on: the real side of every floor."""
         plain = {"held-out": ~self.held_out_crossed, "reserved training": self.spare & ~self.train_crossed}
         for name, chosen in plain.items():
             if (count := int(chosen.sum())) < LEAST:
@@ -155,22 +155,22 @@ class Judge(Reader):
         self._floors: dict[int, Figure] = {}
 
     def held_out_rows(self, count: int, *, crossed: bool) -> NDArray[np.int64]:
-        """Up to `count` held-out rows, evenly spread: of the test split as far as it goes, then of validation."""
+        """Return up to `count` held-out rows, evenly spaced: first from the test split, then from validation."""
         rows = np.flatnonzero(self.held_out_crossed == crossed)
         test = spread(rows[rows < self.tests], count)
         return np.concatenate([test, spread(rows[rows >= self.tests], count - len(test))])
 
     def tested(self, glyphs: Glyphs, *, crossed: bool = False) -> Glyphs:
-        """Of glyphs for `held_out_rows`, those for the test split: validation glyphs chose the towers' epoch."""
+        """Select the test split from glyphs for `held_out_rows`: the towers' epoch was chosen on validation glyphs."""
         count = int((self.held_out_crossed[: self.tests] == crossed).sum())
         return glyphs.take(np.arange(min(count, len(glyphs))))
 
     def held_out_with(self, radicals: Sequence[int] | NDArray[np.int64]) -> Glyphs:
-        """The real held-out glyphs that have one of some radicals."""
+        """Return the real held-out glyphs with one of the given radicals."""
         return self.held_out.take(np.flatnonzero(np.isin(self.held_out.radicals, radicals)))
 
     def unseen(self, count: int, *, crossed: bool = False) -> NDArray[np.float64]:
-        """Features of up to `count` training glyphs that the reference network was not trained on, evenly spread."""
+        """Return features of up to `count` training glyphs that the reference network was not trained on, evenly spaced."""
         rows = np.flatnonzero(self.spare & (self.train_crossed == crossed))
         return self.train.seen.features[spread(rows, count)]
 
@@ -180,7 +180,7 @@ class Judge(Reader):
         return Glyphs(pairs.pictures, pairs.texts, self._seen(split, pairs), radicals)
 
     def _seen(self, split: str, pairs: Pairs) -> Seen:
-        """What the network sees in a split's real glyphs, kept on disk by network and dataset."""
+        """Return the network outputs for a split's real glyphs, cached on disk by network and dataset."""
         key = hashlib.sha256(f"{EDITION} {self.fingerprint} {data_hash(self.data)} {split}".encode()).hexdigest()[:24]
         folder = home() / "seen" / key
         cached(folder, "seen", lambda work: np.savez(work / "seen.npz", **vars(look(self.network, pairs.pictures))))
@@ -190,12 +190,12 @@ class Judge(Reader):
     # -- the measures -----------------------------------------------------------------------------------------------
 
     def real_adherence(self) -> Figures:
-        """The same of real held-out glyphs that have one of the list's radicals: what the network could find at best."""
+        """Return the adherence of real held-out glyphs with one of the list's radicals: the upper bound for the network."""
         return self.adherence(self.held_out_with(list(PROMPTS)))
 
     def lookup_adherence(self, *, hints: bool = False) -> Figures:
-        """What memory alone gives: for each prompt, the glyphs of the training caption (with `hints`, of the caption or
-        hint) nearest to it in meaning, by what they are (the network that judges the others has seen most of these)."""
+        """Return the adherence of pure lookup: for each prompt, the glyphs of the training caption (with `hints`, caption or
+        hint) closest in meaning, by their true radicals (the reference network was trained on most of these glyphs)."""
         prompts, radicals = flat()
         texts, owner = list(self.train.texts), np.arange(len(self.train))
         if hints:
@@ -210,7 +210,7 @@ class Judge(Reader):
         return {"primary": mean_figure(primary, radicals), "anywhere": mean_figure(anywhere, radicals)}
 
     def relative_adherence(self, drawn: Glyphs) -> Figure:
-        """Adherence (as the primary radical) over that of real glyphs; radicals, in both, resampled together."""
+        """Return the adherence (primary radical) relative to real glyphs; the radicals of both are resampled together."""
         real = self.held_out_with(drawn.radicals)
         drawn = drawn.take(np.flatnonzero(np.isin(drawn.radicals, real.radicals)))
         both = [group_means(g.right.astype(np.float64), g.radicals) for g in (drawn, real)]
@@ -223,17 +223,17 @@ class Judge(Reader):
         return interval(resampled(ratio, np.stack(both, 1), repeats=REPEATS), len(drawn))
 
     def chance_adherence(self, drawn: Glyphs) -> Figures:
-        """Adherence where the radicals asked for are dealt out anew: what common parts bring by themselves."""
+        """Return the adherence for shuffled requested radicals: the chance level due to common parts."""
         order = np.random.Generator(np.random.Philox(0)).permutation(len(drawn))
         return self.adherence(replace(drawn, radicals=drawn.radicals[order]))
 
     def agreement(self, drawn: Glyphs) -> Figure:
-        """For captions of real characters: the share of glyphs with that character's own radical (many captions hide it)."""
+        """Return the share of glyphs for real captions with the radical of that character (many captions do not reveal it)."""
         return share_figure(drawn.right, drawn.texts, by_row=True)
 
     def distance(self, drawn: Glyphs, real: Glyphs, *, crossed: bool = False) -> dict[str, Figures]:
-        """Distances of drawn glyphs to the real ones of the same captions, of other real glyphs to those at the same N (the
-        floor), and the Frechet distance over its floor; nothing where there are too few."""
+        """Return distances of generated glyphs to the real ones of the same captions, of other real glyphs to those at the
+        same N (the floor), and the Frechet distance relative to its floor; empty if there are too few glyphs."""
         unseen = self.unseen(len(drawn), crossed=crossed)
         count = len(unseen)
         if count < LEAST:
@@ -248,8 +248,8 @@ class Judge(Reader):
         return made | {"over_floor": {"frechet": interval(values["drawn"] / values["real"], count)}}
 
     def floor(self, count: int) -> Figure:
-        """The Frechet distance between `count` real glyphs and as many held-out ones, as far as both go: at so few glyphs it
-        is far from zero, and drawn ones can't be told from real ones below it. Kept for the next time."""
+        """Return the Frechet distance between `count` real glyphs and as many held-out ones, if available. At small counts
+        it is far from zero; below it, generated and real glyphs cannot be distinguished. Cached."""
         if count not in self._floors:
             real = self.held_out.take(self.held_out_rows(count, crossed=False)).seen.features
             other = self.unseen(len(real))
@@ -259,7 +259,7 @@ class Judge(Reader):
         return self._floors[count]
 
     def retrieval(self, glyphs: Glyphs, *, crossed: bool = False) -> Figure:
-        """How often a glyph finds its own caption among 99 held-out ones; nothing where those are fewer."""
+        """Return how often a glyph matches its own caption among 99 held-out ones; NaN if there are fewer."""
         rivals = [self.held_out.texts[r] for r in np.flatnonzero(self.held_out_crossed == crossed)]
         if len({text.casefold() for text in rivals}) < AMONG:
             return mean_figure([])
@@ -270,7 +270,7 @@ class Judge(Reader):
         )
 
     def nearest(self, glyphs: Glyphs) -> dict[str, Nearest]:
-        """Distance to, and row of, the nearest training glyph, `[N]` each: in `pixels` and in `features`."""
+        """Return the distance to and row of the nearest training glyph, `[N]` each: in `pixels` and in `features`."""
         if (key := id(glyphs)) not in self._nearest:
             value, place = nearest_pixels(thumbnails(glyphs.pictures), self.train_thumbs)
             self._nearest[key] = {
@@ -282,7 +282,7 @@ class Judge(Reader):
 
     @cached_property
     def limits(self) -> Figures:
-        """The distances below which a glyph is a copy: those that 1% of held-out real glyphs stay under."""
+        """Return the distances below which a glyph is a copy: the 1% quantile for held-out real glyphs."""
 
         def lowest(values: NDArray[np.float64]) -> float:
             return float(np.quantile(values, COPIES_BELOW))
@@ -290,13 +290,13 @@ class Judge(Reader):
         return {name: statistic_figure(lowest, value) for name, (value, _) in self.nearest(self.held_out).items()}
 
     def copies(self, glyphs: Glyphs) -> Figures:
-        """The share of glyphs that are copies, in pixels and in features; those for one text are resampled together."""
+        """Return the share of copies, in pixels and in features; glyphs for the same text are resampled together."""
         near, limits = self.nearest(glyphs), self.limits
         return {name: share_figure(value < limits[name].value, glyphs.texts) for name, (value, _) in near.items()}
 
     def diversity(self, drawn: Glyphs) -> Figures:
-        """Mean feature distance between two glyphs asked for the same radical, and between two real held-out glyphs that
-        have it; radicals count alike."""
+        """Return the mean feature distance between two glyphs for the same requested radical, and between two real held-out
+        glyphs with that radical; radicals are weighted equally."""
         real = self.held_out_with(drawn.radicals)
         return {
             name: mean_figure(list(diversity(g.seen.features, g.radicals).values()))
@@ -305,7 +305,7 @@ class Judge(Reader):
 
     @staticmethod
     def legibility(pictures: NDArray[np.uint8]) -> Figures:
-        """How stroke-like the ink is: half-grey pixels among the inked ones, specks a glyph, separate parts a glyph."""
+        """Return the stroke quality: share of half-grey pixels among inked ones, specks per glyph, separate parts per glyph."""
         small, parts = specks(pictures)
         return {
             "half_grey": mean_figure(half_grey(pictures)),

@@ -1,4 +1,4 @@
-"""An evaluation as one page that needs nothing beside it: the table, and the pictures to look at."""
+"""Evaluation report as one self-contained HTML page: the table and sample sheets."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _GREEN, _RED = "#3a9d5d", "#d9534f"
 
 
 def framed(picture: Image.Image, good: bool) -> Image.Image:
-    """A picture with a green frame (right) or a red one."""
+    """Add a green (correct) or red frame to a picture."""
     return ImageOps.expand(picture.convert("RGB"), border=3, fill=_GREEN if good else _RED)
 
 
 def list_sheet(judge: Judge, listed: Glyphs, wordings: int = 3, columns: int = 4) -> Image.Image:
-    """A row a radical: its prompts' first glyphs, green where the reference network finds the radical in them."""
+    """One row per radical: the first glyphs of its prompts, framed green if the reference network detects the radical."""
     found = judge.has_part(listed.seen, listed.radicals)
     rows, captions = [], []
     for number, prompts in PROMPTS.items():
@@ -55,7 +55,7 @@ def list_sheet(judge: Judge, listed: Glyphs, wordings: int = 3, columns: int = 4
 
 
 def misses_sheet(judge: Judge, listed: Glyphs, count: int = 12, columns: int = 3) -> Image.Image:
-    """The radicals that came out least often, hardest first: three glyphs each, and how many of all showed the radical."""
+    """The radicals with the lowest adherence, worst first: three glyphs each, and how many of all show the radical."""
     found = judge.has_part(listed.seen, listed.radicals)
     share = {number: float(found[listed.radicals == number].mean()) for number in PROMPTS}
     hardest = sorted(share, key=lambda number: share[number])[:count]
@@ -72,7 +72,7 @@ def misses_sheet(judge: Judge, listed: Glyphs, count: int = 12, columns: int = 3
 
 
 def tiled(sheets: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Pictures of one size in rows, on white."""
+    """Arrange pictures of equal size in rows, on white."""
     width, height = sheets[0].size
     joined = Image.new("RGB", (columns * (width + 12), -(-len(sheets) // columns) * height), "white")
     for i, sheet in enumerate(sheets):
@@ -83,7 +83,7 @@ def tiled(sheets: Sequence[Image.Image], columns: int) -> Image.Image:
 def pairs_sheet(
     left: NDArray[np.uint8], right: NDArray[np.uint8], captions: Sequence[str], columns: int = 4
 ) -> Image.Image:
-    """Pairs side by side, each with its caption beneath."""
+    """Pairs side by side, each with a caption below."""
     sheets = [
         contact_sheet([[a, b]], [caption], tile=96, lines=3, text_size=13)
         for a, b, caption in zip(to_images(left), to_images(right), captions, strict=True)
@@ -92,7 +92,7 @@ def pairs_sheet(
 
 
 def closest_sheet(judge: Judge, glyphs: Glyphs, kind: str, count: int = 24) -> Image.Image:
-    """The drawn glyphs nearest to a training glyph (left) and that glyph (right), nearest first."""
+    """The generated glyphs closest to a training glyph (left) and that glyph (right), closest first."""
     value, place = judge.nearest(glyphs)[kind]
     limit = judge.limits[kind].value
     order = np.argsort(value)[:count]
@@ -104,11 +104,11 @@ def closest_sheet(judge: Judge, glyphs: Glyphs, kind: str, count: int = 24) -> I
 
 
 PICTURES = ("list.png", MISSES, "held-out.png", "closest-unseen.png", "closest-list.png", "closest-trained.png")
-"""The files of the page's pictures."""
+"""File names of the page's pictures."""
 
 
 def sheets(judge: Judge, sets: Drawn) -> dict[str, tuple[str, Image.Image]]:
-    """Every picture of the page: file name -> (title, picture)."""
+    """Return every picture of the page: file name -> (title, picture)."""
     some = spread(np.arange(len(sets.held_out)), 32)
     return {
         "list.png": (
@@ -136,7 +136,7 @@ def sheets(judge: Judge, sets: Drawn) -> dict[str, tuple[str, Image.Image]]:
 
 
 def page(report: Mapping[str, Any], pictures: Mapping[str, tuple[str, Image.Image]]) -> str:
-    """The HTML page, pictures inside it."""
+    """Return the HTML page with embedded pictures."""
     model = report["model"]
     rows = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in table(report))
     parts = [
@@ -173,6 +173,6 @@ def _base64(picture: Image.Image) -> str:
 
 
 def put_pictures(writer: Writer, pictures: Mapping[str, tuple[str, Image.Image]]) -> None:
-    """The page's pictures as files too."""
+    """Also write the page's pictures as files."""
     for name, (_, picture) in pictures.items():
         writer.put(name, png(picture))

@@ -1,7 +1,7 @@
-"""The project's list: 192 prompts whose meaning one radical carries, three wordings for each of 64 radicals.
+"""The project's prompt list: 192 prompts, each with a meaning expressed by one radical; three wordings for each of 64 radicals.
 
-The sixty most frequent radicals of the glyphs are all here, the thankless ones too (no reader would guess 攴 from "to rap on
-something with a stick" alone). No wording is a definition, or one sense of a definition, word for word, which a test holds.
+It includes all of the sixty most frequent radicals, even difficult ones (nobody would guess 攴 from "to rap on something with
+a stick" alone). No wording equals a definition or one sense of a definition; a test checks this.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ PROMPTS: dict[int, tuple[str, ...]] = {
 
 
 def flat() -> tuple[list[str], list[int]]:
-    """Every prompt and its radical, wording by wording, so that any first part of the list holds many radicals."""
+    """Return every prompt and its radical, ordered by wording, so that any prefix of the list has many radicals."""
     wordings = len(PROMPTS[85])
     prompts = [PROMPTS[r][k] for k in range(wordings) for r in PROMPTS]
     return prompts, list(PROMPTS) * wordings

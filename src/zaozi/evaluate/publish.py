@@ -1,4 +1,4 @@
-"""A report's table where people read it: in the model's card and in a README."""
+"""Publish a report's table in the model card and in a README."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPORT = "report.json"
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """A report. Raises `ZaoziError` where it is missing or not one."""
+    """Read a report. Raises `ZaoziError` if it is missing or invalid."""
     try:
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         as_markdown(report)
@@ -31,7 +31,7 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def between_marks(text: str, mark: str, value: str) -> str:
-    """A text with `value` between its lines <!-- mark --> and <!-- /mark -->. Raises `ZaoziError` unless it has both once."""
+    """Replace the text between the lines <!-- mark --> and <!-- /mark -->. Raises `ZaoziError` unless each occurs once."""
     begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise ZaoziError(f"the text needs one line {begin} and after it one line {end}; add them")
@@ -40,16 +40,16 @@ def between_marks(text: str, mark: str, value: str) -> str:
 
 
 def readme_with(text: str, report: Mapping[str, Any], model: Path) -> str:
-    """A README with the report's headlines between its marks `quality`, and the model's facts between marks `model`, if any."""
+    """Return a README with the report's headlines between its `quality` marks, and the model's facts between `model` marks."""
     text = between_marks(text, MARK, headlines(report))
     return between_marks(text, "model", facts(model)) if "<!-- model -->" in text else text
 
 
 def publish(report_path: Path, model: Path, readme: Path | None = None, *, overwrite: bool = False) -> None:
-    """Keep the report with the model; put its table in the card, with the picture of its misses, and its headlines in the README.
+    """Store the report with the model, add its table and picture of misses to the card, and its headlines to the README.
 
-    Of the card and the README only what stands between the marks changes. Raises `ZaoziError` where the report is of other
-    weights, or where the model's report or picture of misses is not one that zaozi wrote (unless `overwrite`).
+    The card and the README change only between the marks. Raises `ZaoziError` if the report is for other weights, or if the
+    model's report or picture of misses was not written by zaozi (unless `overwrite`).
     """
     report = read_report(report_path)
     if report["model"]["weights"] != sha256(model / WEIGHTS):

@@ -1,4 +1,4 @@
-"""The reference network: a small CNN that names a glyph's radical, structure and parts, and whose features measure distances."""
+"""Reference network: a small CNN that classifies a glyph's radical, structure and parts; its features measure distances."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ FEATURES = 192
 
 @config()
 class ReferenceConfig(Config):
-    """What the network can name, and how well it did on glyphs it was never trained on."""
+    """Classes of the network, and its accuracy on held-out glyphs."""
 
     radicals: tuple[int, ...]
     """Kangxi radical numbers, by class."""
     structures: tuple[str, ...]
     parts: tuple[str, ...]
-    """Parts it looks for anywhere in a glyph; a radical's character stands for all of its forms (金 for 釒 and 钅)."""
+    """Parts detected anywhere in a glyph; a radical's character includes all its forms (金 for 釒 and 钅)."""
     radical_accuracy: float = 0.0
     structure_accuracy: float = 0.0
     parts_precision: float = 0.0
     parts_recall: float = 0.0
     held_out: int = 0
-    """How many glyphs those figures rest on."""
+    """Number of held-out glyphs."""
 
 
 class Trunk(nn.Module):
@@ -79,7 +79,7 @@ class Trunk(nn.Module):
 
 
 def resized(x: Tensor) -> Tensor:
-    """Pictures `[B, C, S, S]` as grey ones of the network's size, `[B, 1, 64, 64]`: averaged down, or interpolated up."""
+    """Convert pictures `[B, C, S, S]` to grayscale at the network's size, `[B, 1, 64, 64]`, by averaging or interpolation."""
     grey = x.mean(1, keepdim=True)
     if grey.shape[-1] > SIDE:
         return F.adaptive_avg_pool2d(grey, SIDE)
@@ -87,7 +87,7 @@ def resized(x: Tensor) -> Tensor:
 
 
 class Reference(nn.Module):
-    """Features, and from them three answers: `radical` and `structure` (one of many), `parts` (each there or not)."""
+    """Features with three heads: `radical` and `structure` (multi-class), `parts` (multi-label)."""
 
     def __init__(self, config: ReferenceConfig) -> None:
         super().__init__()
@@ -98,23 +98,23 @@ class Reference(nn.Module):
         self.parts = nn.Linear(FEATURES, len(config.parts))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits `[B, radicals]`, `[B, structures]`, `[B, parts]`."""
+        """Return logits `[B, radicals]`, `[B, structures]`, `[B, parts]`."""
         z = self.trunk(x)
         return self.radical(z), self.structure(z), self.parts(z)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the reference network sees in N glyphs."""
+    """Outputs of the reference network for N glyphs."""
 
     features: NDArray[np.float64]
     """`[N, 192]`"""
     radical: NDArray[np.int64]
-    """Kangxi number of the likeliest radical, `[N]`."""
+    """Kangxi number of the most likely radical, `[N]`."""
     structure: NDArray[np.int64]
-    """Index among the structures, `[N]`."""
+    """Index of the most likely structure, `[N]`."""
     parts: NDArray[np.bool_]
-    """Which parts are there (probability over one half), `[N, parts]`."""
+    """Detected parts (probability above 0.5), `[N, parts]`."""
 
     def take(self, rows: NDArray[np.integer] | Sequence[int]) -> Seen:
         index = np.asarray(rows, np.int64)
@@ -123,7 +123,7 @@ class Seen:
 
 @torch.inference_mode()
 def look(network: Reference, pictures: NDArray[np.uint8], batch: int = 256) -> Seen:
-    """What the network sees in pictures `[N, C, S, S]` uint8 (255 is white)."""
+    """Apply the network to pictures `[N, C, S, S]` uint8 (255 is white)."""
     network.eval()
     numbers = np.array(network.config.radicals)
     made = []
@@ -136,13 +136,13 @@ def look(network: Reference, pictures: NDArray[np.uint8], batch: int = 256) -> S
 
 
 def joined(some: Sequence[Seen]) -> Seen:
-    """Several sets as one."""
+    """Concatenate several sets."""
     columns = zip(*(vars(s).values() for s in some), strict=True)
     return Seen(*(np.concatenate(column) for column in columns))
 
 
 def in_words(network: Reference) -> str:
-    """One line on how good the network is."""
+    """Return one line about the network's accuracy."""
     c = network.config
     return (
         f"reference network on {c.held_out} held-out glyphs: radical {100 * c.radical_accuracy:.1f}%, "
@@ -151,14 +151,14 @@ def in_words(network: Reference) -> str:
     )
 
 
-# -- what it is taught ----------------------------------------------------------------------------------------------
+# -- training labels ------------------------------------------------------------------------------------------------
 
 RESERVED = 0.15
 
 
 def reserved(pairs: Pairs) -> NDArray[np.bool_]:
-    """Training glyphs that the reference network never sees, `[N]`: real glyphs for floors, about 15%, whole groups of
-    equal captions and cross-references at a time, as the splits are."""
+    """Return a mask `[N]` of training glyphs reserved from the reference network (about 15%), the real glyphs for floors.
+    Like the splits, groups of equal captions and cross-references stay together."""
     shares = [
         int.from_bytes(hashlib.sha256(f"reserved {g}".encode()).digest()[:8], "big") for g in pairs.columns["group"]
     ]
@@ -166,7 +166,7 @@ def reserved(pairs: Pairs) -> NDArray[np.bool_]:
 
 
 def parts_of(character: str, components: Sequence[str], number: int) -> set[str]:
-    """The parts of a glyph as labels: every component, forms of a radical under the radical's own character."""
+    """Return the part labels of a glyph: every component, with forms of a radical mapped to the radical's character."""
     forms = radical_forms()
     found = {radical(number)} if number else set()
     for part in (character, *components):
@@ -175,13 +175,13 @@ def parts_of(character: str, components: Sequence[str], number: int) -> set[str]
 
 
 def all_parts(pairs: Pairs) -> list[set[str]]:
-    """`parts_of` for every row."""
+    """Return `parts_of` for every row."""
     columns = (pairs.columns[name] for name in ("character", "components", "radical"))
     return [parts_of(c, parts, number or 0) for c, parts, number in zip(*columns, strict=True)]
 
 
 def check_columns(pairs: Pairs) -> None:
-    """Raises `ZaoziError` where a dataset is empty or does not say what the reference network is about."""
+    """Raises `ZaoziError` if a dataset is empty or lacks the columns that the reference network needs."""
     if not len(pairs):
         raise ZaoziError("the dataset lacks training, validation or test glyphs; build a larger one")
     for name in ("character", "components", "cross_reference", "group", "radical", "structure"):
@@ -190,7 +190,7 @@ def check_columns(pairs: Pairs) -> None:
 
 
 def labels(pairs: Pairs, least: int = 30) -> ReferenceConfig:
-    """What there is to name in a training split: every radical and structure, and parts that `least` glyphs have."""
+    """Return the classes of a training split: all radicals and structures, and parts of at least `least` glyphs."""
     check_columns(pairs)
     counts = Counter(part for parts in all_parts(pairs) for part in parts)
     return ReferenceConfig(
@@ -201,7 +201,7 @@ def labels(pairs: Pairs, least: int = 30) -> ReferenceConfig:
 
 
 def targets(config: ReferenceConfig, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
-    """Radical and structure classes `[N]` (-100 unknown), and parts `[N, parts]` as 0 or 1."""
+    """Return radical and structure classes `[N]` (-100 unknown), and parts `[N, parts]` as 0 or 1."""
     check_columns(pairs)
     radicals = {number: i for i, number in enumerate(config.radicals)}
     structures = {name: i for i, name in enumerate(config.structures)}
@@ -220,7 +220,7 @@ def targets(config: ReferenceConfig, pairs: Pairs) -> tuple[Tensor, Tensor, Tens
 
 
 def reference_output(folder: Path, *, overwrite: bool = False) -> Output:
-    """A reference network's folder, to be written."""
+    """Return the output folder of a reference network."""
     return Output(folder, "reference", NAMES, overwrite=overwrite)
 
 
@@ -232,12 +232,12 @@ def save_reference(output: Output, network: Reference) -> None:
 
 
 def half(value: Tensor) -> Tensor:
-    """In half precision where it is a fraction, ready to save."""
+    """Convert a floating-point tensor to half precision for saving."""
     return (value.half() if value.is_floating_point() else value).contiguous()
 
 
 def load_reference(folder: Path | None = None) -> Reference:
-    """The reference network that ships, or that of a folder. Raises `ZaoziError` where it is missing or damaged."""
+    """Load the bundled reference network, or one from a folder. Raises `ZaoziError` if it is missing or damaged."""
     folder = folder or SHIPPED
     verified(folder, (CONFIG, WEIGHTS))
     try:
@@ -253,5 +253,5 @@ def load_reference(folder: Path | None = None) -> Reference:
 
 
 def fingerprint(folder: Path | None = None) -> str:
-    """The SHA-256 of the network's weights."""
+    """Return the SHA-256 of the network's weights."""
     return sha256((folder or SHIPPED) / WEIGHTS)

@@ -1,4 +1,4 @@
-"""One model measured: the report as plain values, its table, and the pictures that go with it."""
+"""Evaluate one model: the report as plain values, its table and its pictures."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from zaozi.model.info import gflops, parameters
 
 LEAST_SAMPLES = 16
 MISSES = "misses.png"
-"""The evaluation's picture of what the model cannot do, which goes into its card."""
+"""Picture of the evaluation's failures, shown in the model card."""
 RELEASED_SAMPLES = 2000
-"""Distances at fewer glyphs are fit for watching, not for publishing."""
+"""With fewer glyphs, distances are good enough for monitoring, but not for publication."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """The four sets of one evaluation: the project's list, held-out captions, held-out cross-references, training captions."""
+    """The four sets of one evaluation: the prompt list, held-out captions, held-out cross-references, training captions."""
 
     listed: Glyphs
     held_out: Glyphs
@@ -43,7 +43,7 @@ class Drawn:
 
 
 def sizes(samples: int) -> dict[str, int]:
-    """Glyphs a set: N of the list (in whole rounds of its 192 prompts, at least one), N held-out, N/6 crossed, N/2 trained."""
+    """Return glyphs per set: N of the list (whole rounds of 192 prompts, at least one), N held-out, N/6 crossed, N/2 trained."""
     rounds = max(1, samples // len(flat()[0]))
     return {
         "listed": rounds * len(flat()[0]),
@@ -54,7 +54,7 @@ def sizes(samples: int) -> dict[str, int]:
 
 
 def check_samples(samples: int) -> None:
-    """Raises `ZaoziError` for too few samples."""
+    """Raises `ZaoziError` if there are too few samples."""
     if samples < LEAST_SAMPLES:
         raise ZaoziError(
             f"samples {samples} is out of range; use {LEAST_SAMPLES} or more ({RELEASED_SAMPLES} to publish)"
@@ -64,7 +64,7 @@ def check_samples(samples: int) -> None:
 def draw_sets(
     studio: ParallelSampler, judge: Judge, how: Sampling, samples: int, say: Callable[[str], None] = print
 ) -> Drawn | None:
-    """Draw everything an evaluation looks at; says what it will cost first. None in all processes but the main one."""
+    """Generate all glyphs of an evaluation, after reporting the estimated cost. Returns None except in the main process."""
     check_samples(samples)
     counts = sizes(samples)
     prompts, radicals = flat()
@@ -101,7 +101,7 @@ def draw_sets(
 
 
 def measure(judge: Judge, sets: Drawn, only: Sequence[str] = ()) -> dict[str, Any]:
-    """The figures of one evaluation by measure: of all measures, or of some. Raises `ZaoziError` for an unknown one."""
+    """Compute all measures of one evaluation, or `only` some. Raises `ZaoziError` if a measure is unknown."""
     chosen = {name: measures[name] for name in only} or dict(measures)
     return {name: one.compute(judge, sets) for name, one in progress(chosen.items(), desc="measuring", unit="measure")}
 
@@ -115,8 +115,8 @@ def evaluate(
     only: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> tuple[dict[str, Any], Drawn] | None:
-    """Draw, measure (`only` some measures, or all), and put it together as plain values for `report.json`; None in all
-    processes but the main one.
+    """Generate glyphs, compute all measures (or `only` some), and return plain values for `report.json`. Returns None except
+    in the main process.
 
     `weights` is the SHA-256 of the model's weights.
     """
@@ -157,14 +157,14 @@ def evaluate(
 
 
 def versions(report: Mapping[str, Any]) -> dict[str, int]:
-    """Which measures a report holds, and of which version; reports of before that was written down are of the first."""
+    """Return the measures in a report and their versions; reports without recorded versions have version 1."""
     return report.get("measures") or dict.fromkeys(report["figures"], 1)
 
 
 def completed(report: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """The report with the figures that an earlier one holds of other measures, in their present versions, of the same drawings.
+    """Add the measures that only an earlier report has, in their current versions and for the same glyphs.
 
-    Raises `ZaoziError` where the earlier one is of another model, data set or way of drawing.
+    Raises `ZaoziError` if the earlier report has another model, dataset or sampling settings.
     """
     for key in ("model", "data", "how", "reference"):
         if report[key] != earlier[key]:
@@ -179,7 +179,7 @@ def completed(report: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, A
 
 
 def plain(value: Any) -> Any:
-    """Figures as plain dictionaries, rounded to six digits; what is not a number becomes None."""
+    """Convert figures to plain dictionaries, rounded to six digits; NaN becomes None."""
     if isinstance(value, Figure):
         return {"value": _six(value.value), "low": _six(value.low), "high": _six(value.high), "n": value.n}
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Time to truth: from nothing to glyphs that show the radicals they were asked for, by the clock."""
+"""Speedrun: the quality reached from scratch within a wall-clock time limit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HOW = MEASURING
 
 
 def adherence(studio: ParallelSampler, reader: Reader, how: Sampling, rounds: int = 1) -> Figure:
-    """The share of glyphs for the list whose primary radical is the one asked for; `rounds` glyphs a prompt."""
+    """Return the share of glyphs for the prompt list with the requested primary radical; `rounds` glyphs per prompt."""
     prompts, radicals = flat()
     with progress(total=len(prompts) * rounds, desc="reading", unit="glyph") as bar:
         pictures = studio.draw(prompts * rounds, how, bar=bar)
@@ -49,11 +49,11 @@ def speedrun(
     *,
     start: float | None = None,
 ) -> dict[str, Any]:
-    """Build the data, encode the captions, train by `recipe` until `minutes` are over (all of it counted), then read the list.
+    """Build the data, encode the captions and train with `recipe` for `minutes` in total, then evaluate on the prompt list.
 
-    Everything is made anew under `out`, compiled kernels too. The clock began when `time.monotonic` was `start`, or begins now.
-    Returns the record, also written to out/speedrun.json. Raises `ZaoziError` where `out` exists, the recipe does not start from
-    nothing, the minutes do not even cover the preparations, or it is stopped.
+    Everything is created from scratch under `out`, including compiled kernels. The clock starts at `start` (a value of
+    `time.monotonic`), or now. Returns the record, also written to out/speedrun.json. Raises `ZaoziError` if `out` exists, the
+    recipe does not train from scratch, the time does not cover the preparation, or the run is interrupted.
     """
     if rounds < 1:
         raise ZaoziError(f"rounds {rounds} is out of range; use 1 or more")
@@ -65,7 +65,7 @@ def speedrun(
         raise ZaoziError("a speedrun is one process; run it without torchrun")
     start = time.monotonic() if start is None else start
     out.mkdir(parents=True)
-    own = {  # kernels are made anew, too
+    own = {  # kernels are compiled from scratch, too
         "ZAOZI_HOME": out / "home",
         "TORCHINDUCTOR_CACHE_DIR": out / "home" / "compiled",
         "TRITON_CACHE_DIR": out / "home" / "compiled" / "triton",
@@ -98,7 +98,7 @@ def speedrun(
 
 
 def as_row(record: dict[str, Any]) -> str:
-    """The record as a line of the table of records; what changed is for whoever enters it."""
+    """Format the record as a row of the table of records; the description of changes is left blank."""
     figure = Figure(**record["adherence"])
     reached = "reached" if record["reached"] else f"short of {record['goal']:.0%}"
     minutes = f"{record['minutes']:.1f}"

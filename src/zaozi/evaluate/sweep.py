@@ -1,4 +1,4 @@
-"""What guidance, steps and samplers trade: adherence against distance, diversity and copies."""
+"""Sweep guidance, steps and samplers: adherence versus distance, diversity and copies."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MEASURES = {
 
 
 def settings(guidance: Sequence[float], steps: Sequence[int], samplers: Sequence[str]) -> list[Sampling]:
-    """Every setting once: the scales at 20 steps of the first sampler, and each sampler's steps at guidance 5."""
+    """Return distinct settings: the scales at 20 steps of the first sampler, and each sampler's steps at guidance 5."""
     first = samplers[0] if samplers else Sampling.sampler
     made = [replace(MEASURING, steps=20, sampler=first, guidance=Guidance(scale)) for scale in guidance]
     made += [replace(MEASURING, steps=count, sampler=sampler) for sampler in samplers for count in steps]
@@ -41,8 +41,8 @@ def settings(guidance: Sequence[float], steps: Sequence[int], samplers: Sequence
 
 
 def measure_one(studio: ParallelSampler, judge: Judge, how: Sampling, samples: int) -> dict[str, Figure] | None:
-    """Glyphs for the list and for held-out captions, half of `samples` each, and the four figures, beside
-    the `floor` that real glyphs' Frechet distance has (in the main process)."""
+    """Generate glyphs for the prompt list and held-out captions, half of `samples` each. Returns the four figures and the
+    `floor` of the Frechet distance, from real glyphs (in the main process)."""
     prompts, radicals = flat()
     half = samples // 2
     texts = [prompts[i % len(prompts)] for i in range(half)]
@@ -70,7 +70,7 @@ def sweep(
     steps: Sequence[int],
     samplers: Sequence[str],
 ) -> None:
-    """Measure every setting, write sweep.json after each, then sweep.png and sweep.md. Raises `ZaoziError` for no setting."""
+    """Measure every setting, write sweep.json after each, then sweep.png and sweep.md. Raises `ZaoziError` if there is none."""
     check_samples(samples)
     todo = settings(guidance, steps, samplers)
     if not todo:
@@ -100,7 +100,7 @@ def sweep(
 
 
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """A table of all settings."""
+    """Format a Markdown table of all settings."""
     lines = [
         "| sampler | steps | guidance | " + " | ".join(MEASURES.values()) + " |",
         "|" + "---|" * (3 + len(MEASURES)),
@@ -113,14 +113,14 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def rests_on(judge: Judge, rows: Sequence[dict[str, Any]]) -> str:
-    """What such a table rests on: the floor of its distances, and how good the network is that reads the glyphs."""
+    """Return notes for the table: the floor of its distances, and the accuracy of the reference network."""
     floor = figure(rows[0]["floor"]) if rows else None
     real = f"Frechet distance of as many real glyphs: {floor.text()}. " if floor else ""
     return f"\n{real}The {in_words(judge.network)}; 95% bootstrap intervals.\n"
 
 
 def plot(rows: Sequence[dict[str, Any]], samplers: Sequence[str]) -> Any:
-    """A matplotlib figure: the measures in four rows, against guidance (left) and steps (right), with their intervals."""
+    """Return a matplotlib figure: the measures in four rows, by guidance (left) and steps (right), with intervals."""
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(10, 11), layout="constrained")

@@ -1,4 +1,4 @@
-"""A report as a table: for the terminal, for the model's card and for a README."""
+"""Format a report as a table for the terminal, the model card and a README."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from zaozi.evaluate.report import RELEASED_SAMPLES
 
 
 def figure(plain_figure: Mapping[str, Any] | None) -> Figure | None:
-    """Undo `plain`; None where there is nothing or it is not a number."""
+    """Inverse of `plain`; None if the value is missing or not a number."""
     return Figure(**plain_figure) if plain_figure and plain_figure["value"] is not None else None
 
 
 def find(figures: Mapping[str, Any], path: str) -> Figure | None:
-    """The figure at 'measure.set.name' of a report's figures, or None."""
+    """Return the figure at 'measure.set.name' in a report's figures, or None."""
     value: Any = figures
     for key in path.split("."):
         value = value.get(key, {})
@@ -27,9 +27,9 @@ def find(figures: Mapping[str, Any], path: str) -> Figure | None:
 
 
 def table(report: Mapping[str, Any], *, headline: bool = False) -> list[tuple[str, str, str, str]]:
-    """The report's table, headings first: label, drawn, real glyphs, nearest caption's glyph, with 95% intervals.
+    """Return the report's table, header first: label, generated, real glyphs, nearest caption's glyph, with 95% intervals.
 
-    Of the measures that the report holds; with `headline` only the rows that README shows.
+    Includes the measures in the report; with `headline`, only the rows for the README.
     """
 
     def cell(path: str, percent: bool) -> str:
@@ -46,12 +46,12 @@ def table(report: Mapping[str, Any], *, headline: bool = False) -> list[tuple[st
 
 
 def headlines(report: Mapping[str, Any]) -> str:
-    """The few rows that README shows, as Markdown."""
+    """Return the rows for the README, as Markdown."""
     return _markdown(table(report, headline=True))
 
 
 def foot(report: Mapping[str, Any]) -> str:
-    """What the table rests on, in a few sentences."""
+    """Return a few sentences about the basis of the table."""
     how, r, figures = report["how"], report["reference"], report["figures"]
     glyphs, distance, chance = (
         how["glyphs"],
@@ -85,7 +85,7 @@ def foot(report: Mapping[str, Any]) -> str:
 
 
 def as_text(report: Mapping[str, Any]) -> str:
-    """The table for a terminal."""
+    """Format the table for a terminal."""
     rows = table(report)
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -93,7 +93,7 @@ def as_text(report: Mapping[str, Any]) -> str:
 
 
 def as_markdown(report: Mapping[str, Any]) -> str:
-    """The whole table, and what it rests on, for the card."""
+    """Format the whole table and its notes for the model card, as Markdown."""
     return f"{_markdown(table(report))}\n\n{foot(report)}"
 
 

@@ -1,4 +1,4 @@
-"""Two small towers, one for glyphs and one for texts, that meet in one space: does this glyph fit this caption?"""
+"""Two small towers that embed glyphs and texts in one space and score how well a glyph fits a caption."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AMONG = 100
 
 
 class Towers(nn.Module):
-    """Glyph features `[B, F]` (the reference network's) and pooled texts `[B, D]` -> scores `[B, B]`, cosine over temperature."""
+    """Glyph features `[B, F]` (from the reference network) and pooled texts `[B, D]` -> scores `[B, B]`, cosine / temperature."""
 
     mean: Tensor
     deviation: Tensor
@@ -46,19 +46,19 @@ class Towers(nn.Module):
         )
         self.scale = nn.Parameter(torch.tensor(2.7))  # the logarithm of 1 / temperature
         self.accuracy = 0.0
-        """Share of validation glyphs that find their own caption among 100."""
+        """Share of validation glyphs matched to their own caption among 100."""
 
     def standardise(self, features: Tensor) -> None:
-        """Take mean and deviation of each feature from a set `[N, F]`."""
+        """Set the mean and standard deviation of each feature from a set `[N, F]`."""
         self.mean.copy_(features.mean(0))
         self.deviation.copy_(features.std(0).clamp(min=1e-6))
 
     def glyphs(self, features: Tensor) -> Tensor:
-        """Unit vectors `[N, 128]` of glyphs."""
+        """Embed glyphs as unit vectors `[N, 128]`."""
         return F.normalize(self.glyph((features - self.mean) / self.deviation), dim=-1)
 
     def texts(self, pooled: Tensor) -> Tensor:
-        """Unit vectors `[N, 128]` of texts."""
+        """Embed texts as unit vectors `[N, 128]`."""
         return F.normalize(self.text(pooled), dim=-1)
 
     def forward(self, features: Tensor, pooled: Tensor) -> Tensor:
@@ -75,10 +75,10 @@ def retrieval(
     rivals: Sequence[str],
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """For each glyph, 1.0 where its own caption scores highest among itself and 99 of `rivals`, else 0.0: `[N]`.
+    """Return for each glyph 1.0 if its own caption scores highest among itself and 99 of `rivals`, else 0.0: `[N]`.
 
-    The rivals are drawn by a seed from the distinct captions that are not its own, so real and drawn glyphs of the same
-    captions face the same choice. Chance is 1%. Where fewer are distinct all of them compete.
+    The rivals are sampled with a seed from the distinct other captions, so real and generated glyphs of the same captions
+    get the same choices. Chance level is 1%. If there are fewer distinct captions, all are used.
     """
     first = {text.casefold(): i for i, text in reversed(list(enumerate(rivals)))}
     pool = np.array(sorted(first.values()), np.int64)
@@ -95,13 +95,13 @@ def retrieval(
 
 
 def encode_all(encoder: TextEncoder, texts: Sequence[str]) -> Tensor:
-    """Pooled text vectors `[N, D]`, from the cache where they are there."""
+    """Return pooled text vectors `[N, D]`, from the cache if available."""
     store = cached(encoder, texts, home() / "text")
     return store.pooled(store.places(texts))
 
 
 def towers_output(folder: Path, *, overwrite: bool = False) -> Output:
-    """The towers' files, beside the reference network they stand on."""
+    """Return the output folder of the towers, next to their reference network."""
     return Output(folder, "towers", (CONFIG, WEIGHTS), whole=False, overwrite=overwrite)
 
 
@@ -114,7 +114,7 @@ def save_towers(output: Output, towers: Towers) -> None:
 
 
 def load_towers(folder: Path | None = None) -> Towers:
-    """The towers that ship, or those of a folder. Raises `ZaoziError` where they are missing or damaged."""
+    """Load the bundled towers, or those from a folder. Raises `ZaoziError` if they are missing or damaged."""
     folder = folder or SHIPPED
     verified(folder, (CONFIG, WEIGHTS))
     try:

@@ -1,1 +1,1 @@
-"""Models for other engines."""
+"""Model export for other inference engines."""

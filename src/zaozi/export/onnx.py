@@ -1,4 +1,4 @@
-"""A model as ONNX files, for engines that are not PyTorch: the denoiser, the way back to pixels, and the text encoder."""
+"""ONNX export of a model: the denoiser, the decoder to pixels, and the text encoder."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from zaozi.text.encoders import TextEncoder
 
 OPSET = 20
 EDITION = 2
-"""Of the files; those kept on disk from an older one are made again."""
+"""Version of the files; cached files of an older version are recreated."""
 FILES = ("denoiser.onnx", "decoder.onnx", "encoder.onnx")
 MARKER = "model.json"
 TOLERANCE = 1e-3
-"""How far a part's outputs may lie from PyTorch's, as a share of the largest of them or of 1."""
+"""Maximum difference of a part's outputs from PyTorch, relative to the largest output or 1."""
 
 
 class _Denoise(nn.Module):
-    """(x `[B, C, s, s]`, alpha `[B]`, sigma `[B]`, tokens, mask, pooled, a tensor `[B]` a property) -> x0_hat, eps_hat."""
+    """(x `[B, C, s, s]`, alpha `[B]`, sigma `[B]`, tokens, mask, pooled, a tensor `[B]` per property) -> x0_hat, eps_hat."""
 
     def __init__(self, model: Denoiser) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class _Denoise(nn.Module):
         values: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
         cond = Cond(tokens, mask, pooled, dict(zip(self.columns, values, strict=True)))
-        guess = self.model(x, Level(alpha, alpha, sigma), cond)  # networks know a level by alpha and sigma alone
+        guess = self.model(x, Level(alpha, alpha, sigma), cond)  # networks use only alpha and sigma of a level
         return guess.x0, guess.eps
 
 
@@ -80,16 +80,16 @@ class _Encode(nn.Module):
 
 
 def onnx_output(out: Path, *, overwrite: bool = False) -> Output:
-    """An exported model's folder, to be written."""
+    """Return the output folder of an exported model."""
     return Output(out, "onnx", (*FILES, "tokenizer.json", MARKER), overwrite=overwrite)
 
 
 def export_onnx(artist: TextToImage, out: Path, *, overwrite: bool = False) -> None:
-    """Write DIR/denoiser.onnx, decoder.onnx, encoder.onnx (opset 20, weights in half precision that are widened when they
-    are loaded, so all arithmetic is float32), tokenizer.json and model.json, which holds shapes, schedule, properties and hashes.
+    """Write denoiser.onnx, decoder.onnx, encoder.onnx, tokenizer.json and model.json (shapes, schedule, properties, hashes).
 
-    Each part is run once beside PyTorch; raises `ZaoziError` where they differ by more than 1e-3 of the largest output, or
-    where the folder is something else.
+    Opset 20; weights are stored in half precision and cast on loading, so all arithmetic is float32. Each part is checked
+    against PyTorch. Raises `ZaoziError` if outputs differ by more than 1e-3 of the largest, or if the folder contains
+    something else.
     """
     with onnx_output(out, overwrite=overwrite).write() as work:
         write_onnx(artist, work)
@@ -97,7 +97,7 @@ def export_onnx(artist: TextToImage, out: Path, *, overwrite: bool = False) -> N
 
 @torch.no_grad()
 def write_onnx(artist: TextToImage, work: Path) -> None:
-    """The same into an empty folder that is being filled."""
+    """Like `export_onnx`, but into an empty folder."""
 
     for name, module, arguments, inputs, outputs in progress(parts(artist), desc="exporting", unit="part"):
         _write(module, arguments, inputs, outputs, work / f"{name}.onnx")
@@ -113,7 +113,7 @@ Part = tuple[str, nn.Module, tuple[Any, ...], list[str], list[str]]
 
 @torch.no_grad()
 def parts(artist: TextToImage) -> list[Part]:
-    """What a model is exported as."""
+    """Return the parts to export."""
     model, encoder = artist.model.cpu().eval(), artist.encoder
     known = model.config.properties
     prompts = ["gold", "a small song bird"]
@@ -131,7 +131,7 @@ def parts(artist: TextToImage) -> list[Part]:
 
 
 def card(artist: TextToImage) -> dict[str, Any]:
-    """What an engine needs to know: shapes, the schedule, the text and the properties."""
+    """Return the metadata for inference engines: shapes, schedule, text encoder and properties."""
     model, encoder = artist.model, artist.encoder
     config = model.config
     return {
@@ -153,7 +153,7 @@ def _files(folder: Path) -> dict[str, Any]:
 
 
 def exported(module: nn.Module, arguments: tuple[Any, ...], inputs: list[str], outputs: list[str]) -> Any:
-    """One part as an ONNX model with free batch and text length, its weights in float32."""
+    """Export one part as an ONNX model with dynamic batch size and text length, with float32 weights."""
 
     def axes(value: Tensor, name: str) -> dict[int, Any]:
         free = {0: torch.export.Dim.DYNAMIC}
@@ -176,7 +176,7 @@ def _flat(arguments: tuple[Any, ...]) -> list[Tensor]:
 
 
 def _write(module: nn.Module, arguments: tuple[Any, ...], inputs: list[str], outputs: list[str], path: Path) -> None:
-    """Export one part, halve its weights, and hold it against PyTorch."""
+    """Export one part, convert its weights to half precision, and check it against PyTorch."""
     import onnx
     from onnxruntime import InferenceSession
 
@@ -195,13 +195,13 @@ def _write(module: nn.Module, arguments: tuple[Any, ...], inputs: list[str], out
 
 
 def _halve(proto: Any, weights: set[str]) -> None:
-    """Keep these weights in float16 where they are many numbers, each with a Cast that engines fold away on loading."""
+    """Store large weights in float16, each with a Cast that engines fold on loading."""
     from onnx import TensorProto, helper, numpy_helper
 
     casts = []
     for weight in proto.graph.initializer:
         size = np.prod(weight.dims)
-        many = size > 1000 if weight.name in weights else size >= 2**16  # the exporter renames those it has transposed
+        many = size > 1000 if weight.name in weights else size >= 2**16  # the exporter renames transposed weights
         if weight.data_type != TensorProto.FLOAT or not many:
             continue
         name, half = weight.name, numpy_helper.to_array(weight).astype(np.float16)
@@ -214,7 +214,7 @@ def _halve(proto: Any, weights: set[str]) -> None:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what the exporter says about packages it could also have used."""
+    """Suppress the exporter's messages about optional packages."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)

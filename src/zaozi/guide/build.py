@@ -1,4 +1,4 @@
-"""The visual guide as a folder of static files: the page, its figures, the data of its live parts, and the model it runs."""
+"""Build the visual guide as static files: the page, its figures, the data of its interactive parts, and its model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zaozi.guide.shipped import COMPRESSED, LEAST, SITE, shows
 
 
 def site_output(out: Path, *, overwrite: bool = False) -> Output:
-    """The site's folder, to be written."""
+    """Return the output folder of the site."""
     return Output(out, "guide", overwrite=overwrite)
 
 
@@ -31,9 +31,8 @@ def build(
 ) -> None:
     """Write the whole site into `out`: index.html, assets/, ort/, figures/, data/ and model/, text files also as NAME.gz.
 
-    Figures and data are those of the package; with `redraw`, or for a model that these do not show, they are drawn from `data`
-    and `seed`. They and the exported model are kept in the cache. Raises `ZaoziError` where the package holds no page, or
-    `out` is something else.
+    The bundled figures and data are used; with `redraw`, or for another model, they are drawn from `data` and `seed`. They
+    and the exported model are cached. Raises `ZaoziError` if the package contains no page, or `out` contains something else.
     """
     check_page()
     output = site_output(out, overwrite=overwrite)
@@ -56,20 +55,20 @@ def build(
 
 
 def check_page() -> None:
-    """Raises `ZaoziError` where the package holds no page."""
+    """Raises `ZaoziError` if the package contains no page."""
     if not (SITE / "index.html").is_file():
         raise ZaoziError("this copy of zaozi holds no page; run: make guide")
 
 
 def browser_model(model: str) -> Path:
-    """The folder, in the cache, of the files with which the page draws in the browser; made where it is not there yet."""
+    """Return the cache folder with the model files for the browser; they are created if missing."""
     from zaozi.guide.compact import compact_model
 
     return compact_model(model)
 
 
 def compress(folder: Path) -> None:
-    """Of the text files of a site NAME.gz, beside NAME for servers that send that to browsers, and in place of NAME.xz."""
+    """Compress the text files of a site to NAME.gz, next to NAME for servers that use them, and instead of NAME.xz."""
     for file in [p for p in folder.rglob("*") if p.is_file()]:
         if file.suffix == ".xz":
             content = lzma.decompress(file.read_bytes())
@@ -92,7 +91,7 @@ def _drawn(model: str, data: Path | None, seed: int) -> Path:
 
 
 def _copy(source: Path, to: Path, *without: str) -> None:
-    """The files of a folder, but for hidden ones and the folders named; earlier ones are replaced."""
+    """Copy the files of a folder, except hidden ones and the named folders; existing files are replaced."""
 
     def left_out(_: str, names: list[str]) -> set[str]:
         return {name for name in names if name.startswith(".") or name in without}

@@ -1,11 +1,11 @@
-"""The model that the page draws with: ONNX files whose weights are integers with a scale per row, compressed with gzip.
+"""The model that runs in the page: ONNX files with weights quantized to integers with a scale per row, compressed with gzip.
 
-The rows of a large weight `W` `[O, ...]` become `W_o = s_o * q_o`, with `q` in -127..127. A step `s_o` is the row's largest
-weight over 127, or its root mean square over the levels that `LEVELS` gives, whichever is larger: what gzip makes of the
-integers depends on the step alone. All arithmetic stays in float32; engines multiply the weights out when they load them.
+The rows of a large weight `W` `[O, ...]` become `W_o = s_o * q_o`, with `q` in -127..127. The step `s_o` is the row's largest
+weight over 127, or its root mean square over the value in `LEVELS`, whichever is larger: the step alone determines how well
+gzip compresses the integers. All arithmetic is float32; engines dequantize the weights on loading.
 
-For the model that ships, the package holds the graphs without these weights (`graphs/`), and `compact_model` puts them in from
-the model's own files, without PyTorch's exporter.
+For the bundled model, the package contains the graphs without these weights (`graphs/`), and `compact_model` inserts them from
+the model's files, without the PyTorch exporter.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 MANY = 4096
-"""Weights of fewer numbers stay as they are."""
+"""Weights with fewer elements are not quantized."""
 LEVELS = {"word_embeddings": 4.0, "encoder.layer": 16.0, "position_embeddings": 16.0}
-"""Steps per root mean square of a row, by a part of the weight's name; elsewhere the row's largest weight decides alone."""
+"""Steps per root mean square of a row, by a part of the weight's name; other weights use only the row's largest weight."""
 EDITION = 4
-"""Of the files; those kept on disk from an older one are made again."""
+"""Version of the files; cached files of an older version are recreated."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Rows:
     """`[O, 1, ...]`, with as many axes as the weight has."""
 
     def widened(self) -> Array:
-        """The weight that they stand for, float32."""
+        """Return the dequantized weight, float32."""
         wide: Array = self.integers.astype(np.float32) * self.scale
         return wide
 
 
 def as_rows(weight: Array, levels: float | None) -> Rows:
-    """A weight `[O, ...]` in steps of its rows, as the module says.
+    """Quantize a weight `[O, ...]` by rows, as described in the module docstring.
 
     >>> as_rows(np.array([[1.0, -0.5], [0.0, 0.0]], np.float32), None).integers.tolist()
     [[127, -64], [0, 0]]
@@ -60,17 +60,17 @@ def as_rows(weight: Array, levels: float | None) -> Rows:
 
 
 def levels_of(name: str) -> float | None:
-    """How many steps a root mean square has in the weight of this name, or None where the largest weight decides."""
+    """Return the steps per root mean square for the weight of this name, or None to use only the largest weight."""
     return next((levels for part, levels in LEVELS.items() if part in name), None)
 
 
 def is_compacted(weight: NDArray[Any]) -> bool:
-    """Whether a weight is stored as integers."""
+    """Whether a weight is quantized."""
     return weight.dtype.kind == "f" and weight.ndim > 1 and weight.size >= MANY
 
 
 def compacted(state: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
-    """The weights that the compact model has in place of these, by the same names, float32."""
+    """Return the quantized and dequantized weights of the compact model, by the same names, float32."""
     return {
         name: as_rows(w.astype(np.float32), levels_of(name)).widened() if is_compacted(w) else w.astype(np.float32)
         for name, w in state.items()
@@ -79,7 +79,7 @@ def compacted(state: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
 
 
 def use_compact_weights(network: Any) -> None:
-    """Give a PyTorch network the weights that the compact model has in place of its own."""
+    """Replace the weights of a PyTorch network by those of the compact model."""
     import torch
 
     state = {name: w.numpy() for name, w in network.state_dict().items() if w.is_floating_point()}
@@ -90,14 +90,14 @@ def use_compact_weights(network: Any) -> None:
 
 ROWS, SCALE = ".rows", ".scale"
 Places = dict[str, tuple[str, bool]]
-"""An initializer of a graph -> the weight that it holds, and whether transposed."""
+"""Maps a graph initializer to its weight's name, and whether it is transposed."""
 
 
 def compact_graph(proto: Any, state: Mapping[str, NDArray[Any]] | None = None) -> Places:
-    """Store the large weights of an exported float32 graph as integers and scales, in place; says where each came from.
+    """Quantize the large weights of an exported float32 graph in place; returns the origin of each.
 
-    Rows that are gathered (embeddings) are widened after the Gather, all others before use, which engines do once, on loading.
-    Without `state` the weights are taken as they stand in the graph. Raises `ValueError` for a weight that is not in `state`.
+    Gathered rows (embeddings) are dequantized after the Gather, all others before use, which engines do once on loading.
+    Without `state` the weights of the graph are used. Raises `ValueError` if a weight is not in `state`.
     """
     from onnx import TensorProto, numpy_helper
 
@@ -123,7 +123,7 @@ def _place(name: str, value: Array, wide: Mapping[str, Array]) -> tuple[str, boo
 
 
 def _strip(proto: Any) -> None:
-    """Drop what the exporter notes about each node: most of a graph's bytes."""
+    """Remove the exporter's metadata of each node, most of the graph's size."""
     for part in (*proto.graph.node, *proto.graph.initializer, *proto.graph.input, *proto.graph.output):
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
@@ -132,7 +132,7 @@ def _strip(proto: Any) -> None:
 
 
 def _replace(proto: Any, name: str) -> None:
-    """Put integers and a scale in the place of one weight, and the nodes that multiply them out."""
+    """Replace one weight by integers, a scale, and the nodes that dequantize them."""
     from onnx import TensorProto, helper
 
     graph = proto.graph
@@ -162,7 +162,7 @@ def _replace(proto: Any, name: str) -> None:
 
 
 def _fill(proto: Any, places: Places, state: Mapping[str, NDArray[Any]]) -> None:
-    """Write the integers and scales of every weight into a graph. Raises `ValueError` where a weight is not as it should be."""
+    """Write the integers and scales of every weight into a graph. Raises `ValueError` if a weight does not match."""
     from onnx import numpy_helper
 
     by_name = {w.name: w for w in proto.graph.initializer}
@@ -179,7 +179,7 @@ def _fill(proto: Any, places: Places, state: Mapping[str, NDArray[Any]]) -> None
 
 
 def emptied(proto: Any, places: Places) -> bytes:
-    """The graph without its large weights, which `_fill` puts back."""
+    """Serialize the graph without its large weights, which `_fill` restores."""
     for weight in proto.graph.initializer:
         if any(weight.name == name + end for name in places for end in (ROWS, SCALE)):
             weight.ClearField("raw_data")
@@ -188,12 +188,12 @@ def emptied(proto: Any, places: Places) -> bytes:
 
 
 def packed(data: bytes) -> bytes:
-    """`data` as a gzip file, the same bytes each time. Weights take up to 5% less without a search for long matches."""
+    """Compress `data` with gzip, deterministically. Weights are up to 5% smaller without a search for long matches."""
 
     def by(strategy: int) -> bytes:
         made = zlib.compressobj(
             9, zlib.DEFLATED, 16 + zlib.MAX_WBITS, 9, strategy
-        )  # 16: with gzip's header, which has no time
+        )  # 16: gzip header, without a timestamp
         return made.compress(data) + made.flush()
 
     return min(by(zlib.Z_DEFAULT_STRATEGY), by(zlib.Z_FILTERED), key=len)
@@ -210,15 +210,15 @@ EXAMPLES = (
     "gold", "a small song bird", "fish", "tree", "clear water", "sickness", "insect", "fire", "mountain", "to speak",
     "bright, light", "dragon",
 )  # fmt: skip
-"""Prompts whose text is encoded when the files are made: drawing them needs no text encoder."""
+"""Prompts encoded in advance, so that they do not need the text encoder."""
 
 
 def compact_model(name: str = "base") -> Path:
-    """The files that the page draws with, for a shipped model or the folder of one: `denoiser.onnx.gz`, `decoder.onnx.gz`,
-    `encoder.onnx.gz`, `judge.onnx.gz`, `tokenizer.json.gz`, `examples.bin.gz`, model.json, and the tables that explanations need.
+    """Return the folder of the page's model files, for a bundled model or a folder: `denoiser.onnx.gz`, `decoder.onnx.gz`,
+    `encoder.onnx.gz`, `judge.onnx.gz`, `tokenizer.json.gz`, `examples.bin.gz`, model.json, and the tables for explanations.
 
-    Kept in the cache, by the weights they are made from. A few seconds for the model whose graphs ship, some half a minute
-    for another. Raises `ZaoziError` where there is no such model.
+    Cached by the hash of the weights. Takes a few seconds for the model with bundled graphs, about half a minute for others.
+    Raises `ZaoziError` if there is no such model.
     """
     from zaozi.core.caches import cached
     from zaozi.core.files import home, sha256
@@ -254,7 +254,7 @@ def _index() -> dict[str, Any]:
 
 
 def _states(folder: Path) -> dict[str, dict[str, NDArray[Any]]]:
-    """The weights of every part, by the names that the graphs know, from the files that hold them."""
+    """Read the weights of every part, by their names in the graphs."""
     from safetensors.numpy import load_file
 
     from zaozi.model.checkpoint import WEIGHTS
@@ -276,7 +276,7 @@ def _write(
     states: Mapping[str, Mapping[str, NDArray[Any]]],
     encoder: Any,
 ) -> None:
-    """Fill the graphs, and write every file of the folder."""
+    """Fill the graphs and write all files of the folder."""
     import onnx
 
     from zaozi.core.files import sha256, write_json
@@ -307,7 +307,7 @@ def _write(
 
 
 def _examples(graph: bytes, encoder: Any) -> tuple[list[int], Array]:
-    """How many tokens each example has, and its states and pooled vector one after the other, float32."""
+    """Return the token count of each example, and the concatenated states and pooled vectors, float32."""
     from onnxruntime import InferenceSession
 
     session = InferenceSession(graph, providers=["CPUExecutionProvider"])

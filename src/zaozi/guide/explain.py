@@ -1,7 +1,7 @@
-"""What a drawn glyph says: its radical, its other parts, and the real characters most like it.
+"""Explain a generated glyph: its radical, its other parts, and the most similar real characters.
 
-The page answers the same in the browser, with the same network (`judge.onnx`) and the same table of real glyphs
-(`relatives`): the reference network's features, in the directions in which real glyphs differ most, as bytes.
+The page computes the same in the browser, with the same network (`judge.onnx`) and the same table of real glyphs
+(`relatives`): the reference network's features, projected on their principal directions, as int8.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from zaozi.evaluate.copies import nearest_features
 from zaozi.evaluate.reference import Reference, load_reference, look
 
 DIRECTIONS = 48
-"""Of the features' 192 dimensions, those that are kept."""
+"""Number of principal directions kept, of 192."""
 LEAST = 0.3
-"""Parts less likely than this are not named."""
+"""Minimum probability of a named part."""
 
 
 class Judge(nn.Module):
@@ -46,8 +46,8 @@ class Judge(nn.Module):
 
 
 def names(network: Reference) -> dict[str, Any]:
-    """What the network's outputs mean: each radical with its character, meaning and pieces, each part with its character and
-    meaning, and the structures."""
+    """Return the meaning of the network's outputs: each radical with its character, meaning and pieces, each part with its
+    character and meaning, and the structures."""
     c = network.config
     return {
         "radicals": [[radical(n), "; ".join(radical_senses(n)[:2]), pieces(n)] for n in c.radicals],
@@ -57,13 +57,13 @@ def names(network: Reference) -> dict[str, Any]:
 
 
 def pieces(number: int) -> str:
-    """The characters that a radical is itself made of, in any of its forms, and those forms: none of them is another part."""
+    """Return the forms of a radical and the characters they consist of; these do not count as other parts."""
     forms = [radical(number), *(form for form, numbers in radical_forms().items() if number in numbers)]
     return "".join(dict.fromkeys([*forms, *(part for form in forms for part in components(form))]))
 
 
 def relatives(data: Path) -> tuple[dict[str, Any], NDArray[np.int8]]:
-    """The table of real glyphs of a dataset: what stands in relatives.json, and the features `[N, 48]` as bytes.
+    """Return the table of real glyphs of a dataset: the content of relatives.json, and the features `[N, 48]` as int8.
 
     Features are z -> round(127 (z - mean) P / scale), P `[192, 48]` the principal directions of all glyphs. `copy` is the
     distance below which a glyph counts as a copy.
@@ -95,30 +95,30 @@ def relatives(data: Path) -> tuple[dict[str, Any], NDArray[np.int8]]:
 
 
 def order(characters: str) -> str:
-    """A name for a sequence of characters: the page shows glyphs from the map's sheets only where they have this one."""
+    """Return an identifier of a character sequence; the page uses the map's glyph sheets only if they have the same one."""
     return hashlib.sha256(characters.encode()).hexdigest()[:16]
 
 
 def meanings() -> dict[str, list[str]]:
-    """Every character's senses, where Unihan has any."""
+    """Return every character's senses in Unihan."""
     found = ((chr(c.code), meaning(chr(c.code))) for c in characters())
     return {character: list(senses) for character, senses in found if senses}
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a glyph says; `Explanation` in web/src/engine/messages.ts."""
+    """Explanation of a glyph; `Explanation` in web/src/engine/messages.ts."""
 
     radical: Mapping[str, Any]
     structure: Mapping[str, Any]
     parts: Sequence[Mapping[str, Any]]
     nearest: Sequence[Mapping[str, Any]]
     order: str
-    """Of the table of real glyphs, whose rows `nearest` names; see `order`."""
+    """Identifier of the table of real glyphs that the rows in `nearest` refer to; see `order`."""
 
 
 class Explainer:
-    """Explains glyphs with the files of an exported model's folder, as the page does."""
+    """Explains glyphs with the files of an exported model, like the page."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -145,7 +145,7 @@ class Explainer:
         return rows.reshape(-1, self._tables[1]["directions"]).astype(np.float64)
 
     def explain(self, picture: NDArray[np.float32], count: int = 4) -> Explanation:
-        """What a picture `[C, S, S]` in [-1, 1] shows, and the `count` real glyphs nearest to it."""
+        """Explain a picture `[C, S, S]` in [-1, 1], and return the `count` nearest real glyphs."""
         names, table, senses = self._tables
         z, *logits = (torch.from_numpy(v[0]).double() for v in self._session.run(None, {"x": picture[None]}))
         radicals, structures, parts = logits[0].softmax(0), logits[1].softmax(0), logits[2].sigmoid()

@@ -1,6 +1,6 @@
-"""What a visitor sees first: "gold" drawn from nine seeds, recorded for the page, as a moving picture and as a share picture.
+"""First screen of the page: "gold" generated from nine seeds, as a recording, an animation and a share picture.
 
-`python -m zaozi.guide.hero OUT` writes OUT/hero.webp, the moving picture.
+`python -m zaozi.guide.hero OUT` writes OUT/hero.webp, the animation.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from zaozi.media.video import tiled
 from zaozi.pipeline import draw, to_pictures
 
 PROMPT, SEEDS, LARGE = "gold", range(9), 7
-"""What is drawn, from which seeds, and which of them is shown large."""
+"""The prompt, the seeds, and the seed that is shown large."""
 HOW = Sampling()
 TONES = 31
-"""Grey values, less one, of the recorded guesses: enough for a picture in motion, and a third of the size."""
+"""Number of gray values minus one of the recorded predictions: enough for an animation, at a third of the size."""
 EXPLAINED = (128, 1)
 """Side and channels of the pictures that can be explained."""
 Explain = Callable[[NDArray[np.float32]], Mapping[str, Any]]
-"""What a picture `[C, S, S]` in [-1, 1] shows, as `Explanation` of web/src/engine/messages.ts."""
+"""Explains a picture `[C, S, S]` in [-1, 1], as `Explanation` of web/src/engine/messages.ts."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One drawing as it formed."""
+    """One recorded sampling run."""
 
     seed: int
     x: Tensor
     """The noisy pictures `[steps, C, s, s]`."""
     x0: Tensor
-    """The guesses at the clean picture `[steps, C, s, s]`."""
+    """The predictions of the clean picture `[steps, C, s, s]`."""
     finished: Tensor
     """`[1, C, S, S]` in [-1, 1]."""
 
 
 @torch.inference_mode()
 def recorded(source: Source) -> list[Recording]:
-    """The drawings of `SEEDS`, each with its steps; drawn once for a source."""
+    """Return the recordings of `SEEDS`, each with its steps; computed once per source."""
 
     def make() -> list[Recording]:
         cond = source.artist.encode([PROMPT])
@@ -72,7 +72,7 @@ def recorded(source: Source) -> list[Recording]:
 
 
 def explainer(source: Source) -> Explain | None:
-    """What pictures show, by the networks with which the page explains them; None for models whose pictures these do not read."""
+    """Return the page's explainer; None if its networks do not support the model's pictures."""
     from zaozi.guide.compact import compact_model
     from zaozi.guide.explain import Explainer
 
@@ -84,10 +84,10 @@ def explainer(source: Source) -> Explain | None:
 
 
 def packed(recordings: Sequence[Recording]) -> bytes:
-    """The guesses of every drawing in `TONES` + 1 grey values, each as the difference from the one before (modulo 256), then
-    the finished pictures with 64 grey values; compressed with gzip.
+    """Encode the predictions of every recording in `TONES` + 1 gray values, each as the difference from the previous one
+    (modulo 256), then the finished pictures with 64 gray values; compressed with gzip.
 
-    The noisy pictures follow from the seed and the guesses, so they are left out.
+    The noisy pictures are omitted, since they follow from the seed and the predictions.
     """
     guesses = np.stack([tones(r.x0, TONES) for r in recordings])
     changes = guesses.copy()
@@ -97,12 +97,12 @@ def packed(recordings: Sequence[Recording]) -> bytes:
 
 
 def tones(x: Tensor, top: int) -> NDArray[np.uint8]:
-    """Pictures in [-1, 1] as whole numbers from 0 (black) to `top` (white)."""
+    """Convert pictures in [-1, 1] to integers from 0 (black) to `top` (white)."""
     return ((x.float().clamp(-1, 1) + 1) * (top / 2)).round().to(torch.uint8).numpy()
 
 
 def recording(source: Source, explain: Explain | None = None) -> dict[str, Any]:
-    """The recording as the page reads it, with what each finished picture shows."""
+    """Return the recording in the page's format, with an explanation of each finished picture."""
     made = recorded(source)
     return {
         "prompt": PROMPT,
@@ -121,13 +121,13 @@ def recording(source: Source, explain: Explain | None = None) -> dict[str, Any]:
 
 
 def _in_words(explanation: Mapping[str, Any]) -> dict[str, Any]:
-    """An explanation whose characters are written, not shown by pictures: data/hero.woff has them."""
+    """Return an explanation that shows characters as text instead of pictures; data/hero.woff includes them."""
     return {**explanation, "order": ""}
 
 
 def write_hero(source: Source, out: Path, explain: Explain | None = None) -> None:
-    """Write the page's first screen into a site that is being filled: data/hero.json, share.png and, for the characters that
-    the explanations name, data/hero.woff."""
+    """Write the page's first screen into a site: data/hero.json, share.png and, for the characters in the explanations,
+    data/hero.woff."""
     made = recording(source, explain)
     content = json.dumps(made, ensure_ascii=False, separators=(",", ":"))
     (out / "data").mkdir(exist_ok=True)
@@ -137,7 +137,7 @@ def write_hero(source: Source, out: Path, explain: Explain | None = None) -> Non
 
 
 def signs(told: Any) -> set[str]:
-    """The Chinese characters anywhere in some JSON."""
+    """Return the Chinese characters anywhere in a JSON value."""
     if isinstance(told, str):
         return {character for character in told if character >= "\u2e80"}
     parts = told.values() if isinstance(told, Mapping) else told if isinstance(told, list) else []
@@ -145,7 +145,7 @@ def signs(told: Any) -> set[str]:
 
 
 def share_picture(source: Source) -> Image.Image:
-    """1200x630 pixels, for links to the page: the large glyph, the project's name, and the other glyphs in a row."""
+    """Draw the link preview picture, 1200x630 pixels: the large glyph, the project's name, and a row of the other glyphs."""
     made = recorded(source)
     large = next(r for r in made if r.seed == LARGE)
     others = [r for r in made if r.seed != LARGE]
@@ -170,7 +170,7 @@ def _paste(board: Image.Image, picture: Tensor, at: tuple[int, int], side: int) 
 
 
 def moving_picture(source: Source, path: Path, side: int = 144) -> None:
-    """Write an animated WebP of the nine drawings forming in a grid, which rests on the finished ones and starts again."""
+    """Write an animated WebP of the nine glyphs forming in a grid, which pauses on the finished ones and loops."""
     made = recorded(source)
     frames = [tiled(to_pictures(torch.stack([r.x[step] for r in made])), side) for step in range(HOW.steps)]
     finished = tiled(to_pictures(torch.cat([r.finished for r in made])), side)

@@ -1,7 +1,7 @@
-"""What the page shows beside the model: figures/ and data/, drawn by the library with any model.
+"""Create figures/ and data/ of the page with any model.
 
-The package holds those of the shipped model. `python -m zaozi.guide.redraw` draws them in a process of its own, for
-`zaozi guide serve`, which goes on answering meanwhile.
+Those of the bundled model are part of the package. `zaozi guide serve` runs `python -m zaozi.guide.redraw` in a separate
+process, so that it can respond to requests meanwhile.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ from zaozi.guide.shipped import DRAWN, EDITION, INDEX
 from zaozi.model.checkpoint import WEIGHTS, find_model
 
 FILMED = ("10-films-ddpm-120", "10-films-ddim-120", "10-films-dpmpp-sde-120")
-"""The films that the page shows."""
+"""Videos shown on the page."""
 COSTS = {"10-films": 300, "data": 45, "15-guidance-and-steps": 25, "02-real-and-drawn": 16, "14-first-guess": 14,
          "19-origins": 14, "04-atlas": 10, "07-fields": 7, "15-radicals": 25}  # fmt: skip
-"""Rough seconds of one core that the parts take; all others take about one."""
+"""Approximate seconds per part on one core; all others take about one."""
 SHOWN = "明草水火金木鳥魚锂龍"
-"""Glyphs to drown in noise."""
+"""Glyphs for the forward process."""
 TEXT = "造字明草锂金釒钅"
-"""Characters that stand in the page's own text."""
+"""Characters in the page's text."""
 PLACED = ("gold", "a small song bird", "sickness", "clear water", "fish", "to speak", "mountain", "fire")
 """Prompts whose glyphs are placed on the map."""
 SIDE, COLUMNS, ROWS, GREYS = 48, 32, 32, 3
-"""Of the sheets of small glyphs that the map's pop-ups show."""
+"""Glyph size, grid size and gray levels of the sheets of small glyphs in the map's pop-ups."""
 
 Tell = Callable[[int, int, float], None]
-"""Called with the parts done, all parts, and the seconds left."""
+"""Callback with the number of finished parts, the total, and the seconds left."""
 
 
 def drawn_folder(source: Source, tell: Tell = lambda done, total, left: None) -> Path:
-    """The folder of the cache with figures/ and data/ of a model, drawn where they are not there yet."""
+    """Return the cache folder with figures/ and data/ of a model; they are drawn if missing."""
     key = sha256(find_model(source.model_name) / WEIGHTS)[:24]
     kept = home() / "figures" / f"{key}-{data_hash(source.folder)[:8]}-{source.seed}-{__version__}-{EDITION}"
     return cached(kept, "figures", lambda work: draw_site(source, work, tell))
@@ -79,14 +79,14 @@ def draw_site(source: Source, out: Path, tell: Tell = lambda done, total, left: 
         give_back_freed_memory()
         cost = COSTS.get(name, 1)
         left, spent = left - cost, spent + cost
-        rate = (time.monotonic() - start + 60) / (spent + 60)  # one at first, until enough of it was seen
+        rate = (time.monotonic() - start + 60) / (spent + 60)  # close to one at first, until there is enough data
     write_json(out / INDEX, dict(sorted(index.items())))
     write_json(out / DRAWN, {"edition": EDITION, "model": sha256(find_model(source.model_name) / WEIGHTS)})
     tell(len(parts), len(parts), 0.0)
 
 
 def _figure(source: Source, out: Path, name: str) -> dict[str, dict[str, Any]]:
-    """One figure as SVG, and its films with their last frames as posters; what the page is to know of each."""
+    """Write one figure as SVG, and its videos with their last frames as posters; returns the metadata for the page."""
     from zaozi.guide.figures.paper import vector
 
     out.mkdir(exist_ok=True)
@@ -115,7 +115,7 @@ def _figure(source: Source, out: Path, name: str) -> dict[str, dict[str, Any]]:
 
 
 def _data(source: Source, out: Path) -> None:
-    """Glyphs for the forward process, and the map with its sheets of small glyphs."""
+    """Write glyphs for the forward process, and the map with its sheets of small glyphs."""
     from zaozi.guide.figures.atlas import described, everything, placed
     from zaozi.guide.figures.live import drawn
     from zaozi.guide.figures.paper import as_url, numbers
@@ -167,7 +167,7 @@ def _data(source: Source, out: Path) -> None:
 
 
 def _prepare(model: str) -> None:
-    """Build the dataset and the map's layout, which stay on the disk."""
+    """Build the dataset and the map's layout, which are cached on disk."""
     from zaozi.guide.figures.atlas import described
 
     described(Source(model))
@@ -178,14 +178,14 @@ def _write(path: Path, value: Any) -> None:
 
 
 def main(args: list[str]) -> None:
-    """Draw with MODEL; a line of JSON per part, {"done", "total", "seconds_left"}, and in the end {"folder"}."""
+    """Draw with MODEL; print a line of JSON per part, {"done", "total", "seconds_left"}, and finally {"folder"}."""
     if hasattr(os, "nice"):
-        os.nice(10)  # whoever reads the page meanwhile goes first
+        os.nice(10)  # requests to the page have priority
 
     def tell(done: int, total: int, left: float) -> None:
         print(json.dumps({"done": done, "total": total, "seconds_left": round(left)}), flush=True)
 
-    # in a process of its own, whose memory is free again when it ends; what goes wrong there is raised here, below
+    # in a separate process, which frees its memory when it ends; its errors are raised here, below
     preparation = multiprocessing.get_context("spawn").Process(target=_prepare, args=(args[0],))
     preparation.start()
     preparation.join()

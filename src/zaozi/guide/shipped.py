@@ -1,4 +1,4 @@
-"""The page that the package holds: its folder, and which model its figures were drawn with. Light to import."""
+"""The bundled page: its folder, and the model of its figures. Cheap to import."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from zaozi.core.files import sha256
 
 SITE = Path(__file__).parent / "site"
 BASE = SITE.parents[1] / "weights" / "base" / "model.safetensors"
-"""The weights of the model that the package holds."""
+"""Weights of the bundled model."""
 EDITION = 3
-"""Of the figures; those kept on disk from an older one are drawn again."""
+"""Version of the figures; cached figures of an older version are redrawn."""
 INDEX, DRAWN = "figures/index.json", "figures/drawn.json"
-"""What the page is to know of each figure; and the edition and the model (the SHA-256 of its weights) that they show."""
+"""Metadata of each figure; and the figures' edition and model (SHA-256 of its weights)."""
 COMPRESSED = frozenset((".css", ".html", ".js", ".json", ".mjs", ".onnx", ".svg", ".txt", ".wasm", ".xml"))
-"""Kinds of files that gzip makes smaller."""
+"""Suffixes of files that gzip makes smaller."""
 LEAST, SMALL_ENOUGH = 1024, 2**23
-"""Bytes of files that are compressed: fewer are not worth it, and more are compressed when the page is packed, or not."""
+"""Size range in bytes of files to compress; larger files are compressed when the page is packed, if at all."""
 
 
 def shows(weights: Path) -> bool:
-    """Whether the shipped figures were drawn with the model of these weights."""
+    """Whether the bundled figures were drawn with these weights."""
     try:
         drawn = json.loads((SITE / DRAWN).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
-"""The graphs of a model's parts without their large weights, as PyTorch's exporter makes them; those of `base` ship in graphs/.
+"""The exported graphs of a model's parts without their large weights; those of `base` are bundled in graphs/.
 
-python -m zaozi.guide.skeletons    # writes them anew, after `base` or the exporter has changed
+python -m zaozi.guide.skeletons    # rewrite them after `base` or the exporter has changed
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ States = dict[str, dict[str, NDArray[Any]]]
 
 
 def skeletons(artist: TextToImage) -> tuple[dict[str, bytes], dict[str, Any], States]:
-    """Every part's graph, emptied; the index that says which weight belongs where, and the card; and the weights."""
+    """Return every part's graph without large weights, the index of weight locations and the metadata, and the weights."""
     model = _state(artist.model)
     states: States = {
         "denoiser": model,
@@ -48,7 +48,7 @@ def _state(module: torch.nn.Module) -> dict[str, NDArray[Any]]:
 
 
 def judge() -> bytes:
-    """The reference network's whole graph, for pictures of 128x128."""
+    """Return the reference network's complete graph, for 128x128 pictures."""
     outputs = ["features", "radical", "structure", "parts"]
     with torch.no_grad():
         proto = exported(Judge(load_reference()).eval(), (torch.zeros(2, 1, 128, 128),), ["x"], outputs)
@@ -58,7 +58,7 @@ def judge() -> bytes:
 
 
 def write(folder: Path) -> None:
-    """Write the graphs of `base`, their index, and the tables of real glyphs that explanations need."""
+    """Write the graphs of `base`, their index, and the tables of real glyphs for explanations."""
     graphs, index, _ = skeletons(TextToImage.from_pretrained("base", device="cpu"))
     folder.mkdir(exist_ok=True)
     for name, graph in graphs.items():

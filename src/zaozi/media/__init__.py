@@ -1,1 +1,1 @@
-"""Pictures in other forms: films, outlines and fonts."""
+"""Other output formats: videos, outlines and fonts."""

@@ -1,4 +1,4 @@
-"""Pictures as outlines: the line of half ink around every stroke, as smooth closed curves of any size."""
+"""Vector outlines of pictures: the 50% ink contours of all strokes, as smooth closed curves."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from zaozi.data.sheet import contact_sheet
 
 Points = NDArray[np.float64]
 TOLERANCE = 0.15
-"""How far an outline may leave the line of half ink, in pixels."""
+"""Maximum deviation of an outline from the 50% ink contour, in pixels."""
 CORNER = 35.0
-"""Turns of more degrees than this stay corners, all others are rounded."""
+"""Turns above this angle in degrees stay corners; all others are smoothed."""
 SPECK = 2.0
-"""Outlines round less than this many square pixels are left out."""
+"""Minimum area of an outline, in square pixels; smaller ones are dropped."""
 
 
 def contours(picture: Image.Image, tolerance: float = TOLERANCE) -> list[Points]:
-    """The closed lines of half ink of a dark-on-white picture: each `[N, 2]` (x, y) in pixels from its top left corner.
+    """Return the closed 50% ink contours of a dark-on-white picture: each `[N, 2]` (x, y) in pixels from the top left corner.
 
-    Antialiasing places them between the pixels (marching squares). Ink lies on the same side of all of them, so that
-    holes run the other way round. Corners nearer to their neighbours' chord than `tolerance` are dropped.
+    Marching squares use antialiasing to place them between pixels. Ink is on the same side of all contours, so holes have
+    the opposite orientation. Points closer than `tolerance` to the simplified line are dropped.
     """
     from contourpy import contour_generator
 
@@ -38,13 +38,13 @@ def contours(picture: Image.Image, tolerance: float = TOLERANCE) -> list[Points]
 
 
 def area(points: Points) -> float:
-    """The signed area inside a closed line (the shoelace formula)."""
+    """Return the signed area inside a closed line (shoelace formula)."""
     x, y = points.T
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 
 def _simplified(points: Points, tolerance: float) -> Points:
-    """Douglas and Peucker's corners of a closed line (Cartographica 10, 1973), begun at two points far from each other."""
+    """Simplify a closed line by Douglas-Peucker (Cartographica 10, 1973), starting from two distant points."""
     start = int(np.hypot(*(points - points.mean(0)).T).argmax())
     closed = np.roll(points, -start, axis=0)
     closed = np.concatenate([closed, closed[:1]])
@@ -63,9 +63,10 @@ def _simplified(points: Points, tolerance: float) -> Points:
 
 
 def draw_outline(picture: Image.Image, pen: Any, *, scale: float = 1.0, up_from: float | None = None) -> None:
-    """Draw a picture's outlines with a fontTools pen, `scale` units a pixel, y down or (`up_from` given) up from there.
+    """Draw a picture's outlines with a fontTools pen, `scale` units per pixel, y down, or up from `up_from` if given.
 
-    A cubic between two soft corners leaves each along the chord of its neighbours (Catmull and Rom), a third of its length.
+    Cubics between smooth points use Catmull-Rom tangents (along the chord of the neighbors), with handles a third of the
+    segment's length.
     """
 
     def place(point: Points) -> tuple[float, float]:
@@ -96,7 +97,7 @@ def _angle(vectors: Points) -> Points:
 
 
 def svg(picture: Image.Image, em: int = 1000) -> str:
-    """A picture as one black path in an em box of em x em units."""
+    """Convert a picture to SVG: one black path in an em box of em x em units."""
     from fontTools.pens.svgPathPen import SVGPathPen
 
     pen = SVGPathPen(None, ntos=lambda value: f"{value:.1f}".rstrip("0").rstrip("."))
@@ -105,15 +106,15 @@ def svg(picture: Image.Image, em: int = 1000) -> str:
 
 
 FIRST, LAST = 0xE000, 0xF8FF
-"""The Private Use Area of Unicode's first plane, where invented characters may live."""
+"""The Private Use Area of the Basic Multilingual Plane, used for invented characters."""
 
 
 ASCENT = 0.88
-"""How much of the em is above the line characters stand on."""
+"""Share of the em above the baseline."""
 
 
 def write_font(pictures: Sequence[Image.Image], family: str, path: Path, *, em: int = 1000) -> None:
-    """Write a TrueType font of pictures of one square em box each, at U+E000 and on. Raises `ZaoziError` for too many."""
+    """Write pictures, one square em box each, as a TrueType font from U+E000. Raises `ZaoziError` if there are too many."""
     if len(pictures) > LAST + 1 - FIRST:
         raise ZaoziError(f"{len(pictures)} characters are too many; a font holds {LAST + 1 - FIRST}")
     from fontTools.fontBuilder import FontBuilder
@@ -143,7 +144,7 @@ def write_font(pictures: Sequence[Image.Image], family: str, path: Path, *, em: 
 
 
 def proof_sheet(font: Path, texts: Sequence[str], *, size: int = 160, columns: int = 8) -> Image.Image:
-    """Every character of a font made by `write_font`, set in that font, over its text."""
+    """Render every character of a font written by `write_font`, each above its text."""
     face = ImageFont.truetype(str(font), size, layout_engine=ImageFont.Layout.BASIC)
     tiles = []
     for i in range(len(texts)):

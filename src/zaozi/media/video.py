@@ -1,4 +1,4 @@
-"""Sampling as a film: the noisy pictures of every step, ending on the finished ones."""
+"""Videos of sampling: the noisy pictures of every step, ending with the finished ones."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SUFFIXES = (".mp4", ".gif", ".webp")
 
 
 def check_suffix(path: Path) -> None:
-    """Raises `ZaoziError` for a kind of file that cannot be written."""
+    """Raises `ZaoziError` if the file type is not supported."""
     if path.suffix.lower() not in SUFFIXES:
         raise ZaoziError(f"cannot write '{path.name}'; a video's name ends in {', '.join(SUFFIXES)}")
 
 
 def tiled(pictures: Sequence[Image.Image], side: int) -> Image.Image:
-    """Pictures in a near-square grid of tiles of one side, RGB on white."""
+    """Arrange pictures in a near-square grid of tiles of size `side`, RGB on white."""
     columns = int(np.ceil(np.sqrt(len(pictures))))
     rows = -(-len(pictures) // columns)
     grid = Image.new("RGB", (columns * side, rows * side), "white")
@@ -34,9 +34,9 @@ def tiled(pictures: Sequence[Image.Image], side: int) -> Image.Image:
 
 
 class Film:
-    """Collects frames `[B, C, s, s]` in [-1, 1], as bytes, and writes them with the finished pictures held at the end.
+    """Collects frames `[B, C, s, s]` in [-1, 1], as uint8, and writes them as a video that ends with the finished pictures.
 
-    `crf` is H.264's constant rate factor: 18 looks like the original, 32 keeps noise, which compresses badly, small.
+    `crf` is the H.264 constant rate factor: 18 is visually lossless; 32 keeps files small despite noise.
     """
 
     def __init__(self, side: int = 256, *, seconds: float = 4.0, hold: float = 1.5, crf: int = 18) -> None:
@@ -45,20 +45,20 @@ class Film:
         self.finished: Sequence[Image.Image] = ()
 
     def add(self, x: Tensor) -> None:
-        """One frame from a batch of noisy pictures."""
+        """Add one frame from a batch of noisy pictures."""
         self.frames.append(to_bytes(x))
 
     def ending(self, finished: Tensor) -> Film:
-        """The same film with the finished pictures `[B, C, S, S]` known, ready to be written."""
+        """Set the finished pictures `[B, C, S, S]` and return the film, ready to write."""
         self.finished = to_pictures(finished)
         return self
 
     def last(self) -> Image.Image:
-        """The last frame: the finished pictures."""
+        """Return the last frame: the finished pictures."""
         return tiled(self.finished, self.side)
 
     def write(self, path: Path, finished: Sequence[Image.Image] = ()) -> None:
-        """Write an .mp4 (H.264), .gif or .webp that ends on the finished pictures. Raises `ZaoziError` for another suffix."""
+        """Write an .mp4 (H.264), .gif or .webp that ends with the finished pictures. Raises `ZaoziError` for other suffixes."""
         check_suffix(path)
         finished = finished or self.finished
         rate = int(np.clip(round(len(self.frames) / self.seconds), 5, 30))
@@ -78,7 +78,7 @@ class Film:
             stream = container.add_stream("libx264", rate=rate)
             stream.width, stream.height = (n // 2 * 2 for n in size)
             stream.pix_fmt = "yuv420p"
-            stream.thread_count = 1  # the same bytes on every machine, and no more threads than it needs
+            stream.thread_count = 1  # identical bytes on every machine
             stream.options = {"crf": str(self.crf)}
             for frame in frames:
                 for packet in stream.encode(av.VideoFrame.from_image(frame)):

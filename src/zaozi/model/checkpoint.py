@@ -1,4 +1,4 @@
-"""A model as a folder: `config.json`, `model.safetensors`, and for people `card.md`. Nothing in it is ever executed."""
+"""Model folders: `config.json`, `model.safetensors` and a model card, `card.md`. Nothing in them is ever executed."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 
 
 MODEL, CHECKPOINT = "model", "checkpoint"
-"""Kinds of folders, as their records say: a released model, and a checkpoint of a training run."""
+"""Folder kinds stored in their records: a released model, and a checkpoint of a training run."""
 
 
 def model_output(folder: Path, *, overwrite: bool = False) -> Output:
-    """A released model's folder, to be written."""
+    """Return the output folder of a released model."""
     return Output(folder, MODEL, FILES, overwrite=overwrite)
 
 
 def save_folder(output: Output, files: dict[str, dict[str, Tensor]], texts: dict[str, Any]) -> None:
-    """Tensors, texts and JSON as one folder that appears all at once, replacing an older one of the same kind."""
+    """Write tensors, texts and JSON to a folder atomically, replacing an older one of the same kind."""
     with output.write() as work:
         for name, tensors in files.items():
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, work / name)
@@ -63,7 +63,7 @@ def save_folder(output: Output, files: dict[str, dict[str, Tensor]], texts: dict
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file. Raises `ZaoziError` where it is missing, cut short or damaged."""
+    """Read a safetensors file. Raises `ZaoziError` if it is missing, truncated or damaged."""
     with _reading(path):
         return load_file(path)
 
@@ -79,19 +79,19 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def save_model(folder: Path, model: Denoiser, *, half: bool = False) -> None:
-    """Write a model alone, in fp32 or (to share it) fp16."""
+    """Save only the model, in fp32, or fp16 with `half`."""
     weights = {k: v.half() if half and v.is_floating_point() else v for k, v in model.state_dict().items()}
     save_folder(model_output(folder), {WEIGHTS: weights}, {CONFIG: schema.written(model.config)})
 
 
 def newest(run: Path) -> Path | None:
-    """The last whole checkpoint of a training run, or None."""
+    """Return the latest complete checkpoint of a training run, or None."""
     found = checkpoints(run)
     return found[-1] if found else None
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """The whole checkpoints of a training run, oldest first: its folders step-00000000."""
+    """Return the complete checkpoints of a training run, oldest first: its folders step-00000000."""
     found = sorted(p for p in run.glob("step-*") if p.name[5:].isdigit())
     for folder in found:
         settle(folder)
@@ -99,9 +99,9 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def newest_sound(run: Path, names: Sequence[str] | None = None) -> Path | None:
-    """The last checkpoint of a run whose files (or those of `names`) are what was written; warns of newer ones that are not.
+    """Return the latest checkpoint of a run whose files (or only `names`) are intact; warns about newer, damaged ones.
 
-    None where the run has no checkpoint. Raises `Damaged` where none is sound.
+    Returns None if the run has no checkpoint. Raises `Damaged` if all are damaged.
     """
     damage: Damaged | None = None
     for folder in reversed(checkpoints(run)):
@@ -119,14 +119,14 @@ def newest_sound(run: Path, names: Sequence[str] | None = None) -> Path | None:
 
 
 def shipped() -> list[str]:
-    """The names of the models inside the package."""
+    """Return the names of the models bundled with the package."""
     return sorted(p.parent.name for p in SHIPPED.glob(f"*/{CONFIG}"))
 
 
 def local_model(name: str) -> Path | None:
-    """The model in a folder on this machine: its newest checkpoint where it is a training run's, else itself, else None."""
+    """Return the model in a local folder: the newest checkpoint of a training run, or the folder itself, or None."""
     folder = Path(name)
-    if not os.path.isdir(folder):  # False also for names that are no path at all
+    if not os.path.isdir(folder):  # also False for names that are not valid paths
         return None
     if (last := newest_sound(folder, (CONFIG, WEIGHTS))) is not None:
         return last
@@ -134,16 +134,16 @@ def local_model(name: str) -> Path | None:
 
 
 def find_model(name: str) -> Path:
-    """The folder of a model, given a folder or the name of a model that ships.
+    """Find the folder of a model, given a folder or the name of a bundled model.
 
     In this order:
 
-    1. a training run's folder means its newest checkpoint, also where a model was released into that folder before;
-    2. a model's folder (`config.json` and `model.safetensors`) means itself;
-    3. what is neither, or not there, is the name of a model that ships.
+    1. the folder of a training run: its newest checkpoint, even if a model was released into the same folder;
+    2. the folder of a model (`config.json` and `model.safetensors`): itself;
+    3. anything else: the name of a bundled model.
 
-    So a folder named like a model that ships hides it, of which a warning tells. Raises `ZaoziError` that lists the shipped
-    names.
+    A folder with the name of a bundled model takes precedence, with a warning. Raises `ZaoziError` with the bundled names
+    if nothing is found.
     """
     folder, found = Path(name), local_model(name)
     if found is not None:
@@ -154,7 +154,7 @@ def find_model(name: str) -> Path:
         return SHIPPED / name
     if os.path.isdir(folder):
         if (folder / CONFIG).is_file():
-            return folder  # reading its weights tells what is missing
+            return folder  # reading its weights reports what is missing
         raise ZaoziError(
             f"{folder} holds no model (no {CONFIG}); give a model's folder, or one of: {', '.join(shipped())}"
         )
@@ -162,7 +162,7 @@ def find_model(name: str) -> Path:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """A model's configuration. Raises `ZaoziError` where it is damaged, from another version, or has a number out of range."""
+    """Read a model's configuration. Raises `ZaoziError` if it is damaged, from another version, or has a value out of range."""
     try:
         config = schema.read(ModelConfig, json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     except ZaoziError as error:
@@ -173,16 +173,16 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def load_model(folder: Path) -> Denoiser:
-    """A model ready to draw, in float32.
+    """Load a model for inference, in float32.
 
-    Whether the weights fit the configuration is read off the head of their file, before memory is taken for either. Raises
-    `ZaoziError` where a file is damaged, does not fit its configuration, or holds a number that is not finite.
+    The file header is checked against the configuration before any memory is allocated. Raises `ZaoziError` if a file is
+    damaged, does not match the configuration, or has non-finite values.
     """
     verified(folder, (CONFIG, WEIGHTS))
     config, path = read_config(folder), folder / WEIGHTS
     config = replace(config, text=replace(config.text, encoder=located(config.text.encoder, folder)))
     found, least = _header(path), config.network.least_weights
-    if least > len(found):  # so many need not even be described
+    if least > len(found):  # fail before building the network
         raise ZaoziError(
             f"{path} has {len(found)} weights, this network {least} or more; it belongs to another network"
         )
@@ -195,8 +195,8 @@ def load_model(folder: Path) -> Denoiser:
 
 
 def fill(model: torch.nn.Module, weights: dict[str, Tensor], where: Path) -> None:
-    """Copy weights into a model. Raises `ZaoziError` naming the first that is missing, unknown, of another shape or kind, or
-    not finite."""
+    """Copy weights into a model. Raises `ZaoziError` for the first weight that is missing, unknown, non-finite, or has the
+    wrong shape or type."""
     own = model.state_dict()
     _check_fit(own, {name: (value.is_floating_point(), tuple(value.shape)) for name, value in weights.items()}, where)
     weights = {name: value.to(own[name].dtype) for name, value in weights.items()}
@@ -207,11 +207,11 @@ def fill(model: torch.nn.Module, weights: dict[str, Tensor], where: Path) -> Non
 
 
 Header = dict[str, tuple[bool, tuple[int, ...]]]
-"""Of each tensor in a file whether it holds floating-point numbers, and its shape."""
+"""Maps each tensor in a file to whether it is floating-point, and its shape."""
 
 
 def _header(path: Path) -> Header:
-    """What a safetensors file says it holds. Raises `ZaoziError` where it is missing, cut short or damaged."""
+    """Read the header of a safetensors file. Raises `ZaoziError` if it is missing, truncated or damaged."""
     with _reading(path), safe_open(path, "pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
         return {name: (s.get_dtype().startswith(("F", "BF")), tuple(s.get_shape())) for name, s in slices.items()}

@@ -1,4 +1,4 @@
-"""A network, what it predicts, and where it works, as one thing that samplers can call."""
+"""`Denoiser`: a network with its prediction type, space and schedule, callable by samplers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.config = config
         self.shape: Shape = config.space.shape(config.size, config.channels)
-        """(C, h, w) of what the network sees."""
+        """Shape (C, h, w) of the network's input."""
         self.network = config.network.build(self.shape, Conditions(config.text.width, config.properties))
         self.space: Space = config.space.build(config.channels)
         self.schedule: Schedule = schedules[config.diffusion.schedule]()
@@ -31,11 +31,11 @@ class Denoiser(nn.Module):
 
 
 def make_denoiser(config: ModelConfig, *, seed: int = 0) -> Denoiser:
-    """A model with fresh weights that are a function of the seed; the global generator is left as it was.
+    """Create a model with random weights that depend only on the seed; the global generator is not changed.
 
-    Raises `ZaoziError` where pictures of that size do not fit the space or the network.
+    Raises `ZaoziError` if pictures of that size do not fit the space or the network.
     """
     config.network.check(config.space.shape(config.size, config.channels))
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the GPU generators
         return Denoiser(config)

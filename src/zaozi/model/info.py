@@ -1,4 +1,4 @@
-"""What a model is, in figures: parameters, and floating-point operations a call."""
+"""Model statistics: parameters, and floating-point operations per call."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from zaozi.core.types import Cond
 from zaozi.model.denoiser import Denoiser, make_denoiser
 
 TOKENS = 16
-"""Text tokens assumed in a call; a definition has 12 on average."""
+"""Text tokens assumed per call; a definition has 12 on average."""
 
 
 def parameters(module: nn.Module) -> int:
-    """The number of trained numbers."""
+    """Return the number of parameters."""
     return sum(p.numel() for p in module.parameters())
 
 
 @torch.inference_mode()
 def gflops(model: Denoiser) -> float:
-    """Billions of floating-point operations (a multiply-add is two) of the network for one picture with 16 text tokens."""
+    """Return the GFLOPs (a multiply-add counts as two) of one network call for one picture with 16 text tokens."""
     width, device = model.config.text.width, next(model.parameters()).device
     cond = Cond(torch.zeros(1, TOKENS, width), torch.ones(1, TOKENS, dtype=torch.bool), torch.zeros(1, width))
     counter = FlopCounterMode(display=False)
@@ -36,14 +36,14 @@ def gflops(model: Denoiser) -> float:
 
 
 def summary(config: Config) -> str:
-    """A component's kind and its numbers: 'dit, width 256, depth 8'."""
+    """Return a component's kind and its integer fields: 'dit, width 256, depth 8'."""
     values = to_dict(config)
     numbers = (f"{k.replace('_', ' ')} {v}" for k, v in values.items() if type(v) is int)
     return ", ".join([values["kind"], *numbers])
 
 
 def describe(model: Denoiser) -> str:
-    """A model in a few lines for people."""
+    """Describe a model in a few lines of text."""
     c = model.config
     _, height, width = model.shape
     properties = ", ".join(f"{p.column} ({p.summary()})" for p in c.properties) or "none"
@@ -63,6 +63,9 @@ def describe(model: Denoiser) -> str:
 
 
 def sized(name: str, *, size: int = 128, channels: int = 1) -> Denoiser:
-    """A fresh model of a named size for pictures of `size` pixels, in half-size space. Raises `ZaoziError`."""
+    """Create a model of a named size for pictures of `size` pixels, in half-resolution space.
+
+    Raises `ZaoziError` if the name is unknown or the size does not fit.
+    """
     network, space = named_size(name), spaces["halved"]()
     return make_denoiser(ModelConfig(name, size, channels, network, space, DiffusionConfig(), TextConfig()))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""From a training run to a model that others can use: half-precision weights, config, log and card."""
+"""Release a training run as a model: half-precision weights, config, log and model card."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ from zaozi.model.info import describe, gflops, parameters
 
 
 def history(folder: Path) -> list[dict[str, Any]]:
-    """The runs that made the weights of a released model or a run's checkpoint, oldest first, each with its `recipe`'s name,
-    `steps`, `samples`, `seconds`, `machine`, the SHA-256 of its `data`, and of the weights it `began_with` ('' for random
-    ones, or where that was not written down). Empty where nothing is known.
+    """Return the training runs behind a released model or a checkpoint, oldest first. Empty if unknown.
 
-    Raises `ZaoziError` where what is written there is damaged.
+    Each has the name of its `recipe`, `steps`, `samples`, `seconds`, `machine`, the SHA-256 of its `data`, and of the weights
+    it `began_with` ('' if random or not recorded). Raises `ZaoziError` if the record is damaged.
     """
     for name in (HISTORY, STATE):
         path = folder / name
@@ -46,7 +45,7 @@ def history(folder: Path) -> list[dict[str, Any]]:
 
 
 def _summary(state: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint's state as one of the runs of a history."""
+    """Convert a checkpoint's state to an entry of the history."""
     return {
         "recipe": state["recipe"]["name"],
         "steps": state["step"],
@@ -59,16 +58,16 @@ def _summary(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(entry: dict[str, Any]) -> dict[str, Any]:
-    """One run of a history with each value of its kind."""
+    """Return one history entry with its values converted to their types."""
     numbers = {name: int(entry[name]) for name in ("steps", "samples", "seconds")}
     return {**entry, **numbers, **{name: str(entry[name]) for name in ("recipe", "machine", "data", "began_with")}}
 
 
 def release_model(run: Path, out: Path, name: str, *, overwrite: bool = False) -> str:
-    """Write `run`'s newest model to `out` as `name`; returns a line that says what was written.
+    """Write the newest checkpoint of `run` to `out` as a model called `name`. Returns a one-line summary.
 
-    Raises `ZaoziError` where there is no whole checkpoint, a file beside it is damaged, or `out` holds files that are not an
-    earlier release's (unless `overwrite`).
+    Raises `ZaoziError` if there is no complete checkpoint, a file next to it is damaged, or `out` contains files that are
+    not from an earlier release (unless `overwrite`).
     """
     from dataclasses import replace
 
@@ -95,7 +94,7 @@ def release_model(run: Path, out: Path, name: str, *, overwrite: bool = False) -
 
 
 def read_log(lines: Iterable[str], path: Path) -> list[dict[str, Any]]:
-    """The entries of a run's log. Raises `ZaoziError` where a line is not one: an object with the number of its `step`."""
+    """Parse a run's log. Raises `ZaoziError` if a line is not a JSON object with a numeric `step`."""
     entries = []
     for line in lines:
         try:
@@ -113,7 +112,7 @@ def _log(path: Path, last: int) -> list[dict[str, Any]]:
 
 
 def _thin(log: list[dict[str, Any]], keep: int = 200) -> list[dict[str, Any]]:
-    """Every validation, and evenly spaced training entries."""
+    """Keep all validation entries and evenly spaced training entries."""
     training = [e for e in log if "loss" in e]
     every = max(1, math.ceil(len(training) / keep))
     kept = [*training[every - 1 :: every], *(e for e in log if "validation" in e)]
@@ -151,7 +150,7 @@ Font License 1.1) and Unihan (Unicode License); the text encoder, all-MiniLM-L6-
 
 
 def facts(folder: Path) -> str:
-    """What a released model is, as a Markdown table: its pictures, its network, its weights and its training."""
+    """Describe a released model as a Markdown table: pictures, network, weights and training."""
     model, runs = load_model(folder), history(folder)
     config = model.config
     where = ", then ".join(dict.fromkeys(in_markdown(r["machine"]) for r in runs if r["machine"]))
@@ -167,7 +166,7 @@ def facts(folder: Path) -> str:
 
 
 def in_markdown(text: str) -> str:
-    """A text as it is within a line of Markdown: nothing in it is a link, a tag, a cell's end or a line's."""
+    """Escape a text for a line of Markdown, so that it cannot contain links, tags, cell or line ends."""
     return re.sub(r"([\\`*_{}\[\]<>|&~$])", r"\\\1", printable(text))
 
 

@@ -1,4 +1,4 @@
-"""Where diffusion happens: the seam between pictures and what the denoiser sees."""
+"""`Space`: the representation of pictures in which diffusion runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Pictures(Protocol):
-    """A data set's pictures: uint8 `[N, C, S, S]`, and some rows of them as float tensors in [-1, 1]."""
+    """Pictures of a dataset: uint8 `[N, C, S, S]`, and batches of rows as float tensors in [-1, 1]."""
 
     @property
     def pictures(self) -> NDArray[np.uint8]: ...
@@ -20,26 +20,26 @@ class Pictures(Protocol):
 
 
 class Space(nn.Module):
-    """Pictures `[B, C, S, S]` in [-1, 1] <-> x0 `[B, c, h, w]`, in which the denoiser works."""
+    """Maps pictures `[B, C, S, S]` in [-1, 1] to x0 `[B, c, h, w]`, the denoiser's space, and back."""
 
     bounds: tuple[float, float] | None = (-1.0, 1.0)
-    """Within which x0 lies, where that is known."""
+    """Range of x0, or None if unknown."""
     cacheable = False
-    """Whether encoding costs more than reading: training then encodes the data set once, into a file."""
+    """Whether encoding is slower than reading from disk; if so, training encodes the dataset once, into a file."""
     fit_steps = 0
-    """How many steps `fit` takes."""
+    """Number of steps of `fit`."""
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """Pictures in [-1, 1] -> x0."""
+        """Map pictures in [-1, 1] to x0."""
         raise NotImplementedError
 
     def decode(self, x0: Tensor) -> Tensor:
-        """x0 -> pictures in [-1, 1]."""
+        """Map x0 to pictures in [-1, 1]."""
         raise NotImplementedError
 
     def fit(self, data: Pictures, *, seed: int = 0, watch: Callable[[int, float], None] | None = None) -> str:
-        """Learn what the space needs from pictures, before the denoiser is trained; `watch(step, error)` sees each step.
+        """Fit the space to pictures before the denoiser is trained; `watch(step, error)` is called at each step.
 
-        Returns a line that says how well it went; '' where there was nothing to learn.
+        Returns a one-line summary of the result, or '' if there is nothing to fit.
         """
         return ""

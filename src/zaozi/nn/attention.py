@@ -1,4 +1,4 @@
-"""Attention: of pictures to themselves (with 2-D rotary positions) and to the text's tokens (with a learned null token)."""
+"""Self-attention of pictures (with 2-D rotary positions) and cross-attention to text tokens (with a learned null token)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from zaozi.core.errors import ZaoziError
 from zaozi.nn.layers import zeroed
 
 PLACES = 128**2
-"""How many places of a picture attention may compare with each other at most; it takes memory by their square."""
+"""Maximum number of positions in self-attention; memory grows with their square."""
 
 
 def check_heads(head_width: int, widths: Sequence[int]) -> None:
-    """Raises `ZaoziError` where attention heads of this width do not divide the streams' widths."""
+    """Raises `ZaoziError` if the head width does not divide all widths or is not a multiple of 4."""
     if any(w % head_width for w in widths) or head_width % 4:
         raise ZaoziError(
             f"network.head_width {head_width} does not suit widths {list(widths)}; use a multiple of 4 that divides them"
@@ -24,7 +24,7 @@ def check_heads(head_width: int, widths: Sequence[int]) -> None:
 
 
 def check_places(places: int) -> None:
-    """Raises `ZaoziError` where attention would compare too many places of a picture with each other."""
+    """Raises `ZaoziError` if self-attention would have more than `PLACES` positions."""
     if places > PLACES:
         raise ZaoziError(
             f"this network attends to {places} places of a picture, more than {PLACES}; use a larger network.patch"
@@ -32,9 +32,9 @@ def check_places(places: int) -> None:
 
 
 def rotary_table(side: int, head_width: int, base: float = 100.0) -> tuple[Tensor, Tensor]:
-    """cos and sin `[side * side, head_width / 2]` of axial 2-D rotary positions (arXiv:2104.09864; 2403.13298, eq. 8).
+    """Return cos and sin `[side * side, head_width / 2]` of axial 2-D rotary positions (arXiv:2104.09864; 2403.13298, eq. 8).
 
-    Half of the channel pairs turn with the row, half with the column, at head_width / 4 frequencies from 1 to about 1/base.
+    Half of the channel pairs rotate with the row, half with the column, at head_width / 4 frequencies from 1 to about 1/base.
     """
     count = head_width // 4
     frequencies = base ** (-torch.arange(count) / count)
@@ -46,7 +46,7 @@ def rotary_table(side: int, head_width: int, base: float = 100.0) -> tuple[Tenso
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the channel pairs (i, i + D/2) of x `[B, H, N, D]` by their angles `[N, D/2]`."""
+    """Rotate the channel pairs (i, i + D/2) of x `[B, H, N, D]` by their angles `[N, D/2]`."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
 
@@ -54,9 +54,10 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def attend(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, weigh: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """softmax(q k^T / sqrt(D)) v for q `[B, H, N, D]` and k, v `[B, H, L, D]`; with `weigh` its weights `[B, H, N, L]` too.
+    """Return softmax(q k^T / sqrt(D)) v for q `[B, H, N, D]` and k, v `[B, H, L, D]`.
 
-    Written out on a CPU: with N and L of tens, as here, two plain matrix products train faster than the fused kernel.
+    With `weigh`, also return the weights `[B, H, N, L]`. On a CPU, use two plain matrix products: for N and L in the tens
+    they train faster than the fused kernel.
     """
     if q.device.type != "cpu" and not weigh:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask), None
@@ -72,7 +73,7 @@ def _heads(x: Tensor, head_width: int) -> Tensor:
 
 
 class _Attention(nn.Module):
-    """What both have: pictures `[B, N, width]` ask, `source` `[B, L, source_width]` answers."""
+    """Common base: queries from pictures `[B, N, width]`, keys and values from `source` `[B, L, source_width]`."""
 
     def __init__(self, width: int, source_width: int, head_width: int) -> None:
         super().__init__()
@@ -84,7 +85,7 @@ class _Attention(nn.Module):
         self.key_norm = nn.RMSNorm(head_width)
 
     def heads(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries `[B, H, N, D]`, keys and values `[B, H, L, D]`; queries and keys normalised (arXiv:2302.05442, sec. 2)."""
+        """Return queries `[B, H, N, D]`, keys and values `[B, H, L, D]`, with QK normalization (arXiv:2302.05442, sec. 2)."""
         q = self.query_norm(_heads(self.query(x), self.head_width))
         k = self.key_norm(_heads(self.key(source), self.head_width))
         return q, k, _heads(self.value(source), self.head_width)
@@ -108,8 +109,8 @@ class SelfAttention(_Attention):
 class CrossAttention(_Attention):
     """Pictures `[B, N, width]` attend to text tokens `[B, L, text_width]` where `mask` `[B, L]` is True.
 
-    One learned null token always stands beside them, so a row without text still attends to something: that token alone.
-    `keep_weights` keeps the attention `[B, H, N, 1 + L]` of the last call in `self.weights`, for those who want to look.
+    A learned null token is always prepended, so a row without text attends to that token alone. With `keep_weights`, the
+    attention weights `[B, H, N, 1 + L]` of the last call are kept in `self.weights`, for inspection.
     """
 
     def __init__(self, width: int, text_width: int, head_width: int) -> None:

@@ -1,7 +1,7 @@
-"""A vision transformer that denoises: patches in, patches out, told of level and text in every block.
+"""Diffusion transformer: a vision transformer over patches, conditioned on the noise level and text.
 
-After DiT (arXiv:2212.09748) and PixArt-alpha (arXiv:2310.00426): one shared modulation with a learned table a block, text by
-cross-attention in every second block, normalised queries and keys, 2-D rotary positions.
+Based on DiT (arXiv:2212.09748) and PixArt-alpha (arXiv:2310.00426): one shared modulation with a learned table per block, text
+cross-attention in every second block, normalized queries and keys, 2-D rotary positions.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ class DiTConfig(NetworkConfig):
 
     kind: Literal["dit"] = "dit"
     width: Annotated[int, Range(1, 16_384)] = 256
-    """Channels of the stream."""
+    """Channels of the residual stream."""
     depth: Annotated[int, Range(1, 512)] = 8
-    """Blocks."""
+    """Number of blocks."""
     head_width: Annotated[int, Range(4, 16_384)] = 64
-    """Channels of one attention head; it divides the width."""
+    """Channels per attention head; must divide the width."""
     patch: Annotated[int, Range(1, 1024)] = 8
-    """Side of a patch, in pixels of the space."""
+    """Patch size, in pixels of the space."""
     cross_attention: bool = True
-    """Whether pictures attend to the text's tokens."""
+    """Whether pictures attend to the text tokens."""
     cross_every: Annotated[int, Range(1, 512)] = 2
-    """The text is attended to in every n-th block."""
+    """Use cross-attention in every n-th block."""
     pooled_text: bool = True
     """Whether the pooled text is added to the time embedding."""
     dropout: Annotated[float, Range(0, 0.99)] = 0.0
-    """On the hidden units of the MLPs."""
+    """Dropout rate of the hidden units of the MLPs."""
 
     def check(self, shape: Shape) -> None:
         check_heads(self.head_width, [self.width])
@@ -77,8 +77,8 @@ def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention to states of `text_width` channels (0: none) and an MLP, each added to the stream
-    `[B, N, width]`."""
+    """Transformer block on `[B, N, width]`: self-attention, cross-attention to text states of `text_width` channels
+    (0: none) and an MLP, all residual."""
 
     def __init__(self, config: DiTConfig, text_width: int) -> None:
         super().__init__()
@@ -106,8 +106,8 @@ class Block(nn.Module):
 class DiT(nn.Module):
     """F(x_t, u, cond): pictures `[B, C, S, S]` and the noise share u `[B]` in [0, 1] -> `[B, C, S, S]`.
 
-    S is any multiple of the patch. The output is zero at initialisation.
-    Raises `ZaoziError` where S is not divisible or the picture is not square.
+    S is any multiple of the patch size. The output is zero at initialization.
+    Raises `ZaoziError` if S is not divisible or the picture is not square.
     """
 
     def __init__(self, config: DiTConfig, channels: int, conditions: Conditions) -> None:
@@ -129,7 +129,7 @@ class DiT(nn.Module):
 
     def _positions(self, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
         if (side, device) not in self._rotary:
-            with torch.inference_mode(False):  # kept for later calls, which may want gradients
+            with torch.inference_mode(False):  # cached for later calls, which may need gradients
                 cos, sin = rotary_table(side, self.config.head_width)
                 self._rotary[side, device] = cos.to(device), sin.to(device)
         return self._rotary[side, device]

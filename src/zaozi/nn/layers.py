@@ -1,4 +1,4 @@
-"""Small parts that both networks share: the level's embedding and the conditions beside the text."""
+"""Layers shared by both networks: the noise level embedding and the non-text conditions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zaozi.core.components import Property
 
 
 def zeroed(module: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
-    """The same layer with weights and bias zero, so that a network starts by saying nothing."""
+    """Set the weights and bias of a layer to zero, so that its output is initially zero. Returns the layer."""
     nn.init.zeros_(module.weight)
     if module.bias is not None:
         nn.init.zeros_(module.bias)
@@ -20,14 +20,14 @@ def zeroed(module: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:
 
 
 def sinusoids(values: Tensor, width: int, period: float = 10_000.0) -> Tensor:
-    """cos and sin of values `[B]` at width/2 frequencies from 1 down to 1/period: `[B, width]` (arXiv:1706.03762, sec. 3.5)."""
+    """Return cos and sin of values `[B]` at width/2 frequencies from 1 to 1/period: `[B, width]` (arXiv:1706.03762, sec. 3.5)."""
     frequencies = torch.exp(-math.log(period) * torch.arange(width // 2, device=values.device) / (width // 2))
     angles = values.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
 class LevelEmbedding(nn.Module):
-    """The noise share u in [0, 1] as a vector: sinusoids of 1000 u, then a two-layer MLP. `[B] -> [B, width]`."""
+    """Embed the noise share u in [0, 1]: sinusoids of 1000 u, then a two-layer MLP. `[B] -> [B, width]`."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -38,12 +38,12 @@ class LevelEmbedding(nn.Module):
 
 
 def part_name(column: str) -> str:
-    """A column's name as a module's: prefixed, since modules refuse names such as 'type', and without dots."""
+    """Convert a column name to a module name: prefixed, since names such as 'type' are not allowed, and without dots."""
     return "of_" + column.replace(".", "_")
 
 
 class PropertyEmbedding(nn.Module):
-    """The sum of the given properties' vectors, `[B, width]`; all start at zero, and one not given adds nothing."""
+    """Add the embeddings of the given properties, `[B, width]`. All are initially zero; a missing property adds nothing."""
 
     def __init__(self, properties: Sequence[Property], width: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class PropertyEmbedding(nn.Module):
 
 
 class TextProjection(nn.Module):
-    """The pooled text as a vector to add to the level's, `[B, width]`, with a learned null for rows without text."""
+    """Project the pooled text to a vector added to the level embedding, `[B, width]`; rows without text use a learned null."""
 
     def __init__(self, text_width: int, width: int) -> None:
         super().__init__()

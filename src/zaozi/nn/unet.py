@@ -1,8 +1,8 @@
-"""A U-Net that denoises: convolutions down and up, attention to itself and to the text at the low resolutions.
+"""Denoising U-Net: convolutions down and up, with self-attention and text cross-attention at the low resolutions.
 
-After DDPM (arXiv:2006.11239, app. B) with adaptive group normalisation (arXiv:2105.05233), text by cross-attention as in
-latent diffusion (arXiv:2112.10752) and pooled text in the level's embedding as in Imagen (arXiv:2205.11487). A
-pixel-unshuffle stem makes large pictures cheap.
+Based on DDPM (arXiv:2006.11239, app. B) with adaptive group normalization (arXiv:2105.05233), text cross-attention as in
+latent diffusion (arXiv:2112.10752) and pooled text added to the level embedding as in Imagen (arXiv:2205.11487). A
+pixel-unshuffle stem reduces the cost of large pictures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from zaozi.nn.attention import CrossAttention, SelfAttention, check_heads, check
 from zaozi.nn.layers import LevelEmbedding, PropertyEmbedding, TextProjection, zeroed
 
 LEVELS = 8
-"""How many levels a U-Net has at most."""
+"""Maximum number of levels."""
 
 
 @networks.add
@@ -31,27 +31,27 @@ class UNetConfig(NetworkConfig):
 
     kind: Literal["unet"] = "unet"
     width: Annotated[int, Range(1, 16_384)] = 256
-    """Channels of the highest level."""
+    """Channels of the finest level."""
     depth: Annotated[int, Range(1, 512)] = 8
-    """Residual blocks at each level."""
+    """Residual blocks per level."""
     head_width: Annotated[int, Range(4, 16_384)] = 64
-    """Channels of one attention head; it divides the widths."""
+    """Channels per attention head; must divide the width of every level."""
     patch: Annotated[int, Range(1, 1024)] = 8
-    """Side of the pixel-unshuffle stem's patch, in pixels of the space."""
+    """Patch size of the pixel-unshuffle stem, in pixels of the space."""
     multipliers: Annotated[tuple[Annotated[int, Range(1, 64)], ...], Length(1, LEVELS)] = (1, 2, 3)
-    """Channels of each level, as multiples of the width; each level halves the side."""
+    """Channels of each level, as multiples of the width; each level halves the resolution."""
     attention_levels: tuple[Annotated[int, Range(0, LEVELS - 1)], ...] = (1, 2)
-    """The levels (0 is the finest) that attend to themselves and to the text."""
+    """Levels (0 is the finest) with self-attention and text cross-attention."""
     cross_attention: bool = True
-    """Whether pictures attend to the text's tokens."""
+    """Whether pictures attend to the text tokens."""
     pooled_text: bool = True
     """Whether the pooled text is added to the time embedding."""
     dropout: Annotated[float, Range(0, 0.99)] = 0.0
-    """On the hidden units of the residual blocks."""
+    """Dropout rate of the hidden units of the residual blocks."""
 
     @property
     def stride(self) -> int:
-        """What divides the sides of pictures."""
+        """The picture sides must be divisible by this."""
         return self.patch * 2 ** (len(self.multipliers) - 1)
 
     def check(self, shape: Shape) -> None:
@@ -59,7 +59,7 @@ class UNetConfig(NetworkConfig):
         _, height, width = shape
         if height % self.stride or width % self.stride:
             raise ZaoziError(f"a picture of {width}x{height} does not fit; use sides divisible by {self.stride}")
-        last = len(self.multipliers) - 1  # the middle, at the last level's resolution, always attends
+        last = len(self.multipliers) - 1  # the middle stage, at the last level's resolution, always has attention
         finest = min([level for level in self.attention_levels if level <= last], default=last)
         check_places((height // self.patch // 2**finest) * (width // self.patch // 2**finest))
 
@@ -84,12 +84,12 @@ class UNetConfig(NetworkConfig):
 
 
 def _groups(channels: int) -> int:
-    """The largest number of groups, 32 at most, that divides the channels."""
+    """Return the largest number of groups, at most 32, that divides the channels."""
     return next(g for g in range(min(32, channels), 0, -1) if channels % g == 0)
 
 
 class ResBlock(nn.Module):
-    """Two 3x3 convolutions; the condition scales and shifts the second's input. `[B, in, h, w] -> [B, out, h, w]`."""
+    """Two 3x3 convolutions; the condition scales and shifts the input of the second. `[B, in, h, w] -> [B, out, h, w]`."""
 
     def __init__(self, in_channels: int, out_channels: int, cond_width: int, dropout: float) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class ResBlock(nn.Module):
 
 
 class Attend(nn.Module):
-    """Self-attention, then (perhaps) cross-attention to the text, over the h * w positions of `[B, C, h, w]`."""
+    """Self-attention, then optional cross-attention to the text, over the h * w positions of `[B, C, h, w]`."""
 
     def __init__(self, channels: int, config: UNetConfig, text_width: int) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class Attend(nn.Module):
 
 
 class Stage(nn.Module):
-    """A residual block and, at the low resolutions, attention (to states of `text_width` channels; 0: none)."""
+    """A residual block, followed by attention to text states of `text_width` channels (0: no attention)."""
 
     def __init__(self, in_channels: int, out_channels: int, config: UNetConfig, text_width: int) -> None:
         super().__init__()
@@ -143,8 +143,8 @@ class Stage(nn.Module):
 class UNet(nn.Module):
     """F(x_t, u, cond): pictures `[B, C, S, S]` and the noise share u `[B]` in [0, 1] -> `[B, C, S, S]`.
 
-    S is divisible by patch * 2^(levels - 1). The output is zero at initialisation.
-    Raises `ZaoziError` where S is not divisible.
+    S must be divisible by patch * 2^(levels - 1). The output is zero at initialization.
+    Raises `ZaoziError` if S is not divisible.
     """
 
     def __init__(self, config: UNetConfig, channels: int, conditions: Conditions) -> None:

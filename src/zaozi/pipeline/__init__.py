@@ -1,4 +1,4 @@
-"""From text to pictures: what `import zaozi` gives you."""
+"""From text to images: the API exposed by `import zaozi`."""
 
 from zaozi.core.sampling import Guidance, Sampling
 from zaozi.pipeline.drawing import Edit, Watch, check_alike, check_strength, draw, guided

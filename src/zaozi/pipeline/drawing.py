@@ -1,4 +1,4 @@
-"""One batch of pictures from one set of conditions: `draw`, and what it starts from."""
+"""Sample one batch of pictures from one set of conditions: `draw` and its inputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zaozi.diffusion.samplers import sampler as find_sampler
 from zaozi.model.denoiser import Denoiser
 
 Watch = Callable[[float, Tensor, Tensor, Tensor], None]
-"""`on_step(t, x_t, x0_hat, eps_hat)`: the time before the step and three tensors `[B, C, s, s]`."""
+"""Callback `on_step(t, x_t, x0_hat, eps_hat)`: the time before the step and three tensors `[B, C, s, s]`."""
 
 
 def guided(
@@ -31,7 +31,7 @@ def guided(
     negative: Cond | None = None,
     weak: Conditional | None = None,
 ) -> Denoise:
-    """The model's estimate under a guidance, kept to the pictures' range. Raises `ZaoziError` for what is out of range."""
+    """Wrap the model with guidance and range limiting. Raises `ZaoziError` if a guidance value is out of range."""
     if how.curve not in ("constant", "rising"):
         raise unknown("guidance curve", how.curve, ("constant", "rising"))
     if how.threshold not in ("clamp", "dynamic", "none"):
@@ -49,23 +49,26 @@ def guided(
 
 
 def check_strength(strength: float) -> None:
-    """Raises `ZaoziError` for a share of the steps that is not above 0 and up to 1."""
+    """Raises `ZaoziError` unless 0 < strength <= 1."""
     if not 0 < strength <= 1:
         raise ZaoziError(f"strength {strength} is out of range; use above 0 (nearly as given) to 1 (all anew)")
 
 
 @dataclass(frozen=True)
 class Edit:
-    """What a drawing starts from beside noise. Raises `ZaoziError` for a strength out of range, or one without a picture."""
+    """Starting point of sampling other than seeded noise.
+
+    Raises `ZaoziError` if the strength is out of range, or if a mask or strength is given without `init`.
+    """
 
     init: Tensor | None = None
-    """A picture `[1 or B, C, S, S]` in [-1, 1]."""
+    """Initial picture `[1 or B, C, S, S]` in [-1, 1]."""
     strength: float = 1.0
-    """Of the steps only this last share, above 0 to 1, is walked, from `init` noised so far."""
+    """Fraction of the steps to run, in (0, 1]: only the last ones, starting from `init` noised to that level."""
     mask: Tensor | None = None
-    """`[1 or B, 1, S, S]`: where it is 1, `init` is kept as it is."""
+    """`[1 or B, 1, S, S]`: `init` is kept unchanged where it is 1."""
     start: Tensor | None = None
-    """The noise itself `[1 or B, C, s, s]`, in place of the seed's."""
+    """Initial noise `[1 or B, C, s, s]`, instead of noise from the seed."""
 
     def __post_init__(self) -> None:
         check_strength(self.strength)
@@ -85,11 +88,11 @@ def draw(
     weak: Denoiser | None = None,
     on_step: Watch | None = None,
 ) -> Tensor:
-    """Draw one picture per row of `cond`: `[B, C, S, S]` in [-1, 1]. Row r starts from the noise of (seed, pictures[r]).
+    """Sample one picture per row of `cond`: `[B, C, S, S]` in [-1, 1]. Row r starts from the noise of (seed, pictures[r]).
 
-    `cond` may be several conditions with weights, whose directions are added; `negative` is a negative one, and `weak` a lesser
-    model to guide away from. All rows are one batch. Raises `ZaoziError` for steps, scale, eta, seed, sampler or grid out of
-    range, or an edit of the wrong shape.
+    `cond` may be several weighted conditions, whose guidance directions are summed. `negative` is a negative condition and
+    `weak` a weaker model to guide away from. All rows form one batch. Raises `ZaoziError` if steps, scale, eta, seed, sampler
+    or grid are invalid, or if a tensor in `edit` has the wrong shape.
     """
     sample = find_sampler(how.sampler)
     if how.eta:
@@ -138,13 +141,13 @@ def draw(
 
 
 def check_alike(model: Denoiser, weak: Denoiser) -> None:
-    """Raises `ZaoziError` unless a weak model sees noise, text and properties as the model does."""
+    """Raises `ZaoziError` unless the weak model uses the same shape, schedule, text encoder and properties as the model."""
     own, other = model.config, weak.config
     for name, a, b in (
         ("pictures", model.shape, weak.shape),
         ("schedule", own.diffusion.schedule, other.diffusion.schedule),
         ("text encoder", own.text, other.text),
-        ("properties", *([replace(p, dropout=0.0) for p in c.properties] for c in (own, other))),  # however often told
+        ("properties", *([replace(p, dropout=0.0) for p in c.properties] for c in (own, other))),  # ignore dropout
     ):
         if a != b:
             raise ZaoziError(
@@ -153,6 +156,6 @@ def check_alike(model: Denoiser, weak: Denoiser) -> None:
 
 
 def _shrunk(mask: Tensor, side: int) -> Tensor:
-    """A mask at the side the network sees, 1 only where all of it is known."""
+    """Downsample a mask to the network's resolution; 1 only where the whole area is kept."""
     small = torch.nn.functional.adaptive_avg_pool2d(mask.float(), side)
     return (small >= 1.0 - 1e-6).to(mask.dtype)

@@ -1,4 +1,4 @@
-"""`TextToImage`: what `import zaozi` gives."""
+"""`TextToImage`: the main class exposed by `import zaozi`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from zaozi.text.encoders import TextEncoder, load_encoder
 
 
 class Short(TypedDict, total=False):
-    """Fields of `Sampling` and `Edit` as keywords of `TextToImage`; they replace those of the objects."""
+    """Fields of `Sampling` and `Edit` as keyword arguments of `TextToImage`; they override those of the objects."""
 
     num_steps: int
     guidance_scale: float
@@ -46,7 +46,7 @@ class Short(TypedDict, total=False):
 
 
 class TextToImage:
-    """Draws pictures for prompts.
+    """Text-to-image pipeline: a denoiser and its text encoder.
 
     >>> model = TextToImage.from_pretrained("base")                            # doctest: +SKIP
     >>> pictures = model("gold", count=16, num_steps=20, guidance_scale=5.0)   # doctest: +SKIP
@@ -60,10 +60,10 @@ class TextToImage:
     def from_pretrained(
         cls, name: str | Path = "base", *, device: str | None = None, allow_download: bool = False
     ) -> TextToImage:
-        """A shipped model by name, or the folder of one of your own, on `device` (cuda where there is one, or the CPU).
+        """Load a bundled model by name, or your own model from a folder, on `device` (default: cuda if available, else cpu).
 
-        No code in the folder is ever run. A text encoder that the model names on the hub is fetched only with
-        `allow_download`. Raises `ZaoziError` where there is no such model or device, or its files are damaged.
+        Never executes code from the folder. A text encoder hosted on the hub is downloaded only with `allow_download`.
+        Raises `ZaoziError` if the model or device does not exist or a file is damaged.
         """
         folder = find_model(str(name))
         model = load_model(folder)
@@ -82,9 +82,9 @@ class TextToImage:
         return cls(model, encoder)
 
     def encode(self, prompts: Sequence[str], properties: Mapping[str, str | float] | None = None) -> Cond:
-        """The condition of some prompts, one row each; the same properties for all. An empty prompt is no text.
+        """Encode prompts as a condition, one row per prompt, with shared properties. An empty prompt means no text.
 
-        Chinese characters are read by their definitions where the encoder reads English (see `in_english`).
+        If the encoder reads only English, Chinese characters are replaced by their definitions (see `in_english`).
         """
         cond = self.encoder.encode([", ".join(in_english(self.encoder, p).values()) or p for p in prompts])
         cond = cond.without_text(torch.tensor([not prompt.strip() for prompt in prompts]))
@@ -94,9 +94,9 @@ class TextToImage:
     def conditions(
         self, prompts: Sequence[Prompt], properties: Mapping[str, str | float] | None = None
     ) -> list[tuple[Cond, Weight]]:
-        """One condition a row, or for composed prompts as many as the longest has, each with its rows' weights.
+        """Return one condition, or for composed prompts as many as the longest has parts, each with per-row weights.
 
-        Properties go with a plain prompt; beside composed ones they are a direction of their own, of weight 1.
+        Properties are attached to a plain prompt; for composed prompts they are a separate direction with weight 1.
         """
         rows = [self._parts(prompt, bool(properties)) for prompt in prompts]
         made: list[tuple[Cond, Weight]] = []
@@ -115,7 +115,7 @@ class TextToImage:
 
     @staticmethod
     def _parts(prompt: Prompt, properties: bool) -> list[tuple[str, float, bool]]:
-        """(text, weight, whether the properties go with it) of a prompt's parts."""
+        """Split a prompt into parts (text, weight, whether the properties are attached)."""
         if isinstance(prompt, str):
             return [(prompt, 1.0, properties)]
         parts = [(text, float(weight), False) for text, weight in prompt.items()]
@@ -133,11 +133,11 @@ class TextToImage:
         weak: Denoiser | None = None,
         on_step: Watch | None = None,
     ) -> Iterator[tuple[int, int, Image.Image]]:
-        """(p, i, picture) for picture i of prompt p, in order, drawn `how.batch_size` at a time across prompts.
+        """Yield (p, i, picture) for picture i of prompt p, in order, in batches of `how.batch_size` across prompts.
 
-        Picture i of a prompt depends on (seed, i, prompt) alone, whatever the batch size. `negative` is a prompt to steer away
-        from. A share per row in `how.toward_seed` is one per prompt here, and several rows of `edit.start` one per picture.
-        Raises `ZaoziError` for an empty prompt or anything out of range.
+        Picture i of a prompt depends only on (seed, i, prompt), not on the batch size. `negative` is a negative prompt.
+        A sequence in `how.toward_seed` has one share per prompt; `edit.start` may have one row per picture.
+        Raises `ZaoziError` if a prompt is empty or a value is out of range.
         """
         if count < 1 or how.batch_size < 1:
             raise ZaoziError(f"count {count} or batch size {how.batch_size} is out of range; use 1 or more")
@@ -186,11 +186,11 @@ class TextToImage:
         on_step: Watch | None = None,
         **short: Unpack[Short],
     ) -> list[Image.Image]:
-        """`count` pictures for one prompt. `on_step(t, x_t, x0_hat, eps_hat)` watches every step of every batch.
+        """Generate `count` pictures for one prompt. `on_step(t, x_t, x0_hat, eps_hat)` is called at every step of every batch.
 
-        The prompt may be several with weights, {"fire": 1, "sickness": 0.7}. Fields of `how` and `edit` may be given as
-        keywords, too: `num_steps`, `guidance_scale`, `seed`, `init`, ... (see `Short`), `init` and `mask` as images. `weak` is
-        a lesser model to guide away from. Raises `ZaoziError` for an empty prompt or anything out of range.
+        The prompt may be a weighted composition, {"fire": 1, "sickness": 0.7}. Fields of `how` and `edit` can also be passed
+        as keyword arguments: `num_steps`, `guidance_scale`, `seed`, `init`, ... (see `Short`), `init` and `mask` as images.
+        `weak` is a weaker model to guide away from. Raises `ZaoziError` if a prompt is empty or a value is out of range.
         """
         weak = short.pop("weak", None)
         how, edit = self.options(how, edit, short)
@@ -200,7 +200,7 @@ class TextToImage:
         return [picture for _, _, picture in made]
 
     def options(self, how: Sampling, edit: Edit, short: Short) -> tuple[Sampling, Edit]:
-        """`how` and `edit` with the fields that `short` names replaced. Raises `ZaoziError` or `TypeError`."""
+        """Return `how` and `edit` with the fields in `short` overridden. Raises `ZaoziError` or `TypeError`."""
         given: dict[str, Any] = dict(short)
         if "num_steps" in given:
             given["steps"] = given.pop("num_steps")
@@ -215,7 +215,7 @@ class TextToImage:
         return replace(how, **given), replace(edit, **of_edit)
 
     def interpolate(self, a: str, b: str, *, frames: int = 9, **short: Unpack[Short]) -> list[Image.Image]:
-        """Pictures on the way from prompt a to prompt b from one noise: each is drawn by both, weighted 1 - s and s."""
+        """Interpolate from prompt a to prompt b with fixed noise: each frame composes both, with weights 1 - s and s."""
         if frames < 2:
             raise ZaoziError(f"frames {frames} is out of range; use 2 or more")
         way = [halfway(a, b, k / (frames - 1)) for k in range(frames)]
@@ -226,12 +226,12 @@ class TextToImage:
     def invert(
         self, picture: Image.Image, prompt: str = "", *, num_steps: int = 50, guidance_scale: float = 1.0
     ) -> Tensor:
-        """The noise x_T `[1, C, s, s]` from which `ddim` draws this picture for this prompt in as many steps on the
-        uniform grid: pass it as `start`, with guidance=Guidance(guidance_scale, threshold="none"), the scale 0 where there
-        is no prompt. Raises `ZaoziError` where it does not settle.
+        """Return the noise x_T `[1, C, s, s]` from which `ddim` reproduces this picture for this prompt, with the same
+        number of steps on the uniform grid. Pass it as `start`, with guidance=Guidance(guidance_scale, threshold="none");
+        use scale 0 without a prompt. Raises `ZaoziError` if the inversion does not converge.
 
-        The picture stands at the last level before the clean end, noiseless, as is usual; the way back is exact up to
-        there, and ends with the model's own last step.
+        As usual, the noiseless picture is placed at the last level before the clean end. Reconstruction is exact up to
+        that level; the final step is the model's own.
         """
         config, schedule = self.model.config, self.model.schedule
         check_texts(self.encoder, [prompt], True)
@@ -246,5 +246,5 @@ class TextToImage:
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies."""
+        """The device of the model's parameters."""
         return next(self.model.parameters()).device

@@ -1,4 +1,4 @@
-"""Prompts and properties as conditions, checked."""
+"""Validation of prompts and properties, and their conversion to conditions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from zaozi.text.captions import check_prompts, warn_of
 from zaozi.text.encoders import TextEncoder
 
 Prompt = str | Mapping[str, float]
-"""A text, or several with their weights: {"fire": 1.0, "sickness": 0.7}."""
+"""A text, or several weighted texts: {"fire": 1.0, "sickness": 0.7}."""
 
 
 def property_values(known: Sequence[Property], asked: Mapping[str, str | float], count: int) -> dict[str, Tensor]:
-    """Properties asked for, as a condition's tensors `[count]`. Raises `ZaoziError` for an unknown one or value."""
+    """Convert requested properties to condition tensors `[count]`. Raises `ZaoziError` for an unknown name or value."""
     by_name = {p.column: p for p in known}
     made = {}
     for name, value in asked.items():
@@ -29,13 +29,14 @@ def property_values(known: Sequence[Property], asked: Mapping[str, str | float],
 
 
 def halfway(a: str, b: str, share: float) -> Prompt:
-    """The composed prompt at `share` of the way from a (0) to b (1)."""
+    """Return the composed prompt at fraction `share` between a (0) and b (1)."""
     return a if a == b else {a: 1.0 - share, b: share}
 
 
 def in_english(encoder: TextEncoder, text: str) -> dict[str, str]:
-    """What stands in for a text of Chinese characters before an encoder that reads English alone: the characters with their
-    Unihan definitions; {} for any other text, and where Unihan is not installed.
+    """Map the Chinese characters of a text to their Unihan definitions, for an encoder that reads only English.
+
+    Returns {} for any other text or encoder, and if Unihan is not installed.
 
     >>> from zaozi.text.encoders import load_encoder
     >>> in_english(load_encoder(), "\u7ea2 \u732b")
@@ -47,14 +48,14 @@ def in_english(encoder: TextEncoder, text: str) -> dict[str, str]:
 
     try:
         return glossed(text)
-    except ZaoziError:  # the data packages are an extra
+    except ZaoziError:  # the data packages are an optional extra
         return {}
 
 
 def check_texts(encoder: TextEncoder, prompts: Sequence[Prompt], may_be_empty: bool) -> None:
-    """As `check_prompts`, through composed prompts too; an empty one is fine where properties say what to draw, or nothing does.
+    """Like `check_prompts`, but also supports composed prompts. Empty prompts are allowed if `may_be_empty`.
 
-    Raises `ZaoziError`.
+    Raises `ZaoziError` if a prompt is invalid.
     """
     if not prompts:
         check_prompts(encoder, [])

@@ -1,8 +1,8 @@
-"""The server of the visual guide: the built page, and an API that draws with PyTorch.
+"""Server of the visual guide: the built page, and an API that generates glyphs with PyTorch.
 
-`make_app` makes the ASGI application (`app`), whose every request passes `guard` first; `files` sends what the page is made of;
-`desk` draws, one request after the other; `background` makes what is not there yet when the server starts; `connections`
-holds the deadlines and caps of the connections, and the way to stop.
+`make_app` creates the ASGI application (`app`). Every request first passes `guard`; `files` serves the files of the page;
+`desk` generates, one request at a time; `background` creates what is not ready when the server starts; `connections`
+implements deadlines and limits for connections, and shutdown.
 """
 
 from zaozi.serve.app import make_app

@@ -1,4 +1,4 @@
-"""The application: the page of the guide, its files, and the drawing API. Importing this loads no PyTorch."""
+"""The application: the page of the guide, its files, and the API. Importing this module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -67,16 +67,16 @@ def make_app(
     model: Later[Path] | None = None,
     redraw: Redraw | None = None,
 ) -> Guard:
-    """The ASGI application: the page of `site` where one is given, and the API under /api where an artist is.
+    """Create the ASGI application: the page of `site`, if given, and the API under /api, if `artist` is given.
 
-    POST /api/generate streams lines of JSON: {"t", "x", "x0", "eps"} per step, then {"picture"}, or {"error"} where it broke
-    off; arrays are base64 of little-endian float32, the picture in [-1, 1]. GET /api/health and /api/metrics report the
-    state of the server; /openapi.json describes the API, and /docs tells it to people. `access` says which hosts are answered
-    (by default only names of the loopback address) and whether the API needs a token.
+    POST /api/generate streams lines of JSON: {"t", "x", "x0", "eps"} per step, then {"picture"}, or {"error"} on failure;
+    arrays are base64 of little-endian float32, the picture in [-1, 1]. GET /api/health and /api/metrics report the state of
+    the server; /openapi.json describes the API, and /docs documents it. `access` sets the allowed hosts (by default only
+    names of the loopback address) and whether the API requires a token.
 
-    An artist that comes later is waited for by the requests that need it. `model` is the folder of the model that the page
-    runs, where `site` has none, made when it is first asked for. `redraw` has figures/ and data/ that go before those of `site`
-    once they are there, and reports its progress at /api/redraw.
+    Requests wait for an artist that is still loading. `model` is the folder of the model that runs in the page, if `site` has
+    none; it is created on first use. `redraw` provides figures/ and data/ that replace those of `site` once they are ready,
+    and reports its progress at /api/redraw.
     """
     drawing = _Drawings(artist, limits or Limits()) if artist else None
 
@@ -99,7 +99,7 @@ def make_app(
         description="Draws characters for meanings.",
         lifespan=life,
         redirect_slashes=False,
-        docs_url=None,  # its pages load scripts from elsewhere
+        docs_url=None,  # the default pages load external scripts
         redoc_url=None,
     )
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -114,7 +114,7 @@ def make_app(
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
-    """What is wrong with a request, in one line, and nothing of what it held."""
+    """Describe a validation error in one line, without the content of the request."""
     assert isinstance(error, RequestValidationError)
     said = [f"{'.'.join(map(str, e['loc'][1:])) or 'body'}: {e['msg']}" for e in error.errors()]
     return JSONResponse({"detail": "; ".join(said)}, 422)
@@ -126,7 +126,7 @@ async def _missing(_: Request, error: Exception, *, site: bool) -> JSONResponse:
 
 
 class _Drawings:
-    """The desk, once there is an artist."""
+    """Creates the desk once the artist is ready."""
 
     def __init__(self, artist: TextToImage | Later[TextToImage], limits: Limits) -> None:
         self.artist = artist if isinstance(artist, Later) else Later.of(artist)
@@ -136,7 +136,7 @@ class _Drawings:
         self._waiting: set[asyncio.Future[Any]] = set()
 
     async def desk(self) -> Desk:
-        """The desk; waits for the artist. Raises a 503 where there will be none."""
+        """Wait for the artist and return the desk. Raises 503 if there is none."""
         if self.made is None:
             waiting = asyncio.ensure_future(self.artist.wait())
             self._waiting.add(waiting)
@@ -159,7 +159,7 @@ class _Drawings:
         return self.made
 
     def close(self) -> None:
-        """Stop all drawings, and take no more."""
+        """Stop all drawings, and accept no more."""
         self._closed = True
         for waiting in list(self._waiting):
             with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -168,13 +168,13 @@ class _Drawings:
             self.made.close()
 
     def join(self, timeout: float) -> None:
-        """Wait for the drawing thread, at most `timeout` seconds."""
+        """Wait for the worker thread, at most `timeout` seconds."""
         if self.made:
             self.made.join(timeout)
 
 
 class _Drawing(StreamingResponse):
-    """A drawing as a stream, which frees its place in the queue however it ends."""
+    """Streaming response of a drawing that frees its place in the queue however it ends."""
 
     def __init__(self, desk: Desk, ask: Ask) -> None:
         self.desk, self.job = desk, desk.take(ask)
@@ -231,7 +231,7 @@ def _pages(app: FastAPI, site: Path, *, api: bool, model: Later[Path] | None, re
     async def page(request: Request) -> Response:
         html = (site / "index.html").read_text(
             encoding="utf-8"
-        )  # as it is now: its scripts' names change with each build
+        )  # computed now: the script names change with each build
         if api:
             html = html.replace('data-api=""', 'data-api="api"', 1)
         if redraw is not None and not redraw.folder:
@@ -243,7 +243,7 @@ def _pages(app: FastAPI, site: Path, *, api: bool, model: Later[Path] | None, re
 
 
 class _Site:
-    """The files of a site, with figures/ and data/ that were drawn anew and the model that the page runs before its own."""
+    """The files of a site; redrawn figures/ and data/ and the page's model take precedence over its own."""
 
     def __init__(self, site: Path, model: Later[Path] | None, redraw: Redraw | None) -> None:
         self.site = Files(directory=site)

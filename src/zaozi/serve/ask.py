@@ -1,4 +1,4 @@
-"""What the API can be asked for, as the OpenAPI document describes it. Importing this loads no PyTorch."""
+"""Request models of the API, as described in its OpenAPI document. Importing this module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ class Ask(BaseModel):
 
 @dataclass(frozen=True)
 class Limits:
-    """How much the API draws."""
+    """Limits of the API."""
 
     room: int = 16
-    """Requests in the queue, the one being drawn included; further ones are answered 429."""
+    """Maximum requests in the queue, including the one in progress; further requests get a 429 response."""
     seconds: float = 60.0
-    """Time limit of one request: waiting, drawing and sending together."""
+    """Time limit per request, including waiting, generating and sending."""

@@ -1,4 +1,4 @@
-"""What the server begins after it has said where it is: loading the model, exporting it, drawing the figures anew."""
+"""Background work after startup: loading the model, exporting it, redrawing the figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Later(Generic[T]):
-    """A value that a thread makes once it is asked to `start`; any number of requests may wait for it."""
+    """A value computed in a thread after `start`; any number of requests can wait for it."""
 
     def __init__(self, make: Callable[[], T], name: str) -> None:
         self.name = name
@@ -31,13 +31,13 @@ class Later(Generic[T]):
 
     @staticmethod
     def of(value: T) -> Later[T]:
-        """One that is there already."""
+        """Wrap a value that is already available."""
         made = Later(lambda: value, "")
         made._run()
         return made
 
     def start(self) -> None:
-        """Begin, unless that was done before. A daemon thread: it must not keep the process alive."""
+        """Start the thread once. It is a daemon thread, so it does not keep the process alive."""
         with self._lock:
             if self._thread is None and not self._made.done():
                 self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
@@ -53,23 +53,23 @@ class Later(Generic[T]):
 
     @property
     def value(self) -> T | None:
-        """The value, or None while it is not there."""
+        """The value, or None if it is not ready."""
         done = self._made.done() and self._made.exception() is None
         return self._made.result() if done else None
 
     async def wait(self) -> T:
-        """The value. Raises what went wrong while it was made."""
+        """Wait for the value. Raises the exception of the thread if it failed."""
         self.start()
         return await asyncio.shield(asyncio.wrap_future(self._made))
 
 
 def command(model: str) -> list[str]:
-    """What draws the figures with a model, in a process of its own."""
+    """Return the command that draws the figures with a model in a separate process."""
     return [sys.executable, "-m", "zaozi.guide.redraw", model]
 
 
 class Redraw:
-    """Figures that a process of its own draws with another model: how far it is, and their folder in the end."""
+    """Redraws the figures with another model in a separate process: its progress, and the resulting folder."""
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -82,17 +82,17 @@ class Redraw:
 
     @property
     def seconds_left(self) -> int | None:
-        """An estimate; None before there is one."""
+        """Estimated seconds left; None if unknown."""
         if self.folder:
             return 0
         return max(1, round(self._left - (time.monotonic() - self._at))) if self.total else None
 
     def start(self) -> None:
-        """Begin."""
+        """Start the process."""
         threading.Thread(target=self._run, name="redraw", daemon=True).start()
 
     def stop(self) -> None:
-        """End it where it is under way."""
+        """Stop the process if it is running."""
         self._closed = True
         if self._process:
             self._process.terminate()
@@ -134,5 +134,5 @@ class Redraw:
                 self.done = self.total = self.total or 1
             else:
                 self.total, self._left = event["total"], event["seconds_left"]
-                self.done = min(event["done"], self.total - 1)  # all is done once its folder is there
+                self.done = min(event["done"], self.total - 1)  # complete only when the folder exists
                 self._at = time.monotonic()

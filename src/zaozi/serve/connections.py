@@ -1,4 +1,4 @@
-"""The connections: their deadlines and caps, which uvicorn lacks, and a way to stop that no client can hold up."""
+"""Connection deadlines and limits, which uvicorn lacks, and a shutdown that no client can delay."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Owed = Literal["headers", "body", "reading"]
 
 
 def _plain(status: str, text: bytes) -> bytes:
-    """A whole answer, for when there is no application to make one."""
+    """Return a complete HTTP response, without the application."""
     head = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text)), *HEADERS]
     lines = [b"HTTP/1.1 " + status.encode(), *(b": ".join(pair) for pair in head), b"connection: close"]
     return b"\r\n".join([*lines, b"", text])
@@ -38,26 +38,26 @@ INVALID = _plain("400 Bad Request", b"this is not a valid HTTP request\n")
 
 @dataclass(frozen=True)
 class Deadlines:
-    """How long a client may keep the server waiting, in seconds, and how many connections there may be."""
+    """Time limits for clients, in seconds, and the maximum number of connections."""
 
     headers: float = 10.0
-    """From the connection, or the answer before, to the last of a request's headers: idle connections included."""
+    """From the connection, or the previous response, to the end of the request headers; includes idle time."""
     body: float = 10.0
-    """From the headers to the last of the body."""
+    """From the headers to the end of the body."""
     reading: float = 20.0
-    """For taking what the server has ready to send, about 64 KiB at a time."""
+    """For receiving data that the server is ready to send, about 64 KiB at a time."""
     stopping: float = 3.0
-    """For answers under way when the server stops. Drawings stop at once, with an error line."""
+    """For responses in progress on shutdown. Drawings stop immediately, with an error line."""
     connections: int = 512
-    """At a time; fewer where the process may not open that many files. One address may hold half of them."""
+    """Maximum concurrent connections; fewer if the process cannot open that many files. One address may use half."""
 
 
 class Protocol(H11Protocol):
-    """A connection that knows what its client owes, and since when."""
+    """A connection that tracks what it is waiting for from the client, and since when."""
 
     pauses = 0
     since = 0.0
-    """When it was first seen to owe what it owes."""
+    """When the current wait was first observed."""
     _key: tuple[object, ...] = ("headers", None, 0)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -66,9 +66,9 @@ class Protocol(H11Protocol):
 
     @property
     def owed(self) -> Owed | None:
-        """What the server waits for; None while the application works."""
+        """What the server is waiting for; None while the application is working."""
         if self.transport.is_closing():
-            return "reading"  # what is left to send
+            return "reading"  # unsent data
         if self.cycle is None:
             return "headers"
         if not self.cycle.response_complete:
@@ -78,9 +78,9 @@ class Protocol(H11Protocol):
         return "headers" if self.conn.their_state is h11.IDLE else "body"
 
     def is_overdue(self, now: float, deadlines: Deadlines) -> bool:
-        """Whether the client has owed the same thing for too long. To be asked regularly."""
+        """Whether the same wait has exceeded its deadline. Must be called regularly."""
         owed = self.owed
-        key = (owed, self.cycle, self.pauses)  # a byte now and then does not count as progress
+        key = (owed, self.cycle, self.pauses)  # occasional single bytes do not count as progress
         if key != self._key:
             self._key, self.since = key, now
         return owed is not None and now - self.since > getattr(deadlines, owed)
@@ -90,10 +90,10 @@ class Protocol(H11Protocol):
         super().pause_writing()
 
     def send_400_response(self, msg: str) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:  # the application's answer has nowhere to go
+        if self.cycle is not None and not self.cycle.response_complete:  # the application's response cannot be sent
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # no answer is under way
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # no response in progress
             self.transport.write(INVALID)
             self.conn.send_failed()
             self.transport.close()
@@ -108,7 +108,7 @@ class Protocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """uvicorn with deadlines and caps for connections, which stops within seconds whatever its clients do."""
+    """uvicorn server with connection deadlines and limits, which stops within seconds whatever its clients do."""
 
     def __init__(self, app: Guard, listeners: Sequence[socket.socket], deadlines: Deadlines | None = None) -> None:
         deadlines = deadlines or Deadlines()
@@ -132,7 +132,7 @@ class Server(uvicorn.Server):
 
     @property
     def protocols(self) -> list[Protocol]:
-        """All connections."""
+        """Return all connections."""
         return [c for c in self.server_state.connections if isinstance(c, Protocol)]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -161,12 +161,12 @@ class Server(uvicorn.Server):
             connection.transport.abort()
 
     async def _accept(self, listener: socket.socket) -> None:
-        """Accept one connection at a time, so that there are never more than the cap."""
+        """Accept one connection at a time, so that the limit is never exceeded."""
         loop = asyncio.get_running_loop()
         while True:
             try:
                 connection, address = await loop.sock_accept(listener)
-            except OSError:  # the client left, or there is no file descriptor for it
+            except OSError:  # the client disconnected, or no file descriptor is left
                 self._evict(self.protocols)
                 await asyncio.sleep(0.1)
                 continue
@@ -183,7 +183,7 @@ class Server(uvicorn.Server):
         return Protocol(self.config, self.server_state, self.lifespan.state)
 
     def _make_room(self, address: str) -> bool:
-        """Whether one more connection fits, if need be in place of one that waits for its client."""
+        """Return whether one more connection fits, evicting one that waits for its client if necessary."""
         connections = self.protocols
         own = [c for c in connections if c.client and c.client[0] == address]
         if len(own) >= max(1, self.most // 2):
@@ -191,14 +191,14 @@ class Server(uvicorn.Server):
         return len(connections) < self.most or self._evict(connections)
 
     def _evict(self, connections: Iterable[Protocol]) -> bool:
-        """Close the oldest of the connections that have no complete request."""
+        """Close the oldest connection without a complete request."""
         waiting = [c for c in connections if c.owed in ("headers", "body")]
         if waiting:
             min(waiting, key=lambda c: c.since).transport.abort()
         return bool(waiting)
 
     def _refuse(self, connection: socket.socket) -> None:
-        """Answer 503 and close; a moment later, so that the answer arrives before the end of the connection."""
+        """Respond with 503 and close after a short delay, so that the client receives the response first."""
         with suppress(OSError):
             connection.send(BUSY)
             connection.shutdown(socket.SHUT_WR)
@@ -215,17 +215,17 @@ class Server(uvicorn.Server):
 
 
 def _descriptors() -> int:
-    """File descriptors that connections may use: the soft limit of the process, less a reserve for all else."""
+    """Return the number of file descriptors for connections: the soft limit of the process minus a reserve."""
     try:
         import resource
-    except ImportError:  # Windows, which has no such limit
+    except ImportError:  # Windows has no such limit
         return 2**16
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 2**16 if soft == resource.RLIM_INFINITY else max(8, soft - 64)
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Sockets bound to every address of a host, not yet listening. Raises `ZaoziError` where that cannot be."""
+    """Return sockets bound to every address of a host, not yet listening. Raises `ZaoziError` if binding fails."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
@@ -272,11 +272,11 @@ def access(
     names: Iterable[str] = (),
     token: str | None = None,
 ) -> Access:
-    """Who is answered on these sockets, which `bind` made of `host`.
+    """Return the access rules for sockets created by `bind` for `host`.
 
-    On the loopback address its own names and `names`, without a token unless one is given. On any other address the API needs
-    a token, random unless one is given, and any name is answered unless `names` says which. Raises `ZaoziError` for a name
-    that is none, and for a token that is empty, short, or needs quoting in an address.
+    On the loopback address, allow its own names and `names`, without a token unless one is given. On other addresses, the API
+    requires a token (random by default), and any name is allowed unless `names` is given. Raises `ZaoziError` if a name is
+    invalid, or if the token is empty, short, or needs quoting in a URL.
     """
     if token is not None and not re.fullmatch(r"[A-Za-z0-9_-]{16,256}", token):
         raise ZaoziError(
@@ -305,7 +305,7 @@ def serve(
     *,
     then: Callable[[], None] = lambda: None,
 ) -> None:
-    """Print `url` and call `then`; answer on sockets that `bind` made until Ctrl-C or SIGTERM; no client can hold up the end."""
+    """Print `url`, call `then`, and serve on sockets from `bind` until Ctrl-C or SIGTERM; clients cannot delay the shutdown."""
     for listener in listeners:
         listener.listen(1024)
     print(f"{url}  (Ctrl-C stops it)", flush=True)

@@ -1,4 +1,4 @@
-"""Drawings on request: a bounded queue, one thread that draws, and the events of each drawing as a stream."""
+"""Generation on request: a bounded queue, one worker thread, and an event stream per request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Stopped(Exception):
 
 @dataclass(eq=False)
 class _Job:
-    """One request in the queue: its events, and a flag that stops the drawing thread at its next step."""
+    """One request in the queue: its events, and a flag that stops the worker thread at its next step."""
 
     ask: Ask
     properties: dict[str, str | float]
@@ -43,18 +43,18 @@ class _Job:
     late: bool = False
 
     def tell(self, event: dict[str, Any] | None) -> None:
-        """Add an event, from any thread; None is the last. After the end of the event loop nobody listens."""
+        """Add an event, from any thread; None marks the end. Ignored after the event loop has ended."""
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self.events.put_nowait, event)
 
 
 class Desk:
-    """Takes requests, has one thread draw them in order, and counts the outcomes."""
+    """Accepts requests, processes them in order in one thread, and counts the outcomes."""
 
     def __init__(self, artist: TextToImage, limits: Limits) -> None:
         self.artist, self.limits = artist, limits
         self.counts = dict.fromkeys(("accepted", "refused", "finished", "stopped", "timed_out", "failed", "steps"), 0)
-        self.seconds = 1.0  # running mean of the time one drawing takes
+        self.seconds = 1.0  # running mean of the time per drawing
         self._jobs: set[_Job] = set()
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -62,14 +62,14 @@ class Desk:
 
     @property
     def busy(self) -> int:
-        """Requests in the queue, the one being drawn included."""
+        """Requests in the queue, including the one in progress."""
         return len(self._jobs)
 
     def take(self, ask: Ask) -> _Job:
-        """A place in the queue, to be given back with `release`.
+        """Add a request to the queue; its job must be freed with `release`.
 
-        Raises a 429 with Retry-After when the queue is full, a 503 once the desk is closed, and a 422 for what the model
-        cannot draw.
+        Raises 429 with Retry-After if the queue is full, 503 if the desk is closed, and 422 if the model cannot process the
+        request.
         """
         if self._closed:
             raise HTTPException(503, STOPPING)
@@ -80,19 +80,19 @@ class Desk:
                 429, f"{self.busy} drawings are under way; try again in {wait} s", {"Retry-After": str(wait)}
             )
         properties, edit = self._options(ask)
-        if self._thread is None:  # a daemon: a slow step must not keep the process alive
+        if self._thread is None:  # daemon thread: a slow step must not keep the process alive
             self._thread = threading.Thread(target=self._work, name="draw", daemon=True)
             self._thread.start()
         loop = asyncio.get_running_loop()
         job = _Job(ask, properties, edit, loop)
         self.counts["accepted"] += 1
         self._jobs.add(job)
-        loop.call_later(self.limits.seconds + 1, self.release, job)  # even if the reader has stalled
+        loop.call_later(self.limits.seconds + 1, self.release, job)  # even if the client has stalled
         self._queue.put(job)
         return job
 
     def _options(self, ask: Ask) -> tuple[dict[str, str | float], Edit]:
-        """The properties and the picture of a request as the pipeline takes them. Raises a 422 for what it does not take."""
+        """Convert the properties and picture of a request for the pipeline. Raises 422 if they are invalid."""
         config = self.artist.model.config
         try:
             return _properties(config, ask.properties), _start(config, ask.init) if ask.init else Edit()
@@ -100,12 +100,12 @@ class Desk:
             raise HTTPException(422, str(error)) from None
 
     def release(self, job: _Job) -> None:
-        """Stop a drawing that is still under way at its next step, and free its place."""
+        """Stop a drawing in progress at its next step, and free its place in the queue."""
         job.stop.set()
         self._jobs.discard(job)
 
     def close(self) -> None:
-        """Stop all drawings at their next step, tell their readers, and take no more."""
+        """Stop all drawings at their next step, notify their clients, and accept no more requests."""
         self._closed = True
         for job in list(self._jobs):
             job.tell({"error": STOPPING})
@@ -114,7 +114,7 @@ class Desk:
         self._queue.put(None)
 
     def join(self, timeout: float) -> None:
-        """Wait for the drawing thread of a closed desk, at most `timeout` seconds."""
+        """Wait for the worker thread of a closed desk, at most `timeout` seconds."""
         if self._thread:
             self._thread.join(timeout)
 
@@ -123,7 +123,7 @@ class Desk:
             self._draw(job)
 
     def _draw(self, job: _Job) -> None:
-        """In the drawing thread: an event per step, then the picture, then None."""
+        """Run a job in the worker thread: send an event per step, then the picture, then None."""
         ask, start = job.ask, time.monotonic()
 
         def watch(t: float, x: Tensor, x0: Tensor, eps: Tensor) -> None:
@@ -158,11 +158,11 @@ class Desk:
             job.tell(None)
 
     async def stream(self, job: _Job) -> AsyncIterator[str]:
-        """The job's events, one line of JSON each. The time limit ends it with an error line, also for a slow reader."""
+        """Yield the job's events, one line of JSON each. The time limit ends it with an error line, also for a slow client."""
         deadline = job.loop.time() + self.limits.seconds
         try:
             while True:
-                # only around the wait: a timeout that spans a `yield` would cancel whatever the reader is doing
+                # only around the wait: a timeout that spans a `yield` would cancel whatever the consumer is doing
                 async with asyncio.timeout_at(deadline):
                     event = await job.events.get()
                 if event is None:
@@ -177,12 +177,12 @@ class Desk:
 
 
 def _floats(x: Tensor) -> str:
-    """Base64 of a picture's float32 numbers, little-endian."""
+    """Encode a picture as base64 of little-endian float32."""
     return base64.b64encode(x.float().cpu().contiguous().numpy().astype("<f4").tobytes()).decode()
 
 
 def _properties(config: ModelConfig, asked: dict[str, str | float]) -> dict[str, str | float]:
-    """Properties asked for, a radical by its number. Raises `ZaoziError` for one that the model does not know."""
+    """Convert requested properties, with radicals as numbers. Raises `ZaoziError` if the model does not have one."""
     made = dict(asked)
     if isinstance(character := made.get("radical"), str) and not character.isdecimal():
         from zaozi.data.unihan import radical_forms
@@ -198,7 +198,7 @@ def _properties(config: ModelConfig, asked: dict[str, str | float]) -> dict[str,
 
 
 def _start(config: ModelConfig, init: Init) -> Edit:
-    """The picture to start from as the pipeline takes it. Raises `ZaoziError` for one that is none."""
+    """Convert the initial picture for the pipeline. Raises `ZaoziError` if it is invalid."""
     shape = (1, config.channels, config.size, config.size)
     try:
         pixels = np.frombuffer(base64.b64decode(init.pixels, validate=True), "<f4")
@@ -206,7 +206,7 @@ def _start(config: ModelConfig, init: Init) -> Edit:
         raise ZaoziError("init.pixels is not base64 of float32 numbers") from None
     if pixels.size != np.prod(shape):
         raise ZaoziError(f"init.pixels has {pixels.size} numbers; give {' x '.join(map(str, shape[1:]))}")
-    if not (np.abs(pixels) <= 1.001).all():  # nor is what is no number
+    if not (np.abs(pixels) <= 1.001).all():  # also rejects NaN
         raise ZaoziError("init.pixels is out of range; use -1 (black) to 1 (white)")
     mask = to_mask(half_mask(init.keep, config.size), config.size) if init.keep else None
     return Edit(torch.from_numpy(pixels.reshape(shape).clip(-1, 1)), init.strength, mask)

@@ -1,4 +1,4 @@
-"""The API for people: its OpenAPI document as one page, without scripts."""
+"""API documentation: the OpenAPI document as one HTML page, without scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ td:first-child { white-space: nowrap; }
 
 
 def described(document: dict[str, Any]) -> str:
-    """The page for an OpenAPI document."""
+    """Render the page for an OpenAPI document."""
     schemas = document.get("components", {}).get("schemas", {})
     about = document["info"]
     parts = []
@@ -46,7 +46,7 @@ def described(document: dict[str, Any]) -> str:
 
 
 def _schema(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
-    """A table of an object's fields."""
+    """Render a table of an object's fields."""
     schema = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
     required = schema.get("required", [])
     rows = []
@@ -63,7 +63,7 @@ def _schema(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
 
 
 def _type(field: dict[str, Any]) -> str:
-    """What a field holds, in words."""
+    """Describe a field's type in words."""
     if "$ref" in field:
         return str(field["$ref"].rpartition("/")[2])
     if "anyOf" in field:

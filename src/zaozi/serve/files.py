@@ -1,4 +1,4 @@
-"""Files of the page: their media types, compression and cache headers."""
+"""Static files of the page: media types, compression and cache headers."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ TYPES = {
     ".woff2": "font/woff2",
     ".xml": "application/xml",
 }
-"""The machine's own table differs from one to the next, and may lack the newer ones."""
+"""Media types by suffix. The system's table varies between machines and may lack newer types."""
 YEAR, DAY = 31_536_000, 86_400
 OF_A_MODEL = ("model", "data", "figures")
-"""Folders whose files are others under the same names when another model is served."""
+"""Folders whose files depend on the served model but keep their names."""
 
 
 def cache_control(path: str) -> str:
-    """How long a browser may use a file without asking: for ever where its name holds a hash of its content.
+    """Return the Cache-Control header of a file; files with a content hash in their name are immutable.
 
     >>> cache_control("assets/index-BwXJ7joz.js"), cache_control("figures/01-gaussian.svg"), cache_control("ort/a.mjs")
     ('public, max-age=31536000, immutable', 'no-cache', 'public, max-age=86400')
@@ -59,7 +59,7 @@ def cache_control(path: str) -> str:
 
 
 def accepts_gzip(headers: Headers) -> bool:
-    """Whether a client takes answers compressed with gzip.
+    """Whether a client accepts gzip responses.
 
     >>> [accepts_gzip(Headers({"accept-encoding": v})) for v in ("br, gzip", "gzip;q=0", "*", "identity", "*;q=0, gzip;q=0.5")]
     [True, False, True, False, True]
@@ -73,7 +73,7 @@ def accepts_gzip(headers: Headers) -> bool:
 
 
 def answer(scope: Scope, body: bytes, media_type: str) -> Response:
-    """A page made on the spot, with an ETag, compressed where the client takes that."""
+    """Return a response for a generated page, with an ETag, compressed if the client accepts it."""
     headers = Headers(scope=scope)
     packed = accepts_gzip(headers) and len(body) >= LEAST
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}{"-gzip" if packed else ""}"'
@@ -86,9 +86,9 @@ def answer(scope: Scope, body: bytes, media_type: str) -> Response:
 
 
 class Files(StaticFiles):
-    """Readable regular files inside the folder. What leads out of it, or is hidden (.NAME), is not there.
+    """Serves readable regular files inside the folder. Paths that lead outside and hidden files (.NAME) are not found.
 
-    NAME and NAME.gz may lie there as NAME.gz or NAME.xz alone. Text that has no NAME.gz beside it is compressed here, once.
+    NAME and NAME.gz can be stored only as NAME.gz or NAME.xz. Text without NAME.gz is compressed on first use.
     """
 
     async def get_response(self, path: str, scope: Scope) -> Response:
@@ -119,12 +119,12 @@ class Files(StaticFiles):
     def _inside(self, path: str) -> tuple[str, os.stat_result | None]:
         try:
             found, status = super().lookup_path(path)
-        except (OSError, ValueError):  # names too long, loops of links, NUL
+        except (OSError, ValueError):  # long names, symlink loops, NUL
             return "", None
         if status is None or not stat.S_ISREG(status.st_mode) or not os.access(found, os.R_OK):
             return "", None
         inside = os.path.relpath(found, os.path.realpath(str(self.directory)))
-        named = (*Path(path).parts, *Path(inside).parts)  # as asked for, and with all links followed
+        named = (*Path(path).parts, *Path(inside).parts)  # as requested, and with all symlinks resolved
         return ("", None) if any(part.startswith(".") for part in named) else (found, status)
 
     def file_response(
@@ -162,12 +162,12 @@ class Files(StaticFiles):
 
 @lru_cache(maxsize=64)
 def _packed(path: str, kind: str, key: str) -> bytes:
-    """A file's content as gzip; `key` changes with the content."""
+    """Return a file's content as gzip; `key` changes with the content."""
     return gzip.compress(_plain(path, kind, key), 6, mtime=0)
 
 
 @lru_cache(maxsize=2)
 def _plain(path: str, kind: str, key: str) -> bytes:
-    """A file's content, unpacked from its kind: .gz, .xz or neither."""
+    """Return a file's content, decompressed by its kind: .gz, .xz or neither."""
     content = Path(path).read_bytes()
     return {".gz": gzip.decompress, ".xz": lzma.decompress}[kind](content) if kind else content

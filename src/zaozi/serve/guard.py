@@ -1,4 +1,4 @@
-"""What every request passes before the application sees it: host, origin, token and size, and the security headers."""
+"""Checks of every request before it reaches the application: host, origin, token and size; and security headers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY = 2**19
-"""Bytes: a picture to start from is the largest part of a request."""
+"""Maximum body size in bytes; an initial picture is the largest part of a request."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 POLICY = "; ".join(
@@ -22,8 +22,8 @@ POLICY = "; ".join(
         "default-src 'none'",
         # WebAssembly; the map's WebGL library and the runtime's WebGPU glue compile functions from strings of their own
         "script-src 'self' 'wasm-unsafe-eval' 'unsafe-eval'",
-        "worker-src 'self' blob:",  # the drawing thread, and the map's index, which is built in a blob
-        "style-src 'self' 'unsafe-inline'",  # formulas are typeset with style attributes
+        "worker-src 'self' blob:",  # the worker that generates, and the map's index, which is built in a blob
+        "style-src 'self' 'unsafe-inline'",  # formulas use style attributes
         "img-src 'self' data: blob:",
         "font-src 'self'",
         "media-src 'self'",
@@ -36,32 +36,32 @@ POLICY = "; ".join(
 
 HEADERS = (
     (b"content-security-policy", POLICY.encode()),
-    (b"cross-origin-opener-policy", b"same-origin"),  # this and the next: browsers give such pages threads
+    (b"cross-origin-opener-policy", b"same-origin"),  # this and the next enable threads in browsers
     (b"cross-origin-embedder-policy", b"require-corp"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
-"""On every answer, errors included."""
+"""Headers of every response, including errors."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """Who is answered."""
+    """Access rules."""
 
     hosts: frozenset[str] | None = LOOPBACK_NAMES
-    """The names that a request's Host header may carry (without the port, lower case), or None for any. With a list, a
-    web page elsewhere cannot reach the server by pointing its own name at this machine (DNS rebinding)."""
+    """Allowed names in the Host header (without port, lower case), or None for any. A list prevents DNS rebinding, where
+    another site points its own name at this machine."""
     token: str | None = None
-    """What requests under /api must present, as `Authorization: Bearer TOKEN` or in the cookie that /?token=TOKEN sets."""
+    """Token required under /api, as `Authorization: Bearer TOKEN` or in the cookie set by /?token=TOKEN."""
 
 
 class Guard:
-    """The application behind its checks, as an ASGI application.
+    """ASGI middleware that checks requests before the application.
 
-    400 without a Host header, 421 for a Host that is not allowed, 403 for a cross-origin POST, 401 without the token where
-    one is needed, 413 for a body over `MAX_BODY` bytes; each a line of JSON, {"detail"}. `close` ends the application's long
-    answers; a server that stops calls it first.
+    Responds with 400 if the Host header is missing, 421 if it is not allowed, 403 for a cross-origin POST, 401 if a required
+    token is missing, 413 for a body over `MAX_BODY` bytes; each with JSON {"detail"}. `close` ends the application's
+    long-running responses; the server calls it first on shutdown.
     """
 
     def __init__(self, app: ASGIApp, access: Access, close: Callable[[], None]) -> None:
@@ -80,7 +80,7 @@ class Guard:
         headers = Headers(scope=scope)
         if answer := self._refusal(scope, headers) or self._token_to_cookie(scope):
             await answer(scope, receive, send_with_headers)
-        elif scope["method"] in ("GET", "HEAD"):  # whose bodies nobody reads
+        elif scope["method"] in ("GET", "HEAD"):  # their bodies are ignored
             await self.app(scope, receive, send_with_headers)
         else:
             body = await _read(headers, receive)
@@ -114,7 +114,7 @@ class Guard:
         return hmac.compare_digest(given.encode("utf-8", "replace"), (self.access.token or "").encode())
 
     def _token_to_cookie(self, scope: Scope) -> Response | None:
-        """The page's address with the token in it leads to the page without, so that it does not stay in the history."""
+        """Redirect a page URL with a token to the URL without it, so that it does not stay in the browser history."""
         if not self.access.token or scope["path"] != "/" or b"token=" not in scope["query_string"]:
             return None
         if not self._is_token(QueryParams(scope["query_string"]).get("token", "")):
@@ -129,7 +129,7 @@ def _refuse(status: int, detail: str, headers: dict[str, str] | None = None) -> 
 
 
 def host_name(host: str) -> str:
-    """The name in a Host header, without its port, lower case; empty where there is none.
+    """Return the name in a Host header, without port, lower case; empty if it is invalid.
 
     >>> host_name("LocalHost:8000"), host_name("[::1]:8000"), host_name("a:b:c")
     ('localhost', '[::1]', '')
@@ -139,7 +139,7 @@ def host_name(host: str) -> str:
 
 
 def _is_cross_origin(headers: Headers, host: str) -> bool:
-    """Whether a browser says that a page of another origin sent this. Other clients send neither header."""
+    """Whether browser headers say that a page of another origin sent the request. Other clients send neither header."""
     if site := headers.get("sec-fetch-site"):
         return site not in ("same-origin", "none")
     origin = headers.get("origin")
@@ -156,13 +156,13 @@ def _is_api(path: str) -> bool:
 
 
 def _cookie(scope: Scope) -> str:
-    """Cookies are shared by all ports of a host, so the name tells them apart."""
+    """Return the cookie name, which includes the port because all ports of a host share cookies."""
     server = scope.get("server")
     return f"zaozi_token_{server[1] if server else 0}"
 
 
 async def _read(headers: Headers, receive: Receive) -> bytes | None:
-    """The request's body, or None if the client left; cut short once it is over `MAX_BODY` bytes."""
+    """Read the request body; None if the client disconnected. Stops once it is over `MAX_BODY` bytes."""
     declared = headers.get("content-length", "")
     if declared.isdecimal() and len(declared) < 20 and int(declared) > MAX_BODY:
         return bytes(MAX_BODY + 1)
@@ -177,7 +177,7 @@ async def _read(headers: Headers, receive: Receive) -> bytes | None:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body already read, then whatever comes next."""
+    """Return a `receive` that replays the body already read, then passes on later messages."""
     first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:

@@ -1,4 +1,4 @@
-"""What is measured of a model, one file per measure."""
+"""Evaluation measures, one file per measure."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of a measure as people read it. The paths say where it stands in the report: 'measure.set.name'."""
+    """One row of the table. The paths are locations in the report: 'measure.set.name'."""
 
     place: int
-    """Rows of a table are sorted by it."""
+    """Sort key of the table."""
     label: str
     drawn: str
     real: str = ""
     lookup: str = ""
-    """Of the training glyph whose caption is nearest in meaning."""
+    """Path for the training glyph whose caption is closest in meaning."""
     unit: Literal["%", ""] = ""
     """`%` for a share."""
     better: Literal["higher", "lower", "as real"] = "higher"
     headline: bool = False
-    """Whether README shows it; the card and the report show all."""
+    """Whether the README shows it; the card and the report show all rows."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A function of the judge and the drawn sets that returns figures by name (nested), and how people read them."""
+    """A function of the judge and the generated sets that returns (nested) figures by name, and its table rows."""
 
     compute: Callable[[Judge, Drawn], Any]
     rows: tuple[Row, ...] = ()
     version: int = 1
-    """Raised where the same glyphs would get other figures: a report says which version it holds."""
+    """Increased if the same glyphs would get different figures; recorded in reports."""
 
 
 measures: Registry[Measure] = Registry("measure", __name__)
 
 
 def measure(name: str, *rows: Row, version: int = 1) -> Callable[[Callable[[Judge, Drawn], Any]], Measure]:
-    """A decorator that makes a measure of a function and registers it; `name` is its key in the report's figures."""
+    """Decorator that registers a function as a measure; `name` is its key in the report's figures."""
 
     def add(compute: Callable[[Judge, Drawn], Any]) -> Measure:
         return measures.register(name)(Measure(compute, rows, version))
@@ -54,5 +54,5 @@ def measure(name: str, *rows: Row, version: int = 1) -> Callable[[Callable[[Judg
 
 
 def all_rows() -> list[Row]:
-    """The rows of every measure, as a table has them."""
+    """Return the rows of all measures, in table order."""
     return sorted((row for one in measures.values() for row in one.rows), key=lambda row: row.place)

@@ -1,4 +1,4 @@
-"""Whether glyphs show the radical that was asked for."""
+"""Whether glyphs show the requested radical."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from zaozi.evaluate.report import Drawn
     ),
 )
 def adherence(judge: Judge, sets: Drawn) -> Figures:
-    """Of the project's list of prompts."""
+    """For the project's prompt list."""
     return judge.adherence(sets.listed)
 
 
 @measure("adherence_real")
 def adherence_real(judge: Judge, sets: Drawn) -> Figures:
-    """Of real held-out glyphs."""
+    """For real held-out glyphs."""
     return judge.real_adherence()
 
 
@@ -47,32 +47,32 @@ def adherence_real(judge: Judge, sets: Drawn) -> Figures:
     Row(12, "the primary one, relative to real glyphs", "adherence_over_real.primary", unit="%", headline=True),
 )
 def adherence_over_real(judge: Judge, sets: Drawn) -> Figures:
-    """Drawn over real."""
+    """Ratio of generated to real glyphs."""
     return {"primary": judge.relative_adherence(sets.listed)}
 
 
 @measure("adherence_lookup")
 def adherence_lookup(judge: Judge, sets: Drawn) -> Figures:
-    """Of the training glyphs whose captions are nearest in meaning."""
+    """For the training glyphs whose captions are closest in meaning."""
     return judge.lookup_adherence()
 
 
 @measure("adherence_lookup_hints")
 def adherence_lookup_hints(judge: Judge, sets: Drawn) -> Figures:
-    """The same, hints looked up too."""
+    """Like `adherence_lookup`, but hints are searched too."""
     return judge.lookup_adherence(hints=True)
 
 
 @measure("adherence_chance")
 def adherence_chance(judge: Judge, sets: Drawn) -> Figures:
-    """Of glyphs dealt to other prompts."""
+    """For glyphs assigned to other prompts at random."""
     return judge.chance_adherence(sets.listed)
 
 
 @measure("by_radical")
 def by_radical(judge: Judge, sets: Drawn) -> dict[str, dict[str, Figure]]:
-    """For each radical of the list: the share of its glyphs with it as primary radical, with it anywhere, and in
-    real held-out glyphs anywhere; texts count alike and are resampled whole."""
+    """For each radical of the list: the share of its glyphs with it as primary radical, with it anywhere, and in real
+    held-out glyphs anywhere. Texts are weighted equally and resampled as groups."""
     listed: Glyphs = sets.listed
     real = judge.has_part(judge.held_out.seen, judge.held_out.radicals)
     made = {}

@@ -1,4 +1,4 @@
-"""Whether glyphs for real captions have the radical of that very character."""
+"""Whether glyphs for real captions have the radical of the original character."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zaozi.evaluate.report import Drawn
 
 @measure("agreement")
 def agreement(judge: Judge, sets: Drawn) -> Figures:
-    """Many captions hide their character's radical, so that real glyphs are the bar."""
+    """Many captions do not reveal their character's radical, so real glyphs are the baseline."""
     return {
         "held_out": judge.agreement(sets.held_out),
         "crossed": judge.agreement(sets.crossed),

@@ -1,4 +1,4 @@
-"""Whether glyphs are new: how many are nearer to a training glyph than nearly all real ones are."""
+"""Novelty: the share of glyphs closer to a training glyph than almost all real glyphs are."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = {"listed": "the list", "held_out": "held-out captions", "trained": "trai
     ),
 )
 def copies(judge: Judge, sets: Drawn) -> dict[str, Figures]:
-    """In pixels and in features."""
+    """Share of copies, in pixels and in features."""
     drawn = {"listed": sets.listed, "held_out": sets.held_out, "trained": sets.trained, "real": judge.held_out}
     return {name: judge.copies(glyphs) for name, glyphs in drawn.items()}
 

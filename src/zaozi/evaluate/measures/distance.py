@@ -1,4 +1,4 @@
-"""How far drawn glyphs are from real ones, as sets."""
+"""Distances between sets of generated and real glyphs."""
 
 from __future__ import annotations
 

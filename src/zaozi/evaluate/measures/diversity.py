@@ -1,4 +1,4 @@
-"""How different glyphs for one radical are."""
+"""Diversity of glyphs for the same radical."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from zaozi.evaluate.report import Drawn
     Row(40, "diversity within a radical", "diversity.drawn", "diversity.real", better="as real", headline=True),
 )
 def diversity(judge: Judge, sets: Drawn) -> Figures:
-    """Mean feature distance between two glyphs asked for the same radical."""
+    """Mean feature distance between two glyphs for the same requested radical."""
     return judge.diversity(sets.listed)

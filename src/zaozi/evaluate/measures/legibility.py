@@ -21,5 +21,5 @@ from zaozi.evaluate.report import Drawn
     Row(82, "separate parts per glyph", "legibility.drawn.parts", "legibility.real.parts", better="as real"),
 )
 def legibility(judge: Judge, sets: Drawn) -> dict[str, Figures]:
-    """Of drawn glyphs for held-out captions, and of the real ones."""
+    """For generated glyphs of held-out captions, and for the real ones."""
     return {"drawn": judge.legibility(sets.held_out.pictures), "real": judge.legibility(sets.real.pictures)}

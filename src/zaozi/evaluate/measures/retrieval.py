@@ -1,4 +1,4 @@
-"""How often a glyph finds its own caption among others."""
+"""How often a glyph matches its own caption among others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zaozi.evaluate.report import Drawn
     Row(70, "cross-references: caption found among 100", "retrieval.crossed", unit="%"),
 )
 def retrieval(judge: Judge, sets: Drawn) -> Figures:
-    """Among 99 others, by the towers."""
+    """Accuracy among 99 other captions, by the towers."""
     return {
         "held_out": judge.retrieval(judge.tested(sets.held_out)),
         "crossed": judge.retrieval(judge.tested(sets.crossed, crossed=True), crossed=True),

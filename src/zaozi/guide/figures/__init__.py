@@ -1,4 +1,4 @@
-"""The guide's figures: each is one function over arrays that the library's own functions return."""
+"""Figures of the guide: each is one function over arrays computed by the library."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from zaozi.guide.figures.source import Source
 
 figures: Registry[Callable[[Source], Figure]] = Registry("figure", __name__)
-"""The figures by name; each is a function of a file here that registers itself."""
+"""Registry of the figures by name; functions in this package register themselves."""
 
 
 def figure(name: str) -> Callable[[Source], Figure]:
-    """The function behind a figure's name, or behind its number ('7'). Raises `ZaoziError`."""
+    """Return the function of a figure by name or number ('7'). Raises `ZaoziError` if it is unknown."""
     return figures[chosen([name])[0]]
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """Full names of figures that are named in full or by number; all of them where none is. Raises `ZaoziError`."""
+    """Resolve figure names or numbers to full names; all figures if none are given. Raises `ZaoziError` if one is unknown."""
     if not names:
         return sorted(figures)
     made = []
@@ -37,13 +37,13 @@ def chosen(names: Sequence[str]) -> list[str]:
 
 
 def figures_output(out: Path, names: Sequence[str], *, overwrite: bool = False) -> Output:
-    """The files of some figures, to be written; other figures in the folder stay."""
+    """Return the output folder for some figures; other figures in the folder are kept."""
     files = tuple(f"{name}{end}" for name in names for end in (".png", ".svg", ".json", "-*.mp4"))
     return Output(out, "figures", files, whole=False, overwrite=overwrite, keep=True)
 
 
 def draw_all(source: Source, names: Sequence[str], out: Path) -> Iterator[tuple[str, list[Path]]]:
-    """Draw figures one after the other into `out`, each as NAME.png, .svg and .json; yields each name and its files."""
+    """Draw figures into `out`, each as NAME.png, .svg and .json; yields each name and its files."""
     from zaozi.guide.figures.paper import save, styled
 
     for name in chosen(names):

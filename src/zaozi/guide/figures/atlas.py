@@ -1,4 +1,4 @@
-"""All glyphs as points of a plane: neighbours look alike."""
+"""Map of all glyphs: similar glyphs are close in the plane."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from zaozi.pipeline import to_bytes
 
 NEIGHBOURS = 15
 SOME = 512
-"""Pictures taken from the disk, and queries compared, at a time."""
+"""Batch size for reading pictures from disk and for nearest-neighbor queries."""
 MARKED = ("明", "草")
 
 
 @dataclass(frozen=True)
 class Glyphs:
-    """All splits one after the other. Their pictures stay on the disk: `pictures` reads some."""
+    """All splits concatenated. Pictures stay on disk; `pictures` reads a range."""
 
     parts: list[Pairs]
     texts: list[str]
@@ -44,7 +44,7 @@ class Glyphs:
         return len(self.texts)
 
     def pictures(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Glyphs `start` to `stop`, `[N, 1, S, S]`."""
+        """Read glyphs `start` to `stop`, `[N, 1, S, S]`."""
         made, first = [], 0
         for part in self.parts:
             made.append(part.pictures[max(start - first, 0) : max(stop - first, 0)])
@@ -52,12 +52,12 @@ class Glyphs:
         taken = np.concatenate(made)
         for part in self.parts:
             if isinstance(mapped := part.pictures.base, mmap.mmap) and hasattr(mapped, "madvise"):
-                mapped.madvise(mmap.MADV_DONTNEED)  # what was read does not count as this process's memory any longer
+                mapped.madvise(mmap.MADV_DONTNEED)  # release the mapped pages from this process's memory
         return taken
 
 
 def everything(source: Source) -> Glyphs:
-    """All splits as one."""
+    """Return all splits concatenated."""
 
     def make() -> Glyphs:
         own = {"train": lambda: source.train, "test": lambda: source.test}
@@ -70,7 +70,7 @@ def everything(source: Source) -> Glyphs:
 
 
 def nearest(queries: Tensor, known: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` nearest of `known` `[M, D]` to each of `queries` `[N, D]`, exactly: distances and rows, `[N, count]`."""
+    """Return the exact `count` nearest neighbors in `known` `[M, D]` of `queries` `[N, D]`: distances and rows, `[N, count]`."""
     norms = known.square().sum(1)
     values, places = [], []
     for part in queries.split(SOME):
@@ -82,7 +82,7 @@ def nearest(queries: Tensor, known: Tensor, count: int) -> tuple[Tensor, Tensor]
 
 
 def plane(source: Source) -> NDArray[np.float32]:
-    """UMAP (arXiv:1802.03426) of all glyphs at 32x32, from their exact nearest neighbours: `[N, 2]`, kept on disk."""
+    """UMAP (arXiv:1802.03426) of all glyphs at 32x32, from exact nearest neighbors: `[N, 2]`, cached on disk."""
 
     def make() -> NDArray[np.float32]:
         key = hashlib.sha256(f"plane 1 {data_hash(source.folder)} {source.seed}".encode()).hexdigest()[:24]
@@ -102,7 +102,7 @@ def plane(source: Source) -> NDArray[np.float32]:
 
 
 def thumbs(source: Source) -> Tensor:
-    """All glyphs as ink at 32x32, `[N, 32, 32]`."""
+    """Return all glyphs as ink at 32x32, `[N, 32, 32]`."""
 
     def make() -> Tensor:
         pairs = everything(source)
@@ -113,8 +113,7 @@ def thumbs(source: Source) -> Tensor:
 
 
 def placed(source: Source, pictures: Tensor) -> NDArray[np.float32]:
-    """Where pictures `[B, 1, S, S]` in [-1, 1] belong on the plane: at the mean of their five nearest glyphs, the nearer the
-    heavier. `[B, 2]`"""
+    """Map pictures `[B, 1, S, S]` in [-1, 1] to the plane: the distance-weighted mean of their five nearest glyphs. `[B, 2]`"""
     distances, rows = nearest(thumbnails(to_bytes(pictures)).flatten(1), thumbs(source).flatten(1), 5)
     weights = 1.0 / (distances + 1e-3)
     weights /= weights.sum(1, keepdim=True)
@@ -123,7 +122,7 @@ def placed(source: Source, pictures: Tensor) -> NDArray[np.float32]:
 
 
 def agreement(labels: list[Any], points: NDArray[np.float32]) -> tuple[float, float]:
-    """How often a glyph's nearest neighbour on the plane has its label, and how often any glyph would by chance."""
+    """Return how often a glyph's nearest neighbor on the plane has the same label, and the chance level."""
     points_t = torch.from_numpy(points)
     _, rows = nearest(points_t, points_t, 2)
     others = np.where(rows[:, 0].numpy() == np.arange(len(points)), rows[:, 1].numpy(), rows[:, 0].numpy())
@@ -133,7 +132,7 @@ def agreement(labels: list[Any], points: NDArray[np.float32]) -> tuple[float, fl
 
 
 def described(source: Source) -> dict[str, Any]:
-    """Every glyph's place on the plane, and what it is, column by column."""
+    """Return every glyph's position on the plane and its metadata, by column."""
     pairs = everything(source)
     return {
         "points": numbers(plane(source), 4),
@@ -198,7 +197,7 @@ def atlas(source: Source) -> Figure:
 
 @figures.register("19-origins")
 def origins(source: Source) -> Figure:
-    """A drawn glyph, the training glyphs nearest to it, and its way over the plane while it took shape."""
+    """A generated glyph, its nearest training glyphs, and its path over the plane during sampling."""
     prompt = "a small song bird"
     diary = Diary()
     made = drawn(source, [prompt] * 3, range(3), Sampling(40), diary)
@@ -211,7 +210,7 @@ def origins(source: Source) -> Figure:
     relatives = []
     for small in thumbnails(to_bytes(made)).split(1):
         found, left = [], known.clone()
-        for _ in range(4):  # the nearest, then the nearest of the others
+        for _ in range(4):  # the nearest, then the nearest of the remaining ones
             value, place = nearest_pixels(small, left)
             found.append((float(value[0]), int(place[0])))
             left[place] = 0.0

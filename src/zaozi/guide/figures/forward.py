@@ -1,4 +1,4 @@
-"""From picture to noise: the chain, one step of it, the density on its way with its fields of arrows, and the schedules."""
+"""Figures on the forward process: the chain, one step, the evolving density with its vector fields, and the schedules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zaozi.guide.figures.source import Source
 
 @figures.register("05-chain")
 def chain(source: Source) -> Figure:
-    """The two chains over one glyph: q adds noise, p takes it away."""
+    """The two chains for one glyph: q adds noise, p removes it."""
     character = "锂"
     path = schedule("cosine")
     times = [0, 150, 350, 550, 750, 1000]
@@ -57,7 +57,7 @@ def chain(source: Source) -> Figure:
 
 @figures.register("06-one-step")
 def one_step(source: Source) -> Figure:
-    """q(x_t | x_s) from a few points of a 2-D shape, and the closed form beside the chain of single steps."""
+    """q(x_t | x_s) from a few points of a 2-D shape, and the closed form next to the chain of single steps."""
     path = schedule("linear")
     points = source.points(1500)
     start, beta = path.level(0.0), 0.08
@@ -118,7 +118,7 @@ SIDE, EXTENT = 19, 1.8
 
 
 def shape(source: Source, count: int = 300) -> Mixture:
-    """The dataset's 2-D shape as a density: a narrow Gaussian on each of its points."""
+    """Return the 2-D shape as a density: a narrow Gaussian at each point."""
     points = source.points(count)
     return Mixture(
         points, torch.full((count,), 0.04, dtype=torch.float64), torch.full((count,), 1 / count, dtype=torch.float64)
@@ -126,7 +126,7 @@ def shape(source: Source, count: int = 300) -> Mixture:
 
 
 class Small(nn.Module):
-    """A small network that guesses the noise in two dimensions: (x `[B, 2]`, noise share `[B]`) -> eps `[B, 2]`."""
+    """A small noise prediction network in two dimensions: (x `[B, 2]`, noise share `[B]`) -> eps `[B, 2]`."""
 
     def __init__(self, width: int = 96) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class Small(nn.Module):
 
 
 def learned_score(source: Source, path_name: str = "cosine", steps: int = 3000) -> Small:
-    """The small network, trained on noised points of the shape as the large one is on glyphs (a few seconds)."""
+    """Train the small network on noised points of the shape, like the large one on glyphs (a few seconds)."""
     path = schedule(path_name)
     data = source.points(2000, "人", 1).float()
     with lent_generator(source.seed, 7):
@@ -164,7 +164,7 @@ def learned_score(source: Source, path_name: str = "cosine", steps: int = 3000) 
 
 @figures.register("07-fields")
 def fields(source: Source) -> Figure:
-    """The shape on its way to noise: its points, its density, and three fields of arrows that must not be mixed up."""
+    """The shape turning into noise: its points, its density, and three distinct vector fields."""
     path, times = schedule("cosine"), (30, 150, 350, 600, 900)
     density, network = shape(source), source.memo("small", lambda: learned_score(source))
     line = torch.linspace(-EXTENT, EXTENT, SIDE, dtype=torch.float64)
@@ -188,7 +188,7 @@ def fields(source: Source) -> Figure:
         for row, arrows, colour, scaled_by in (
             (2, gradient, SECOND, gradient),
             (3, exact, INK, exact),
-            (4, learned, ACCENT, exact),  # as the exact one, so that the two can be compared
+            (4, learned, ACCENT, exact),  # same scale as the exact one, so that the two can be compared
         ):
             length = scaled_by.norm(dim=1).quantile(0.95)
             axes[row, column].quiver(*grid.reshape(-1, 2).T, *(arrows / length).T, color=colour, scale=18, width=0.008)
@@ -220,7 +220,7 @@ def fields(source: Source) -> Figure:
 
 @figures.register("08-schedules")
 def schedules(source: Source) -> Figure:
-    """Linear against cosine: alpha_bar, log-SNR, and one glyph noised along each."""
+    """Linear versus cosine: alpha_bar, log-SNR, and one glyph noised with each."""
     names, times = ("linear", "cosine"), np.arange(0, T + 1)
     x0 = source.clean("明")
     eps = source.noise(tuple(x0.shape), 8)

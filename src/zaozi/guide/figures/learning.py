@@ -1,4 +1,4 @@
-"""Training and the network: one real step, the error over the last run, and the parts with their sizes."""
+"""Figures on training and the network: one training step, the error over the last run, and the layers with their sizes."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _has_log(source: Source) -> bool:
 
 @figures.register("17-network")
 def network(source: Source) -> Figure:
-    """The network as its own code builds it, with the two ways in which text may enter."""
+    """The network architecture as built by the code, with the two text conditioning paths."""
     net, config = source.artist.model.network, to_dict(source.artist.model.config.network)
     blocks = [{"cross": getattr(block, "cross", None) is not None} for block in getattr(net, "blocks", [])]
     every = len(blocks) // max(sum(block["cross"] for block in blocks), 1)

@@ -1,4 +1,4 @@
-"""The model at work: what it draws, what it guesses at each level, how samplers, steps and guidance change a drawing."""
+"""Figures of the model in use: samples, predictions at each level, and the effect of samplers, steps and guidance."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def drawn(
     how: Sampling = Sampling(),
     on_step: Watch | None = None,
 ) -> Tensor:
-    """Finished pictures `[B, 1, S, S]` for prompts, one each."""
+    """Generate one finished picture per prompt, `[B, 1, S, S]`."""
     cond = source.artist.encode(list(prompts))
     return draw(source.artist.model, cond, how, pictures=list(pictures), on_step=on_step)
 
 
 class Diary:
-    """Keeps what `on_step` sees: time, x_t, x0_hat and eps_hat of every step."""
+    """Records the arguments of `on_step`: time, x_t, x0_hat and eps_hat of every step."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[float, Tensor, Tensor, Tensor]] = []
@@ -44,7 +44,7 @@ class Diary:
 
 @figures.register("02-real-and-drawn")
 def real_and_drawn(source: Source) -> Figure:
-    """Random training glyphs beside glyphs drawn for random held-out captions."""
+    """Random training glyphs next to glyphs generated for random held-out captions."""
     count = 16
     rng = source.generator(2)
     rows = np.sort(rng.choice(len(source.train), count, replace=False))
@@ -77,7 +77,7 @@ def real_and_drawn(source: Source) -> Figure:
 @torch.inference_mode()
 @figures.register("09-predictions")
 def predictions(source: Source) -> Figure:
-    """The network's guess of the noise in one glyph at many levels."""
+    """The network's noise prediction for one glyph at many levels."""
     character, text, times = "明", "bright, light, brilliant; clear", (50, 200, 400, 600, 750, 850, 950, 1000)
     x0 = source.clean(character)
     eps = source.noise(tuple(x0.shape), 9)
@@ -126,7 +126,7 @@ def predictions(source: Source) -> Figure:
 
 @figures.register("10-films")
 def films(source: Source) -> Figure:
-    """The same noise on its way to a glyph: many steps, few, one; and three samplers."""
+    """Sampling from the same noise with many steps, few, and one; and with three samplers."""
     settings = [
         ("dpmpp-2m", 120),
         ("dpmpp-2m", 5),
@@ -174,7 +174,7 @@ def films(source: Source) -> Figure:
 
 @figures.register("14-first-guess")
 def first_guess(source: Source) -> Figure:
-    """What the model sees in pure noise for "gold", and what 120 steps make of it."""
+    """The model's first prediction from pure noise for "gold", and the result after 120 steps."""
     count, steps = 4, 120
     diary = Diary()
     finished = drawn(source, ["gold"] * count, range(count), Sampling(steps), diary)
@@ -200,7 +200,7 @@ def first_guess(source: Source) -> Figure:
 
 @figures.register("15-guidance-and-steps")
 def guidance_and_steps(source: Source) -> Figure:
-    """One noise under every guidance scale and number of steps."""
+    """The same noise for every guidance scale and number of steps."""
     scales, counts = (0.0, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0), (1, 2, 5, 10, 20, 50)
     rows = [
         [drawn(source, ["gold"], [3], Sampling(n, guidance=Guidance(scale)))[0] for scale in scales] for n in counts

@@ -1,4 +1,4 @@
-"""What every figure is made of: a plot, the data behind it, and a sentence that says what is to be seen."""
+"""Common parts of all figures: a plot, its data, and a sentence that describes it."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from PIL import Image
 from torch import Tensor
 
 INK, ACCENT, SECOND, QUIET = "#222222", "#c8442b", "#2b6c8a", "#b8b2a7"
-"""Of text and lines, of what matters, of what it is compared with, and of all the rest."""
+"""Colors of text and lines, of the main item, of its comparison, and of everything else."""
 ON_PICTURE = ("#ffffff", "#111111")
-"""Of text that stands on a dark and on a light place of a picture; the same on light and on dark pages."""
+"""Colors of text on dark and on light areas of a picture; the same on light and dark pages."""
 INCHES = 2.1
-"""Side of one panel."""
+"""Side of one panel, in inches."""
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: `plot` is matplotlib's, `data` the numbers behind it, `says` what a reader sees there, in a sentence or two."""
+    """One figure: `plot` is a matplotlib figure, `data` its numbers, `says` a description in one or two sentences."""
 
     title: str
     says: str
     plot: Any
     data: dict[str, Any]
     films: dict[str, Any] = field(default_factory=dict)
-    """Moving pictures that go with it, by name: something with `write(path)`."""
+    """Videos of the figure by name: objects with `write(path)`."""
 
 
 def styled() -> Any:
-    """A context in which plots have the guide's style; matplotlib's own settings are as they were afterwards."""
+    """Context manager that applies the guide's plot style and restores matplotlib's settings afterwards."""
     import matplotlib as mpl
 
     style: Any = {
@@ -69,7 +69,7 @@ def canvas(
     sharey: Share = False,
     gridspec_kw: dict[str, Any] | None = None,
 ) -> tuple[Any, Any]:
-    """A matplotlib figure and its axes `[rows, columns]`; the last three are those of matplotlib's `subplots`."""
+    """Create a matplotlib figure and its axes `[rows, columns]`; the last three arguments are passed to `subplots`."""
     from matplotlib.figure import Figure as Plot
 
     plot = Plot(figsize=(width or columns * INCHES, height or rows * INCHES), layout="constrained")
@@ -77,7 +77,7 @@ def canvas(
 
 
 def families() -> list[str]:
-    """Matplotlib's own font, and the packaged CJK font for characters."""
+    """Return matplotlib's default font, and the bundled CJK font for characters."""
     from matplotlib import font_manager
 
     from zaozi.data.font import default_font
@@ -91,7 +91,7 @@ def families() -> list[str]:
 def show(
     axes: Any, picture: Array | Tensor | Image.Image, title: str = "", *, low: float = -1.0, high: float = 1.0
 ) -> None:
-    """One grey picture `[S, S]` or `[1, S, S]`, black at `low` and white at `high`, without ticks."""
+    """Show one grayscale picture `[S, S]` or `[1, S, S]`, black at `low` and white at `high`, without ticks."""
     pixels = grey(picture)
     if isinstance(picture, Image.Image):
         low, high = 0.0, 255.0
@@ -101,7 +101,7 @@ def show(
 
 
 def bare(axes: Any) -> None:
-    """No ticks; a thin frame."""
+    """Remove ticks and draw a thin frame."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -111,13 +111,13 @@ def bare(axes: Any) -> None:
 
 
 def grey(picture: Array | Tensor | Image.Image) -> Array:
-    """A picture as a plain array `[S, S]`."""
+    """Convert a picture to an array `[S, S]`."""
     array = picture.detach().float().numpy() if isinstance(picture, Tensor) else np.asarray(picture)
     return array.reshape(array.shape[-2:]) if array.ndim > 2 else array
 
 
 def as_url(picture: Array | Tensor | Image.Image, *, low: float = -1.0, high: float = 1.0) -> str:
-    """A picture as a PNG in a data URL; values from `low` (black) to `high` (white), unless it is a picture already."""
+    """Encode a picture as a PNG data URL; arrays are scaled from `low` (black) to `high` (white)."""
     if not isinstance(picture, Image.Image):
         scaled = (grey(picture) - low) / (high - low)
         picture = Image.fromarray((np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8))
@@ -127,7 +127,7 @@ def as_url(picture: Array | Tensor | Image.Image, *, low: float = -1.0, high: fl
 
 
 def numbers(values: Any, digits: int = 5) -> Any:
-    """Arrays as nested lists of numbers of so many significant digits, ready for JSON; not-a-number becomes None."""
+    """Convert arrays to nested lists for JSON, rounded to `digits` significant digits; NaN becomes None."""
     if isinstance(values, Tensor):
         values = values.detach().double().numpy()
     if isinstance(values, np.ndarray):
@@ -140,7 +140,7 @@ def numbers(values: Any, digits: int = 5) -> Any:
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write NAME.png, NAME.svg, NAME.json and the films; returns what was written."""
+    """Write NAME.png, NAME.svg, NAME.json and the videos; returns the paths."""
     from zaozi.core.files import write_json
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +155,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def vector(figure: Figure) -> str:
-    """The figure as SVG, transparent and in colours that follow the reader's scheme."""
+    """Return the figure as SVG, transparent and with colors that follow the reader's color scheme."""
     from zaozi.guide.figures.vector import for_pages
 
     held = io.StringIO()
@@ -166,6 +166,6 @@ def vector(figure: Figure) -> str:
 def strip(
     axes: Sequence[Any], pictures: Sequence[Any], titles: Sequence[str], *, low: float = -1.0, high: float = 1.0
 ) -> None:
-    """Pictures side by side, black at `low` and white at `high`."""
+    """Show pictures side by side, black at `low` and white at `high`."""
     for one, picture, title in zip(axes, pictures, titles, strict=True):
         show(one, picture, title, low=low, high=high)

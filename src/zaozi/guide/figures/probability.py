@@ -1,4 +1,4 @@
-"""What a distribution is: a Gaussian, a joint density and its slices, a picture as a vector, and noise."""
+"""Figures on distributions: a Gaussian, a joint density and its slices, a picture as a vector, and noise."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def joint_density(source: Source) -> Figure:
 
 @figures.register("18-independent-noise")
 def independent_noise(source: Source) -> Figure:
-    """N(0, I) beside noise whose pixels are correlated, with the covariance of a row of pixels of each."""
+    """N(0, I) next to noise with correlated pixels, each with the covariance of a row of pixels."""
     side, count = 32, 4000
     noise = source.generator(18).standard_normal((count, side, side))
     reach = np.exp(-0.5 * (np.minimum(np.arange(side), side - np.arange(side)) / 2.0) ** 2)

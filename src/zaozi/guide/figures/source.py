@@ -1,4 +1,4 @@
-"""Where the figures take their arrays from: the model, the glyphs, and what is known of them, loaded when first asked for."""
+"""Data source of the figures: the model, the glyphs and their metadata, loaded lazily."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Source:
-    """What figures are drawn from. `model` is a shipped name or a folder, `data` a folder of glyphs (built when not given)."""
+    """Data source of figures. `model` is a bundled name or a folder, `data` a dataset folder (built if not given)."""
 
     def __init__(self, model: str = "base", data: Path | None = None, seed: int = 0) -> None:
         check_seed(seed)
@@ -46,7 +46,7 @@ class Source:
 
     @cached_property
     def folder(self) -> Path:
-        """Of the glyphs."""
+        """The dataset folder."""
         return find_dataset(DataConfig(path=str(self.data) if self.data else "", size=self.artist.model.config.size))
 
     @cached_property
@@ -61,31 +61,31 @@ class Source:
 
     @cached_property
     def reference(self) -> Reference:
-        """The network that names radicals."""
+        """The reference network, which classifies radicals."""
         from zaozi.evaluate.reference import load_reference
 
         return load_reference()
 
     def generator(self, *key: int) -> np.random.Generator:
-        """Random numbers of a figure, always the same ones."""
+        """Return a deterministic random generator for a figure."""
         return np.random.Generator(np.random.Philox(key=[self.seed, sum(k * 1009**i for i, k in enumerate(key))]))
 
     def noise(self, shape: Sequence[int], *key: int) -> Tensor:
-        """Standard normal noise of any shape, float32."""
+        """Return standard normal noise of any shape, float32."""
         return torch.from_numpy(self.generator(*key).standard_normal(tuple(shape)).astype(np.float32))
 
     def glyph(self, character: str, size: int = 128) -> Image.Image:
-        """A character as the font draws it."""
+        """Render a character with the font."""
         return glyph(character, default_font(), size)
 
     def clean(self, character: str) -> Tensor:
-        """A character as the diffusion sees it, `[1, 1, s, s]` in [-1, 1]."""
+        """Return a character as x0 in the diffusion space, `[1, 1, s, s]` in [-1, 1]."""
         config = self.artist.model.config
         with torch.no_grad():
             return self.artist.model.space.encode(from_picture(self.glyph(character, config.size), config.size, 1))
 
     def points(self, count: int, character: str = "人", *key: int) -> Tensor:
-        """A shape to play with in two dimensions: `[count, 2]` points on a character's ink, in [-1, 1], y upwards."""
+        """Sample a 2-D toy distribution: `[count, 2]` points on a character's ink, in [-1, 1], y upwards."""
         ink = 1.0 - np.asarray(self.glyph(character, 128), np.float64) / 255.0
         rng = self.generator(7, *key)
         place = rng.choice(ink.size, count, p=ink.ravel() / ink.sum())
@@ -94,7 +94,7 @@ class Source:
         return torch.from_numpy(np.stack([(x + jitter[0]) / 64.0 - 1.0, 1.0 - (y + jitter[1]) / 64.0], axis=1))
 
     def memo(self, name: str, make: Any) -> Any:
-        """What two figures share, made once."""
+        """Return a value shared by several figures, computed once."""
         kept: dict[str, Any] = self.__dict__.setdefault("_kept", {})
         if name not in kept:
             kept[name] = make()

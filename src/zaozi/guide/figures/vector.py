@@ -1,4 +1,4 @@
-"""SVG files for a page: small, transparent, and legible on light and on dark paper."""
+"""SVG files for the page: small, transparent, and legible on light and dark backgrounds."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from PIL import Image
 from zaozi.guide.figures.paper import ACCENT, INK, ON_PICTURE, QUIET, SECOND
 
 PAPER_DARK, INK_DARK = 0x17, 0xE8
-"""Grey values that black on white becomes on dark paper: that of the paper, and that of ink."""
+"""Gray values of background and ink on dark pages, replacing white and black."""
 DARK = {INK: "#ece8df", ACCENT: "#f0795f", SECOND: "#74b4d4", QUIET: "#6f6a60"}
-"""Colours on light paper -> on dark paper. Greys are inverted; all others stay."""
+"""Maps colors on light pages to colors on dark pages. Grays are inverted; all others are unchanged."""
 COLOUR = re.compile(r"(fill|stroke): (#[0-9a-f]{6})")
 PATH = re.compile(r'(<path [^>]*?\bd=")([^"]*)"')
 USE = re.compile(r"<use [^>]*>")
 PICTURE = re.compile(r'(<image [^>]*?href="data:image/png;base64,)([^"]*)("[^>]*>)')
 SHARP = 64
-"""Pictures below this many pixels a side are enlarged without smoothing."""
+"""Pictures with a side below this many pixels are enlarged without smoothing."""
 
 
 def for_pages(svg: str) -> str:
-    """An SVG file of matplotlib's as pages want it.
+    """Convert a matplotlib SVG for use in pages.
 
-    A style sheet inside recolours it where dark pages are preferred; pictures, and what stands on them, stay as they are.
-    Coordinates have two decimals, and embedded pictures one channel where they are grey.
+    An embedded style sheet recolors it for dark color schemes, except for pictures and elements on top of them.
+    Coordinates are rounded to two decimals, and gray embedded pictures are stored with one channel.
     """
     svg = PATH.sub(lambda m: f'{m[1]}{_rounded(m[2])}"', svg)
     svg = USE.sub(lambda m: _rounded(m[0]), svg)
@@ -41,7 +41,7 @@ def for_pages(svg: str) -> str:
 
 
 def on_dark(colour: str) -> str:
-    """What a colour on light paper becomes on dark paper.
+    """Map a color on light pages to the color on dark pages.
 
     >>> on_dark("#222222"), on_dark("#ffffff"), on_dark("#6a8f3c"), on_dark("#f0f0f0")
     ('#ece8df', '#ffffff', '#6a8f3c', '#232323')
@@ -62,7 +62,7 @@ def _rounded(text: str) -> str:
 
 
 def _picture(before: str, data: str, after: str) -> str:
-    """An embedded picture in as few bytes as it needs, smoothed when it is enlarged unless it is small."""
+    """Re-encode an embedded picture in as few bytes as possible; small pictures are enlarged without smoothing."""
     with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
         least = min(picture.size)
         kept: Image.Image = picture.convert("RGBA")

@@ -1,4 +1,4 @@
-"""How the model hears: words as vectors, and where in the picture each word acts."""
+"""Figures on text conditioning: words as vectors, and where in the picture each word acts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zaozi.pipeline import draw
 
 @figures.register("12-words-as-vectors")
 def words_as_vectors(source: Source) -> Figure:
-    """Tokens of a definition, their vectors, and how company moves a word."""
+    """Tokens of a definition, their vectors, and how context changes a word's vector."""
     encoder = source.artist.encoder
     definition = "the element lithium"
     phrases = ["the element lithium", "the element gold", "an element of surprise", "element"]
@@ -61,7 +61,7 @@ def words_as_vectors(source: Source) -> Figure:
 @torch.inference_mode()
 @figures.register("13-attention")
 def attention(source: Source) -> Figure:
-    """Which word each part of the picture listens to, over the steps of a drawing."""
+    """Which word each part of the picture attends to, over the sampling steps."""
     prompt, steps, at = "a small song bird", 20, (0, 4, 8, 12, 16)
     artist = source.artist
     tokens = artist.encoder.tokens(prompt)
@@ -77,7 +77,7 @@ def attention(source: Source) -> Figure:
     pictures: list[torch.Tensor] = []
 
     def watch(t: float, x: torch.Tensor, x0: torch.Tensor, eps: torch.Tensor) -> None:
-        # (H, N, 1 + L) of the row that heard the prompt, over the layers that see most; the null token comes first
+        # (H, N, 1 + L) of the conditional row, over the layers with the highest resolution; the null token comes first
         kept = [layer.weights[0].mean(0)[:, 1:] for layer in layers if layer.weights is not None]
         most = max(len(weights) for weights in kept)
         maps.append(torch.stack([w for w in kept if len(w) == most]).mean(0)[:, : len(tokens)])

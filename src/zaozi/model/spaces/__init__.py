@@ -1,1 +1,1 @@
-"""Spaces in which diffusion happens, one file per kind."""
+"""Spaces in which diffusion runs, one file per kind."""

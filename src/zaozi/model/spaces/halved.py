@@ -1,4 +1,4 @@
-"""Half the side, with a small learned stage to come back."""
+"""Half-resolution space, with a small learned upsampler as decoder."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from zaozi.model.space import Pictures, Space
 from zaozi.nn.layers import zeroed
 
 CROP = 64
-"""The side of the pieces of pictures on which the 2x stage is fitted, and how many of them a step sees."""
+"""Size of the crops on which the 2x stage is trained, and their number per step."""
 
 
 @spaces.add
 @config("space")
 class HalvedConfig(SpaceConfig):
-    """Half the side, decoded by a small learned 2x stage."""
+    """Half the resolution, decoded by a small learned 2x stage."""
 
     kind: Literal["halved"] = "halved"
     width: Annotated[int, Range(1, 4096)] = 32
     """Channels of the 2x stage."""
     steps: Annotated[int, Range(0)] = 600
-    """Steps for which the 2x stage is fitted before the denoiser is."""
+    """Training steps of the 2x stage, before the denoiser is trained."""
 
     def shape(self, size: int, channels: int) -> Shape:
         if size % 2:
@@ -42,9 +42,9 @@ class HalvedConfig(SpaceConfig):
 
 
 class Halved(Space):
-    """Half the side by averaging 2x2 pixels; twice the side by bilinear interpolation and a learned residual.
+    """Downsamples by averaging 2x2 pixels; upsamples by bilinear interpolation and a learned residual.
 
-    The residual is four 3x3 convolutions on the small picture and a pixel shuffle (arXiv:1609.05158).
+    The residual is four 3x3 convolutions at low resolution and a pixel shuffle (arXiv:1609.05158).
     """
 
     def __init__(self, channels: int, width: int, steps: int = 0) -> None:
@@ -64,7 +64,7 @@ class Halved(Space):
         return F.avg_pool2d(pictures, 2)
 
     def enlarge(self, small: Tensor) -> Tensor:
-        """The learned 2x stage before its clamp: `[B, C, s, s] -> [B, C, 2s, 2s]`."""
+        """Apply the learned 2x stage without the final clamp: `[B, C, s, s] -> [B, C, 2s, 2s]`."""
         smooth = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
         return smooth + F.pixel_shuffle(self.net(small), 2)
 
@@ -72,9 +72,9 @@ class Halved(Space):
         return self.enlarge(x0.clamp(-1.0, 1.0)).clamp(-1.0, 1.0)
 
     def fit(self, data: Pictures, *, seed: int = 0, watch: Callable[[int, float], None] | None = None) -> str:
-        """Fit the 2x stage on pieces of real pictures, noised a little so that drawn ones suit it too.
+        """Train the 2x stage on crops of real pictures, with slight noise so that it also works on generated ones.
 
-        Mean absolute error, Adam with a cosine decay.
+        Mean absolute error, Adam with cosine decay.
         """
         optimiser = torch.optim.Adam(self.parameters(), lr=2e-3)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(self.fit_steps, 1))
@@ -100,7 +100,7 @@ class Halved(Space):
 
 
 def _pieces(data: Pictures, generator: torch.Generator) -> Tensor:
-    """Random pieces of random pictures, `[CROP, C, s, s]` with s of `CROP` at most."""
+    """Return random crops of random pictures, `[CROP, C, s, s]` with s at most `CROP`."""
     count, _, whole, _ = data.pictures.shape
     side = min(whole, CROP)
     rows = torch.randint(0, count, (CROP,), generator=generator).numpy()

@@ -1,4 +1,4 @@
-"""The pictures as they are."""
+"""Pixel space."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zaozi.model.space import Space
 @spaces.add
 @config("space")
 class PixelsConfig(SpaceConfig):
-    """The pictures' own pixels."""
+    """The pixels of the pictures, unchanged."""
 
     kind: Literal["pixels"] = "pixels"
 
@@ -23,7 +23,7 @@ class PixelsConfig(SpaceConfig):
 
 
 class Pixels(Space):
-    """The identity; decoding brings x0 back into the pictures' range."""
+    """The identity; decoding clamps x0 to [-1, 1]."""
 
     def encode(self, pictures: Tensor) -> Tensor:
         return pictures

@@ -1,1 +1,1 @@
-"""Conditions beside the text, one file per kind."""
+"""Conditions other than text, one file per kind."""

@@ -1,4 +1,4 @@
-"""A property that is one of several classes: a learned vector per class."""
+"""Categorical property: a learned vector per class."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from zaozi.core.config import Length, config
 from zaozi.core.errors import ZaoziError, unknown
 
 CLASSES = 1_000_000
-"""How many values a property may have."""
+"""Maximum number of values of a property."""
 
 
 @properties.add
 @config()
 class ClassProperty(Property):
-    """One of several classes, such as a structure or a style."""
+    """One of several classes, for example a structure or a style."""
 
     kind: Literal["class"] = "class"
     values: Annotated[tuple[str, ...], Length(0, CLASSES)] = ()
-    """The classes, filled in from the training split when training starts; class k of the network is values[k - 1]."""
+    """The classes, set from the training split when training starts; class k of the network is values[k - 1]."""
 
     def filled(self, values: Sequence[Any]) -> ClassProperty:
         try:

@@ -1,4 +1,4 @@
-"""A property that is a real number: sinusoids of its standardised value, projected."""
+"""Real-valued property: projected sinusoids of the standardized value."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from zaozi.core.errors import ZaoziError
 from zaozi.nn.layers import sinusoids, zeroed
 
 FARTHEST = 10.0
-"""How many deviations from the mean a request may ask for."""
+"""Maximum requested value, in standard deviations from the mean."""
 
 
 @properties.add
 @config()
 class NumberProperty(Property):
-    """A real value, standardised, such as a number of strokes."""
+    """A standardized real value, for example a stroke count."""
 
     kind: Literal["number"] = "number"
     mean: Annotated[float, Range(-1e30, 1e30)] = 0.0
-    """Of the training split; filled in when training starts."""
+    """Mean of the training split; set when training starts."""
     std: Annotated[float, Range(1e-6, 1e30)] = 1.0
-    """Of the training split; filled in likewise."""
+    """Standard deviation of the training split; set when training starts."""
 
     def filled(self, values: Sequence[Any]) -> NumberProperty:
         if not all(isinstance(v, (int, float)) or v is None for v in values):
