@@ -6,6 +6,7 @@ import ast
 import re
 from pathlib import Path
 
+import zaozi
 from zaozi.core.components import networks, optimisers, properties, spaces
 
 SOURCES = Path(__file__).parents[1] / "src" / "zaozi"
@@ -41,3 +42,8 @@ def test_a_kind_is_asked_for_in_its_own_file_alone() -> None:
     sources = sorted(SOURCES.rglob("*.py"))
     found = [str(f.relative_to(SOURCES)) for f in sources if switches.search(f.read_text(encoding="utf-8"))]
     assert found == []
+
+
+def test_every_public_name_of_the_package_is_there() -> None:
+    for name in zaozi.__all__:
+        assert getattr(zaozi, name) is not None

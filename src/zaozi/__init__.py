@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Edit": "zaozi.pipeline",
-    "Guidance": "zaozi.core.config",
-    "Sampling": "zaozi.core.config",
+    "Guidance": "zaozi.core.sampling",
+    "Sampling": "zaozi.core.sampling",
     "TextToImage": "zaozi.pipeline",
     "ZaoziError": "zaozi.core.errors",
 }
