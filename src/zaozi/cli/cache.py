@@ -7,24 +7,11 @@ from pathlib import Path
 
 import tyro
 
-from zaozi.cli.main import parse
 from zaozi.core.caches import discard
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home
 from zaozi.core.journal import verified
 from zaozi.core.record import PARTIAL, RECORD, Damaged, read_record
-
-
-def show(args: list[str]) -> None:
-    parse(_list, args, "cache list")
-
-
-def verify(args: list[str]) -> None:
-    parse(_verify, args, "cache verify")
-
-
-def prune(args: list[str]) -> None:
-    parse(_prune, args, "cache prune")
 
 
 def folders() -> Iterator[Path]:
@@ -37,7 +24,7 @@ def _size(folder: Path) -> int:
     return sum(entry.bytes for entry in read_record(folder).values())
 
 
-def _list() -> None:
+def show() -> None:
     """List cached datasets, decoded pictures, encoded captions, exports and figures. All of them can be rebuilt."""
     total = 0
     for folder in folders():
@@ -58,7 +45,7 @@ def _damaged() -> Iterator[tuple[Path, Damaged]]:
             yield folder, damage
 
 
-def _verify() -> None:
+def verify() -> None:
     """Compare every cached file with the SHA-256 recorded when it was written.
 
     Prints the damaged files. They are rebuilt automatically the next time they are needed.
@@ -72,7 +59,7 @@ def _verify() -> None:
         raise ZaoziError(f"{len(found)} cached folders are damaged; run: zaozi cache prune")
 
 
-def _prune(*, everything: tyro.conf.FlagCreatePairsOff[bool] = False) -> None:
+def prune(*, everything: tyro.conf.FlagCreatePairsOff[bool] = False) -> None:
     """Remove damaged and partial folders from the cache. Files that zaozi did not write are kept.
 
     Args:

@@ -10,7 +10,6 @@ import tyro
 
 from zaozi.cli.asked import check_guide
 from zaozi.cli.evaluate import Dir, Model, judges
-from zaozi.cli.main import parse
 from zaozi.core.sampling import Guidance, Sampling
 
 
@@ -38,8 +37,7 @@ class Sweep:
     """Overwrite existing files of these names that zaozi did not write; by default this is an error."""
 
 
-def sweep(args: list[str]) -> None:
-    s: Sweep = parse(Sweep, args, "evaluate sweep")
+def sweep(s: Sweep) -> None:
     from zaozi.core.outputs import Output
     from zaozi.evaluate.drawing import ParallelSampler
     from zaozi.evaluate.sweep import sweep
@@ -85,8 +83,7 @@ class Comparison:
     """Overwrite existing files of these names that zaozi did not write; by default this is an error."""
 
 
-def compare(args: list[str]) -> None:
-    s: Comparison = parse(Comparison, args, "compare")
+def compare(s: Comparison) -> None:
     from zaozi.core.outputs import Output
     from zaozi.evaluate.compare import compare
     from zaozi.evaluate.drawing import MEASURING, ParallelSampler

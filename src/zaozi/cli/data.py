@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from zaozi.cli.main import parse
 from zaozi.core.errors import ZaoziError, printable
 
 SHOWN = 3
@@ -40,11 +39,7 @@ class Building:
     """Overwrite existing dataset files that zaozi did not write; by default this is an error."""
 
 
-def build(args: list[str]) -> None:
-    make(parse(Building, args, "data build"))
-
-
-def make(s: Building) -> None:
+def build(s: Building) -> None:
     """Build a dataset from the settings. Raises `ZaoziError`."""
     from zaozi.data.folder import build_folder
     from zaozi.data.glyphs import build_glyphs, default_folder
@@ -86,10 +81,6 @@ def make(s: Building) -> None:
     )
 
 
-def show(args: list[str]) -> None:
-    parse(_show, args, "data show")
-
-
 def _unread(captions: list[str]) -> list[str]:
     """Report what the default encoder will not read of the captions."""
     from zaozi.text.captions import caption_report
@@ -119,7 +110,7 @@ def _notes(manifest: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _show(
+def show(
     data: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="DIR")] = None,
     /,
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("out/data.png"),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from zaozi.cli.asked import check_guide
-from zaozi.cli.main import parse
 from zaozi.core.sampling import Guidance, Sampling
 
 if TYPE_CHECKING:
@@ -58,11 +57,7 @@ class Evaluation:
     """Overwrite existing files of these names that zaozi did not write; by default this is an error."""
 
 
-def evaluate(args: list[str]) -> None:
-    measure(parse(Evaluation, args, "evaluate"))
-
-
-def measure(s: Evaluation) -> None:
+def evaluate(s: Evaluation) -> None:
     """Run an evaluation with the settings. Raises `ZaoziError`."""
     from zaozi.core.files import as_json, sha256
     from zaozi.core.outputs import Output
@@ -121,11 +116,7 @@ def judges(studio: ParallelSampler, data: Path | None, reference: Path | None) -
         return Judge(folder, reference)
 
 
-def control(args: list[str]) -> None:
-    parse(_control, args, "evaluate control")
-
-
-def _control(
+def control(
     model: Model = "base",
     /,
     data: Dir = None,
@@ -169,11 +160,7 @@ def _control(
     print(f"{text}\n{out / 'control.md'}, {out / 'control.json'}")
 
 
-def publish(args: list[str]) -> None:
-    parse(_publish, args, "evaluate publish")
-
-
-def _publish(
+def publish(
     report: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="REPORT")],
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")],
     /,

@@ -9,7 +9,6 @@ from typing import Annotated
 import tyro
 
 from zaozi.cli.asked import read_prompts
-from zaozi.cli.main import parse
 from zaozi.core.errors import ZaoziError
 from zaozi.core.outputs import file_output
 from zaozi.core.progress import progress
@@ -48,11 +47,7 @@ class Font:
     """Overwrite existing files of these names that zaozi did not write; by default this is an error."""
 
 
-def font(args: list[str]) -> None:
-    make(parse(Font, args, "font"))
-
-
-def make(s: Font) -> None:
+def font(s: Font) -> None:
     """Draw the characters and write the font. Raises `ZaoziError`."""
     from zaozi.media.outlines import FIRST, LAST, proof_sheet, write_font
     from zaozi.pipeline import TextToImage

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from zaozi.cli.main import parse
 from zaozi.core.machine import using_environment
 from zaozi.core.progress import progress
 
@@ -23,11 +22,7 @@ busy, such as a browser next to the server.
 """
 
 
-def figures(args: list[str]) -> None:
-    parse(_figures, args, "guide figures")
-
-
-def _figures(
+def figures(
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")] = Path("out/figures"),
     /,
     only: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
@@ -64,11 +59,7 @@ def _figures(
     print(f"{len(names)} figures: {out}")
 
 
-def export(args: list[str]) -> None:
-    parse(_export, args, "export")
-
-
-def _export(
+def export(
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "base",
     /,
     to: Literal["onnx"] = "onnx",
@@ -93,11 +84,7 @@ def _export(
     print(f"{out}: {sum(f.stat().st_size for f in out.iterdir()) / 1e6:.0f} MB of {to.upper()} files")
 
 
-def build(args: list[str]) -> None:
-    parse(_build, args, "guide build")
-
-
-def _build(
+def build(
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")] = Path("out/guide"),
     /,
     model: str = "base",
@@ -157,11 +144,7 @@ class Serving:
     """API token, 16 or more letters, digits, - and _; random by default, and not required on the loopback address."""
 
 
-def serve(args: list[str]) -> None:
-    run(parse(Serving, args, "guide serve"))
-
-
-def run(s: Serving) -> None:
+def serve(s: Serving) -> None:
     """Run the server until Ctrl-C. Raises `ZaoziError`."""
     from zaozi.core.errors import ZaoziError
     from zaozi.guide.build import browser_model, check_page

@@ -8,15 +8,10 @@ from typing import Annotated
 import tyro
 
 from zaozi.cli.asked import picture_to_start_from
-from zaozi.cli.main import parse
 from zaozi.core.sampling import Guidance
 
 
-def invert(args: list[str]) -> None:
-    parse(_invert, args, "invert")
-
-
-def _invert(
+def invert(
     picture: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PICTURE")],
     /,
     prompt: str = "",

@@ -8,18 +8,9 @@ from typing import Annotated
 import tyro
 
 from zaozi.cli.evaluate import Dir
-from zaozi.cli.main import parse
 
 
-def train_reference(args: list[str]) -> None:
-    parse(_train_reference, args, "evaluate train-reference")
-
-
-def train_clip(args: list[str]) -> None:
-    parse(_train_clip, args, "evaluate train-clip")
-
-
-def _train_reference(
+def train_reference(
     data: Dir = None,
     epochs: int = 12,
     seed: int = 0,
@@ -50,7 +41,7 @@ def _train_reference(
     print(f"{out}: next, zaozi evaluate train-clip --reference {out}")
 
 
-def _train_clip(
+def train_clip(
     data: Dir = None,
     epochs: int = 60,
     seed: int = 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import importlib
@@ -11,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import typing
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -108,6 +110,21 @@ def parse(function: Callable[..., Any], args: Sequence[str], name: str, default:
     return made if is_class else made()
 
 
+def call(command: Callable[..., Any], args: list[str], name: str) -> None:
+    """Call a command's function with its options parsed.
+
+    A command takes typed options, or one dataclass of options, or (`generate` and `train`, which read a file first) the
+    arguments themselves as `list[str]`.
+    """
+    hints = [hint for key, hint in typing.get_type_hints(command).items() if key != "return"]
+    if hints == [list[str]]:
+        command(args)
+    elif len(hints) == 1 and dataclasses.is_dataclass(hints[0]):
+        command(parse(hints[0], args, name))  # type: ignore[arg-type]
+    else:
+        parse(command, args, name)
+
+
 def one_line(boxed: str, name: str) -> str:
     """Convert a parser's boxed message to one line: the error, and the closest valid option if known.
 
@@ -139,15 +156,14 @@ def run(args: Sequence[str]) -> None:
         name = " ".join(args[:words])
         if name in COMMANDS:
             module, function, _ = COMMANDS[name]
-            parse_and_call = importlib.import_module(module).__dict__[function]
-            rest = list(args[words:])
+            command, rest = importlib.import_module(module).__dict__[function], list(args[words:])
             if ALLOW_DOWNLOAD in rest:  # command line only; recipes and run.json cannot set it
                 from zaozi.text.encoders import downloads_allowed
 
                 with downloads_allowed():
-                    parse_and_call([arg for arg in rest if arg != ALLOW_DOWNLOAD])
+                    call(command, [arg for arg in rest if arg != ALLOW_DOWNLOAD], name)
             else:
-                parse_and_call(rest)
+                call(command, rest, name)
             return
     if any(name.startswith(args[0] + " ") for name in COMMANDS):
         known = [name for name in COMMANDS if name.startswith(args[0] + " ")]

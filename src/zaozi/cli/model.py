@@ -7,22 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from zaozi.cli.main import parse
 
-
-def info(args: list[str]) -> None:
-    parse(_info, args, "model info")
-
-
-def error(args: list[str]) -> None:
-    parse(_error, args, "model error")
-
-
-def release(args: list[str]) -> None:
-    parse(_release, args, "model release")
-
-
-def _info(model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "base", /) -> None:
+def info(model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "base", /) -> None:
     """Show a model: its parts, parameters, and GFLOPs per call.
 
     Args:
@@ -37,7 +23,7 @@ def _info(model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MOD
     print(describe(sized(model) if fresh else load_model(find_model(model))))
 
 
-def _error(
+def error(
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "base",
     /,
     data: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
@@ -61,7 +47,7 @@ def _error(
     print(f"mean            x0 error {sum(errors) / len(errors):.5f}")
 
 
-def _release(
+def release(
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")],
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")],
     /,

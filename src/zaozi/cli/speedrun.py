@@ -8,14 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from zaozi.cli.main import parse
 
-
-def speedrun(args: list[str]) -> None:
-    parse(_speedrun, args, "speedrun")
-
-
-def _speedrun(
+def speedrun(
     recipe: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RECIPE")] = Path("speedrun"),
     /,
     minutes: float = 20.0,
