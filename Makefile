@@ -1,6 +1,7 @@
 # make run    draw sixteen glyphs for "gold" with the model that ships, to out/
 # make test   every test, linter and type check
 # make docs   build the documentation site, its reference from the docstrings, to out/docs/
+# make numbers   fill the measured tables of README.md and docs/sampling.md from the reports behind them
 # make figures   draw the figures of the guide to docs/figures/ and into the package
 # make hero   record the first screen's drawings as the moving picture that README shows, docs/pictures/hero.webp
 # make notebook   run docs/guide.ipynb and keep in it what it shows
@@ -17,7 +18,7 @@ BIN := .venv/bin
 # npm before 11 does not install Vite's native parts
 NPM = $(shell npm --version 2>/dev/null | grep -q '^1[1-9]' && echo npm || echo npx --yes npm@11)
 
-.PHONY: run test env lint docs figures hero notebook guide web test-browser wheel test-wheel lock sbom clean
+.PHONY: run test env lint docs numbers figures hero notebook guide web test-browser wheel test-wheel lock sbom clean
 
 run: env
 	$(BIN)/zaozi generate "gold" --count 16 --out out
@@ -34,6 +35,9 @@ lint: env
 
 docs: env
 	$(BIN)/mkdocs build --strict
+
+numbers: env
+	$(BIN)/python tools/numbers_of_docs.py
 
 figures: env
 	$(BIN)/zaozi guide figures out/figures

@@ -15,6 +15,7 @@ from zaozi.core.components import samplers
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from draw_doc import commands, drawn
+from numbers_of_docs import filled
 
 ROOT = Path(__file__).parents[1]
 SAMPLING = ROOT / "docs" / "sampling.md"
@@ -63,6 +64,12 @@ def test_the_defaults_of_drawing_stand_once() -> None:
     sources = Path(__file__).parents[1] / "src" / "zaozi"
     found = {file.name: second.findall(file.read_text(encoding="utf-8")) for file in sources.rglob("*.py")}
     assert {name for name, some in found.items() if some} == {"sampling.py"}, "use Sampling.steps and so on"
+
+
+def test_the_tables_are_those_of_the_reports() -> None:
+    """`make numbers` changes nothing."""
+    for page, text in filled().items():
+        assert page.read_text(encoding="utf-8") == text, f"{page.name} is out of date; run: make numbers"
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/sampling.md"])

@@ -1,0 +1,97 @@
+"""Fill the measured tables of README.md and docs/sampling.md from the reports behind them (`make numbers`).
+
+The reports are in the repository: that of `base` beside its weights, the others in docs/data/. To measure them again:
+
+zaozi compare base --steps 5,10,20 --samples 192 --out out/compare
+zaozi compare base --samplers dpmpp-2m --steps 20 --samples 384 OPTIONS --out out/guidance/NAME    # a line of GUIDANCE below
+zaozi evaluate control base --samples 192 --out out/control
+python tools/numbers_of_docs.py out    # copies them to docs/data/ and fills the tables
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from zaozi.evaluate.compare import best
+from zaozi.evaluate.publish import between_marks, read_report, readme_with
+from zaozi.evaluate.table import figure
+from zaozi.model.checkpoint import SHIPPED
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "docs" / "data"
+GUIDANCE = {
+    "plain": "--guidance 1",
+    "3": "--guidance 3",
+    "5": "--guidance 5",
+    "8": "--guidance 8",
+    "interval": "--guide.low 0.5",
+    "rising": "--guide.curve rising",
+    "rescale": "--guidance 8 --guide.rescale 0.7",
+    "plus": "--guide.plus --guidance 0.6",
+    "dynamic": "--guidance 8 --guide.threshold dynamic",
+    "weak": "--weak out/early --guidance 2",
+}
+REPORTS = ("compare/compare.json", "control/control.md", *(f"guidance/{name}/compare.json" for name in GUIDANCE))
+
+
+def compared(rows: list[dict[str, Any]]) -> list[str]:
+    """A line per sampler: adherence and Frechet distance at each number of steps."""
+    steps = list(dict.fromkeys(row["steps"] for row in rows))
+    lines = [
+        "| sampler | " + " | ".join(f"{n} step{'s' if n > 1 else ''}" for n in steps) + " |",
+        "|---" * (len(steps) + 1) + "|",
+    ]
+    for sampler in dict.fromkeys(row["sampler"] for row in rows):
+        cells = []
+        for n in steps:
+            row = next(r for r in rows if (r["sampler"], r["steps"]) == (sampler, n))
+            extra = f", {row['calls']} calls" if row["calls"] != n else ""
+            cells.append(f"{row['adherence']['value']:.0%}, {row['frechet']['value']:.0f}{extra}")
+        lines.append(f"| {sampler} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def guided(folder: Path) -> list[str]:
+    """A line per guidance."""
+    lines = ["| options | primary radical | Frechet distance |", "|---|---|---|"]
+    for name, options in GUIDANCE.items():
+        row = json.loads((folder / name / "compare.json").read_text(encoding="utf-8"))[0]
+        found, away = figure(row["adherence"]), figure(row["frechet"])
+        assert found
+        assert away
+        lines.append(f"| `{options}` | {found.text(percent=True)} | {away.text()} |")
+    return lines
+
+
+def filled(data: Path = DATA) -> dict[Path, str]:
+    """The pages with their tables filled from the reports that there are."""
+    readme, page = ROOT / "README.md", ROOT / "docs" / "sampling.md"
+    base = SHIPPED / "base"
+    pages = {p: p.read_text(encoding="utf-8") for p in (readme, page)}
+    pages[readme] = readme_with(pages[readme], read_report(base / "report.json"), base)
+
+    def put(where: Path, mark: str, lines: list[str]) -> None:
+        pages[where] = between_marks(pages[where], mark, "\n".join(lines))
+
+    if (data / "compare").is_dir():
+        rows = json.loads((data / "compare" / "compare.json").read_text(encoding="utf-8"))
+        put(page, "compare", [*compared(rows), "", *best(rows)])
+        put(readme, "samplers", best(rows))
+    if (data / "guidance").is_dir():
+        put(page, "guidance", guided(data / "guidance"))
+    if (data / "control").is_dir():
+        put(page, "control", (data / "control" / "control.md").read_text(encoding="utf-8").strip().splitlines())
+    return pages
+
+
+if __name__ == "__main__":
+    for name in REPORTS if len(sys.argv) > 1 else ():
+        if (measured := Path(sys.argv[1]) / name).is_file():
+            (DATA / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(measured, DATA / name)
+    for path, text in filled().items():
+        path.write_text(text, encoding="utf-8")
