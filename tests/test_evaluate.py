@@ -557,7 +557,7 @@ def test_mistakes_are_named(
         (["model", "error", str(scribbler), "--data", str(tiny_data), "--pairs", "0"], "0 pairs are out of range"),
         (["evaluate", str(scribbler), "--data", str(small_glyphs), "--reference", str(tmp_path)], "train-reference"),
         (["evaluate", "train-reference", "--data", str(small_glyphs), "--epochs", "0"], "use 1 or more"),
-        (["evaluate", "publish", str(tmp_path / "no.json"), str(scribbler)], "is no report"),
+        (["evaluate", "publish", str(tmp_path / "no.json"), str(scribbler)], "is not a report"),
     ):
         assert main(args) == 2
         said = capsys.readouterr().err

@@ -286,7 +286,7 @@ def test_damaged_records_of_a_run_are_named(
 
 
 def test_what_is_no_run_cannot_be_released(folders: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(ZaoziError, match=r"is no checkpoint of a training run \(no state\.json\)"):
+    with pytest.raises(ZaoziError, match=r"is not a checkpoint of a training run \(no state\.json\)"):
         release_model(folders[0], tmp_path / "out", "x")
     assert not (tmp_path / "out").exists()
 

@@ -534,7 +534,7 @@ def test_a_folder_in_a_models_config_is_one_within_the_model(
     for outside in ("../beside", "enc/../../beside", "link", ".."):
         with pytest.raises(ZaoziError, match="leads out of the model's folder"):
             load_encoder(f"t5:{outside}", base=model)
-    with pytest.raises(ZaoziError, match="it is no folder"):
+    with pytest.raises(ZaoziError, match="it is not a folder"):
         load_encoder("t5:beside", base=model)  # of the current folder, not of the model
 
 
@@ -566,7 +566,7 @@ def test_a_hub_name_is_fetched_only_when_the_user_says_so_and_without_a_token(hu
     assert [call["local_files_only"] for call in hub] == [True, False, False, True]
     assert all(call["token"] is False for call in hub)
     for name in ("/nowhere", "./x", "a/b/c", "https://a/b", "-x", "a b"):
-        with pytest.raises(ZaoziError, match="it is no folder"):
+        with pytest.raises(ZaoziError, match="it is not a folder"):
             load_encoder(f"t5:{name}", allow_download=True)
     assert len(hub) == 4
 

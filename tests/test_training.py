@@ -390,7 +390,7 @@ def test_starting_from_a_model_with_other_properties(tiny_recipe: Recipe, tmp_pa
     assert torch.equal(table[3], source[1])
     assert table[2].abs().max() == table[0].abs().max() == 0
     assert torch.equal(own.network.embed.weight, theirs.network.embed.weight)
-    assert said == ["the property 'size' starts anew; theirs has none like it"]
+    assert said == ["the property 'size' starts from nothing; theirs has none like it"]
 
 
 @pytest.mark.parametrize(

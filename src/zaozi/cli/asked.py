@@ -19,10 +19,12 @@ def read_prompts(path: Path) -> list[str]:
     try:
         found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ZaoziError(f"cannot read prompts from {path} ({error}); give a text file, one prompt a line") from None
+        raise ZaoziError(
+            f"cannot read prompts from {path} ({error}); give a text file with one prompt per line"
+        ) from None
     found = [line for line in found if line]
     if not found:
-        raise ZaoziError(f"{path} has no prompt; write one a line")
+        raise ZaoziError(f"{path} has no prompt; write one per line")
     return found
 
 
@@ -69,7 +71,7 @@ def asked_properties(
         numbers = (int(radical),) if radical.isdecimal() else radical_forms().get(radical, ())
         if not numbers:
             raise ZaoziError(
-                f"'{radical}' is no radical; give one of the 214 as a character, such as 金, or its number"
+                f"'{radical}' is not a radical; give one of the 214 as a character, such as 金, or its number"
             )
         made["radical"] = str(numbers[0])
     if pinyin:
@@ -86,7 +88,7 @@ def syllable(reading: str) -> dict[str, str]:
         (digits[1] if digits else reading.casefold()).replace("v", "ü").replace("u:", "ü")
     )
     if not final.isalpha():
-        raise ZaoziError(f"'{reading}' is no reading; give one syllable, such as yang, yang2 or yáng")
+        raise ZaoziError(f"'{reading}' is not a reading; give one syllable, such as yang, yang2 or yáng")
     made = {"pinyin_final": final}
     if digits or tone < 5:
         made["tone"] = digits[2] if digits else str(tone)

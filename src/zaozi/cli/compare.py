@@ -105,7 +105,7 @@ def _numbers(text: str, name: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise ZaoziError(f"--{name} '{text}' is no list of numbers; write for instance --{name} 1,2,5") from None
+        raise ZaoziError(f"--{name} '{text}' is not a list of numbers; write for instance --{name} 1,2,5") from None
 
 
 def _counts(text: str) -> list[int]:

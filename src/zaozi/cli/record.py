@@ -33,7 +33,7 @@ def read_run(path: Path, kind: type[T]) -> tuple[T, dict[str, str]]:
         settings, digests = from_dict(kind, record["settings"]), dict(record["sha256"])
         theirs, ours = record["versions"], versions()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ZaoziError(f"{path} is no record of a run ({error}); give the run.json of zaozi generate") from None
+        raise ZaoziError(f"{path} is not a record of a run ({error}); give the run.json of zaozi generate") from None
     if theirs != ours:
         warnings.warn(f"drawn with {theirs}, now with {ours}: bytes may differ by rounding", stacklevel=2)
     return settings, digests

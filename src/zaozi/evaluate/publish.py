@@ -26,7 +26,7 @@ def read_report(path: Path) -> dict[str, Any]:
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         as_markdown(report)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ZaoziError(f"{path} is no report ({error}); make one: zaozi evaluate MODEL") from None
+        raise ZaoziError(f"{path} is not a report ({error}); make one: zaozi evaluate MODEL") from None
     return report
 
 

@@ -168,7 +168,7 @@ def completed(report: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, A
     """
     for key in ("model", "data", "how", "reference"):
         if report[key] != earlier[key]:
-            raise ZaoziError(f"the earlier report differs in '{key}'; give another --out, or measure everything anew")
+            raise ZaoziError(f"the earlier report differs in '{key}'; give another --out, or measure everything again")
     known = {name: v for name, v in versions(earlier).items() if name in measures and measures[name].version == v}
     order = [name for name in measures if name in report["figures"] or name in known]
     return {

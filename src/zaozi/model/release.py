@@ -73,7 +73,7 @@ def release_model(run: Path, out: Path, name: str, *, overwrite: bool = False) -
 
     folder, output = find_model(str(run)), model_output(out, overwrite=overwrite)
     if not (folder / STATE).is_file():
-        raise ZaoziError(f"{folder} is no checkpoint of a training run (no {STATE}); give a run's folder")
+        raise ZaoziError(f"{folder} is not a checkpoint of a training run (no {STATE}); give a run's folder")
     output.check()
     model = load_model(folder)
     config = replace(read_config(folder), name=name)

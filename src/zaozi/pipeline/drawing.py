@@ -51,7 +51,7 @@ def guided(
 def check_strength(strength: float) -> None:
     """Raises `ZaoziError` unless 0 < strength <= 1."""
     if not 0 < strength <= 1:
-        raise ZaoziError(f"strength {strength} is out of range; use above 0 (nearly as given) to 1 (all anew)")
+        raise ZaoziError(f"strength {strength} is out of range; use above 0 (nearly as given) to 1 (all new)")
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class TextToImage:
         except (AssertionError, RuntimeError) as error:
             reason = str(error).partition("\n")[0].partition(". ")[0]
             raise ZaoziError(
-                f"device '{device}' cannot be used ({reason}); use cpu, or cuda where there is a GPU"
+                f"device '{device}' cannot be used ({reason}); use cpu, or cuda if there is a GPU"
             ) from None
         encoder = load_encoder(text.encoder, text.max_tokens, base=folder, allow_download=allow_download)
         if encoder.width != (wanted := model.config.text.width):

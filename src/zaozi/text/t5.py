@@ -75,7 +75,7 @@ def t5_folder(where: str, *, allow_download: bool = False) -> Path:
     if (place := Path(where)).is_absolute() and place.is_dir():
         return place
     if not _HUB_NAME.fullmatch(where):
-        raise _damaged(where, "it is no folder")
+        raise _damaged(where, "it is not a folder")
     from huggingface_hub import snapshot_download
 
     try:
@@ -88,7 +88,7 @@ def t5_folder(where: str, *, allow_download: bool = False) -> Path:
     except Exception as error:  # from the network, the hub, or the disk
         if not allow_download:
             raise ZaoziError(
-                f"cannot load a T5 from '{where}' (it is no folder); "
+                f"cannot load a T5 from '{where}' (it is not a folder); "
                 "give a folder, or --allow-download to fetch it from the hub"
             ) from None
         raise _damaged(where, error) from None

@@ -116,7 +116,9 @@ def load_state(
     Raises `ZaoziError` if the checkpoint is damaged, or was trained on other data or with another recipe (naming the key).
     """
     if state["data"] != data:
-        raise ZaoziError(f"{folder} was trained on other data; give the same, or start anew with --init-from {folder}")
+        raise ZaoziError(
+            f"{folder} was trained on other data; use the same data, or start again with --init-from {folder}"
+        )
     if (key := difference(state["recipe"], recipe)) is not None:
         raise ZaoziError(
             f"{folder} was trained with another {key}; resume with its own recipe, or use --init-from {folder}"
@@ -182,7 +184,7 @@ def start_from(model: Denoiser, other: Denoiser, where: Path, say: Callable[[str
     """
     own, theirs = model.config, other.config
     if own.diffusion.prediction != theirs.diffusion.prediction:
-        say(f"{where} predicts {theirs.diffusion.prediction}, not {own.diffusion.prediction}; it must learn that anew")
+        say(f"{where} predicts {theirs.diffusion.prediction}, not {own.diffusion.prediction}; it must learn that again")
     weights = {k: v for k, v in other.state_dict().items() if ".properties.parts." not in k}
     for name, value in model.state_dict().items():
         if ".properties.parts." in name:
@@ -193,7 +195,7 @@ def start_from(model: Denoiser, other: Denoiser, where: Path, say: Callable[[str
         part = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         known = {k.removeprefix(prefix): v for k, v in other.state_dict().items() if k.startswith(prefix)}
         if twin is None or not p.take_over(part, twin, known):
-            say(f"the property '{p.column}' starts anew; {where} has none like it")
+            say(f"the property '{p.column}' starts from nothing; {where} has none like it")
         weights.update({prefix + k: v for k, v in part.items()})
     fill(model, weights, where)
 
