@@ -636,7 +636,7 @@ def test_stopped_it_keeps_what_is_drawn(
         (["--radical", "清"], "is not a radical"),
         (["--pinyin", "12"], "is not a reading"),
         (["--structure", "left-rihgt"], "did you mean 'left-right'"),
-        (["--redo", "gone.json"], "no record of a run"),
+        (["--redo", "gone.json"], "not a record of a run"),
         (["a", "--guide.low", "0.9", "--guide.high", "0.1"], "guidance interval"),
         (["a", "--guide.rescale", "3"], "guidance rescale"),
     ],
