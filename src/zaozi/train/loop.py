@@ -15,6 +15,7 @@ from zaozi.core import schema
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json
 from zaozi.core.machine import using_matmul_precision, using_threads
+from zaozi.core.outputs import Writer
 from zaozi.model.checkpoint import newest
 from zaozi.train.callbacks import Callback, usual
 from zaozi.train.clock import Clock
@@ -36,24 +37,28 @@ def train(run: Run, callbacks: Sequence[Callback] | None = None) -> Path:
         stack.enter_context(using_threads(workers.threads))
         if workers.device.type == "cuda":
             stack.enter_context(using_matmul_precision("high"))
-        _begin(run, stack)
-        ours = {"rank": workers.rank, "world": workers.world}
-        batches = stack.enter_context(prefetched(run.batches, run.step, workers.device, **ours))
-        stack.enter_context(run.listening())
-        clock = stack.enter_context(Clock().listening())
-        run.tick(0.0)  # synchronise with the main process's clock
-        for callback in callbacks:
-            stack.callback(callback.end, run)
-            callback.begin(run)
-        while not run.over:
-            run.recent.append(optimiser_step(run, next(batches)))
-            run.step += 1
-            run.tick(clock.tick())
-            if run.step % workers.agree_every == 0:
-                run.check_finite()
+        writer = _begin(run, stack)
+        with ExitStack() as watching:
+            if writer is not None:
+                run.journal = watching.enter_context(opened(writer, run))
+            ours = {"rank": workers.rank, "world": workers.world}
+            batches = watching.enter_context(prefetched(run.batches, run.step, workers.device, **ours))
+            watching.enter_context(run.listening())
+            clock = watching.enter_context(Clock().listening())
+            run.tick(0.0)  # synchronise with the main process's clock
             for callback in callbacks:
-                callback.after_step(run)
-    run.save()
+                callback.begin(run)
+                watching.callback(callback.end, run)
+            while not run.over:
+                run.recent.append(optimiser_step(run, next(batches)))
+                run.step += 1
+                run.tick(clock.tick())
+                if run.step % workers.agree_every == 0:
+                    run.check_finite()
+                for callback in callbacks:
+                    callback.after_step(run)
+        run.journal = None
+        run.save()
     if run.stopping:
         workers.say(f"stopped at step {run.step}; go on with the same command and --resume")
     else:
@@ -65,10 +70,10 @@ def train(run: Run, callbacks: Sequence[Callback] | None = None) -> Path:
     return run.newest()
 
 
-def _begin(run: Run, stack: ExitStack) -> None:
-    """Open the run's files (main process only), and check that the recipe can learn."""
+def _begin(run: Run, stack: ExitStack) -> Writer | None:
+    """Open the run's files (main process only) until `stack` closes, and check that the recipe can learn."""
     if not run.workers.main:
-        return
+        return None
     writer = stack.enter_context(run.output.open())
     if newest(run.out) != run.seen:
         raise ZaoziError(f"another process has trained in {run.out} meanwhile; pass --resume to go on")
@@ -82,4 +87,4 @@ def _begin(run: Run, stack: ExitStack) -> None:
         run.workers.say(f"self-check: {'pass' if passed else 'FAIL'} (eight pairs: loss {before:.3f} -> {after:.3f})")
         if not passed:
             raise ZaoziError("the self-check could not learn eight pairs; try another network, prediction or weight")
-    run.journal = stack.enter_context(opened(writer, run))
+    return writer
