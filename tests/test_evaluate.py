@@ -732,6 +732,8 @@ def test_a_report_says_which_measures_it_holds(glyph_model: str, small_glyphs: P
     assert both["figures"]["legibility"] == report["figures"]["legibility"]
     with pytest.raises(ZaoziError, match="the earlier report differs in 'how'"):
         completed(both, report | {"how": {}})
+    empty = report | {"measures": {"distance": 1}, "figures": {"distance": {}}}
+    assert completed(empty, report)["figures"] == report["figures"] | {"distance": {}}, "too few glyphs give no figure"
     old = {key: value for key, value in report.items() if key != "measures"}
     assert versions(old) == {"legibility": 1}
 

@@ -309,6 +309,20 @@ def test_a_non_finite_loss_stops_with_the_step_and_the_last_good_checkpoint(tiny
         train_run(run, [*usual(), Poison()])
 
 
+def test_weights_that_are_not_finite_are_never_saved(tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at the last step either, where devices look at their losses only every few steps."""
+    monkeypatch.setattr("zaozi.train.run.Workers.agree_every", 10)
+
+    class Poison(Callback):
+        def after_step(self, run: Run) -> None:
+            if run.step == 5:
+                with torch.no_grad():
+                    run.training.weights[0].fill_(torch.nan)
+
+    with pytest.raises(ZaoziError, match=r"nan at step 5 .*there is no checkpoint yet"):
+        train_run(prepare(tiny_recipe, say=lambda _: None), [*usual(), Poison()])
+
+
 def test_folders_are_guarded(tiny_recipe: Recipe) -> None:
     (Path(tiny_recipe.train.out).parent / "file").touch()
     with pytest.raises(ZaoziError, match="is a file; give a folder"):

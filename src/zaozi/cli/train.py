@@ -9,7 +9,7 @@ from zaozi.cli.main import parse
 from zaozi.core.errors import ZaoziError
 from zaozi.core.recipe import Recipe
 from zaozi.core.schema import RENAMED
-from zaozi.train.recipes import read_recipe, with_kind, with_size
+from zaozi.train.recipes import SECTIONS, read_recipe, with_kind, with_size
 
 _SHORT = {
     "--max-minutes": "--train.max-minutes",
@@ -22,22 +22,22 @@ _SHORT = {
         for old, new in names.items()
     },
 }
-_KINDS = {"--network.kind": "network", "--space.kind": "space", "--optim.kind": "optim"}
+_KINDS = {f"--{section}.kind": section for section in SECTIONS}
 
 _HELP = """usage: zaozi train RECIPE [--resume] [--max-minutes M] [--init-from MODEL] [--out DIR] [--section.key VALUE ...]
 
-Train a recipe (a TOML file, or the name of a packaged one such as glyphs-1h), or go on with it:
-  --steps N            train for so many steps instead of to the recipe's clock
-  --resume             go on from the last checkpoint in the recipe's folder
-  --overwrite          replace files of a run's names that zaozi did not write
-  --max-minutes M      train to a clock; the rates fall so as to end there   (= --train.max-minutes)
-  --init-from MODEL    start from the weights of another model               (= --train.init-from)
-  --out DIR            where the run goes                                    (= --train.out)
-  --network.size NAME  a network by the name of its size (dit-small, ...); --network.kind, --space.kind and --optim.kind
-                       choose another kind
-  --section.key VALUE  change any key of the recipe; all of them are below
+Train a recipe (a TOML file, or the name of a packaged one such as glyphs-1h), or resume it:
+  --steps N            train for this number of steps instead of the recipe's time limit
+  --resume             continue from the last checkpoint in the output folder
+  --overwrite          overwrite files with the names of a run that zaozi did not write
+  --max-minutes M      time limit; the learning rates decay to reach their end there   (= --train.max-minutes)
+  --init-from MODEL    start from the weights of another model                         (= --train.init-from)
+  --out DIR            output folder                                                   (= --train.out)
+  --network.size NAME  a network by its named size, such as dit-small; --network.kind, --space.kind and --optim.kind
+                       select another kind
+  --section.key VALUE  change any key of the recipe; all keys are listed below
 
-Many devices: torchrun --nproc-per-node N -m zaozi train RECIPE
+Several devices: torchrun --nproc-per-node N -m zaozi train RECIPE
 """
 
 

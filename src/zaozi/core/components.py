@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from zaozi.core.config import Config, Range, config
+from zaozi.core.errors import unknown
 from zaozi.core.registry import Configs, Registry
 from zaozi.core.types import Shape
 
@@ -163,8 +164,6 @@ encoders: Registry[Callable[..., Any]] = Registry("text encoder", "zaozi.text")
 
 def named_size(name: str) -> NetworkConfig:
     """Return the network of a named size. Raises `ZaoziError` listing the known sizes."""
-    from zaozi.core.errors import unknown
-
     found = named_sizes()
     if name not in found:
         raise unknown("size", name, found)

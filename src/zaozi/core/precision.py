@@ -24,6 +24,11 @@ def precision(wanted: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if wanted == "bf16" else torch.float32
 
 
+def name_of(wanted: str, device: torch.device) -> str:
+    """Return the precision as it is written: 'bf16' or 'fp32'."""
+    return "bf16" if precision(wanted, device) == torch.bfloat16 else "fp32"
+
+
 def autocast(wanted: str, device: torch.device) -> AbstractContextManager[object]:
     """Return a context in which networks compute in bf16 if requested; a null context for fp32."""
     if precision(wanted, device) == torch.bfloat16:

@@ -5,6 +5,7 @@ Each version has one function that converts the values of the previous version.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ _IGNORED: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """Keys that version 1 had in a section for every kind, even if some kinds did not use them."""
 _DEFAULTS = {"network": "dit", "space": "pixels", "optim": "muon", "properties": "class"}
+"""Kinds of version 1 for sections without one; a later change of a default does not change them."""
 
 
 def renamed(values: dict[str, Any]) -> list[str]:
@@ -61,7 +63,7 @@ def to_2(values: dict[str, Any]) -> list[str]:
                 raise ZaoziError(f"channels {values[key]} and network.channels {found} must be the same")
     for section, kinds in _IGNORED.items():
         parts = values.get(section)
-        for part in parts if isinstance(parts, list) else [parts]:
+        for part in parts if isinstance(parts, (list, tuple)) else [parts]:
             if not isinstance(part, dict):
                 continue
             kind = part.get("kind", _DEFAULTS[section])
@@ -79,7 +81,7 @@ def migrated(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
     Raises `ZaoziError` if this zaozi does not support the version.
     """
-    made = {key: _copy(value) for key, value in values.items()}
+    made = {key: copy.deepcopy(value) for key, value in values.items()}
     version = made.pop(KEY, 1)
     if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= SCHEMA:
         raise ZaoziError(f"schema {str(version)[:40]} is unknown here (known: 1 to {SCHEMA}); update zaozi")
@@ -97,10 +99,3 @@ def read(kind: type[C], values: Mapping[str, Any]) -> C:
 def written(config: Any) -> dict[str, Any]:
     """Return the plain values of a configuration with their version."""
     return {KEY: SCHEMA, **to_dict(config)}
-
-
-def _copy(value: Any) -> Any:
-    """Copy plain values into new containers, converting tuples to lists."""
-    if isinstance(value, Mapping):
-        return {key: _copy(v) for key, v in value.items()}
-    return [_copy(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from zaozi.core.config import to_dict
 from zaozi.core.errors import ZaoziError
-from zaozi.core.precision import precision
+from zaozi.core.precision import name_of
 from zaozi.core.sampling import Guidance, Sampling
 from zaozi.core.types import Estimate, Level
 from zaozi.diffusion.levels import MAX_STEPS, levels
@@ -112,7 +112,7 @@ class ParallelSampler:
     def dtype(self, how: Sampling) -> str:
         """Return the precision of the network calls: 'bf16' or 'fp32'."""
         device = next(self.artists[0].model.parameters()).device
-        return "bf16" if precision(how.precision, device) == torch.bfloat16 else "fp32"
+        return name_of(how.precision, device)
 
     @property
     def main(self) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import lent_generator, training_generator
-from zaozi.core.precision import precision
+from zaozi.core.precision import autocast
 from zaozi.core.progress import progress
 from zaozi.data.pairs import Pairs, training_rows
 from zaozi.evaluate.reference import Reference, in_words, labels, look, reserved, resized, targets
@@ -68,12 +68,11 @@ def train_reference(
     steps = epochs * (len(rows) // batch)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
-    dtype = precision("auto", torch.device("cpu"))
     for step in progress(range(steps), desc="reference network", unit="step"):
         some = rows[training_rows(len(rows), step * batch, batch, seed)]
         generator = training_generator(seed, step)
         network.train()
-        with lent_generator(seed, step, 1), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with lent_generator(seed, step, 1), autocast("auto", torch.device("cpu")):
             answers = network(augmented(pictures[some], generator))
         loss = (
             F.cross_entropy(answers[0].float(), radical[some], label_smoothing=0.05)

@@ -169,13 +169,10 @@ def completed(report: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, A
     for key in ("model", "data", "how", "reference"):
         if report[key] != earlier[key]:
             raise ZaoziError(f"the earlier report differs in '{key}'; give another --out, or measure everything again")
-    known = {name: v for name, v in versions(earlier).items() if name in measures and measures[name].version == v}
-    order = [name for name in measures if name in report["figures"] or name in known]
-    return {
-        **report,
-        "measures": {name: report["measures"].get(name) or known[name] for name in order},
-        "figures": {name: report["figures"].get(name) or earlier["figures"][name] for name in order},
-    }
+    held = versions(earlier)
+    kept = [name for name in measures if name in held and measures[name].version == held[name]]
+    figures = {name: earlier["figures"][name] for name in kept} | report["figures"]
+    return {**report, "measures": {name: measures[name].version for name in figures}, "figures": figures}
 
 
 def plain(value: Any) -> Any:

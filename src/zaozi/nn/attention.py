@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zaozi.core.components import NetworkConfig
+from zaozi.core.config import Range, config
 from zaozi.core.errors import ZaoziError
 from zaozi.nn.layers import zeroed
 
 PLACES = 128**2
 """Maximum number of positions in self-attention; memory grows with their square."""
+
+
+@config("network")
+class AttentionConfig(NetworkConfig):
+    """Settings of all networks with attention."""
+
+    width: Annotated[int, Range(1, 16_384)] = 256
+    """Channels of the transformer's residual stream, or of the U-Net's finest level."""
+    depth: Annotated[int, Range(1, 512)] = 8
+    """Blocks of the transformer, or residual blocks per level of the U-Net."""
+    head_width: Annotated[int, Range(4, 16_384)] = 64
+    """Channels per attention head; must divide the width (of every level)."""
+    patch: Annotated[int, Range(1, 1024)] = 8
+    """Patch size of the transformer, or of the U-Net's pixel-unshuffle stem, in pixels of the space."""
+    cross_attention: bool = True
+    """Whether pictures attend to the text tokens."""
+    pooled_text: bool = True
+    """Whether the pooled text is added to the time embedding."""
+    dropout: Annotated[float, Range(0, 0.99)] = 0.0
+    """Dropout rate of the hidden units of the transformer's MLPs, or of the U-Net's residual blocks."""
+
+    @property
+    def is_random(self) -> bool:
+        return self.dropout > 0
 
 
 def check_heads(head_width: int, widths: Sequence[int]) -> None:

@@ -12,36 +12,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zaozi.core.components import Conditions, NetworkConfig, networks
+from zaozi.core.components import Conditions, networks
 from zaozi.core.config import Range, config
 from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Cond, Shape
-from zaozi.nn.attention import CrossAttention, SelfAttention, check_heads, check_places, rotary_table
+from zaozi.nn.attention import AttentionConfig, CrossAttention, SelfAttention, check_heads, check_places, rotary_table
 from zaozi.nn.layers import LevelEmbedding, PropertyEmbedding, TextProjection, zeroed
 
 
 @networks.add
 @config("network")
-class DiTConfig(NetworkConfig):
+class DiTConfig(AttentionConfig):
     """A vision transformer."""
 
     kind: Literal["dit"] = "dit"
-    width: Annotated[int, Range(1, 16_384)] = 256
-    """Channels of the residual stream."""
-    depth: Annotated[int, Range(1, 512)] = 8
-    """Number of blocks."""
-    head_width: Annotated[int, Range(4, 16_384)] = 64
-    """Channels per attention head; must divide the width."""
-    patch: Annotated[int, Range(1, 1024)] = 8
-    """Patch size, in pixels of the space."""
-    cross_attention: bool = True
-    """Whether pictures attend to the text tokens."""
     cross_every: Annotated[int, Range(1, 512)] = 2
     """Use cross-attention in every n-th block."""
-    pooled_text: bool = True
-    """Whether the pooled text is added to the time embedding."""
-    dropout: Annotated[float, Range(0, 0.99)] = 0.0
-    """Dropout rate of the hidden units of the MLPs."""
 
     def check(self, shape: Shape) -> None:
         check_heads(self.head_width, [self.width])
@@ -58,10 +44,6 @@ class DiTConfig(NetworkConfig):
     @property
     def least_weights(self) -> int:
         return self.depth
-
-    @property
-    def is_random(self) -> bool:
-        return self.dropout > 0
 
     @classmethod
     def sizes(cls) -> dict[str, Self]:

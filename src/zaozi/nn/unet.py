@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zaozi.core.components import Conditions, NetworkConfig, networks
+from zaozi.core.components import Conditions, networks
 from zaozi.core.config import Length, Range, config
 from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Cond, Shape
-from zaozi.nn.attention import CrossAttention, SelfAttention, check_heads, check_places
+from zaozi.nn.attention import AttentionConfig, CrossAttention, SelfAttention, check_heads, check_places
 from zaozi.nn.layers import LevelEmbedding, PropertyEmbedding, TextProjection, zeroed
 
 LEVELS = 8
@@ -26,28 +26,14 @@ LEVELS = 8
 
 @networks.add
 @config("network")
-class UNetConfig(NetworkConfig):
+class UNetConfig(AttentionConfig):
     """Convolutions, with attention at the low resolutions."""
 
     kind: Literal["unet"] = "unet"
-    width: Annotated[int, Range(1, 16_384)] = 256
-    """Channels of the finest level."""
-    depth: Annotated[int, Range(1, 512)] = 8
-    """Residual blocks per level."""
-    head_width: Annotated[int, Range(4, 16_384)] = 64
-    """Channels per attention head; must divide the width of every level."""
-    patch: Annotated[int, Range(1, 1024)] = 8
-    """Patch size of the pixel-unshuffle stem, in pixels of the space."""
     multipliers: Annotated[tuple[Annotated[int, Range(1, 64)], ...], Length(1, LEVELS)] = (1, 2, 3)
     """Channels of each level, as multiples of the width; each level halves the resolution."""
     attention_levels: tuple[Annotated[int, Range(0, LEVELS - 1)], ...] = (1, 2)
     """Levels (0 is the finest) with self-attention and text cross-attention."""
-    cross_attention: bool = True
-    """Whether pictures attend to the text tokens."""
-    pooled_text: bool = True
-    """Whether the pooled text is added to the time embedding."""
-    dropout: Annotated[float, Range(0, 0.99)] = 0.0
-    """Dropout rate of the hidden units of the residual blocks."""
 
     @property
     def stride(self) -> int:
@@ -69,10 +55,6 @@ class UNetConfig(NetworkConfig):
     @property
     def least_weights(self) -> int:
         return self.depth * len(self.multipliers)
-
-    @property
-    def is_random(self) -> bool:
-        return self.dropout > 0
 
     @classmethod
     def sizes(cls) -> dict[str, Self]:

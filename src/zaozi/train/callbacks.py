@@ -100,7 +100,7 @@ class SampleGrid(Callback):
             return
         prompts, count = train.prompts, 8
         cond = run.encoder.encode(prompts).take(torch.arange(len(prompts)).repeat_interleave(count))
-        with run.training.autocast():
+        with run.autocast():
             x = draw(run.training.average, cond, Sampling(16), pictures=list(range(count)) * len(prompts))
         made = to_pictures(x)
         sheet = contact_sheet([made[i * count : (i + 1) * count] for i in range(len(prompts))], prompts, tile=96)
@@ -135,7 +135,7 @@ def validate(run: Run) -> dict[str, Any]:
         return {}
     rows = run.held_out.pairs.some(VALIDATION_PAIRS)
     x0 = run.held_out.space.encode(run.held_out.pairs.batch(rows))
-    with run.training.autocast():
+    with run.autocast():
         errors = x0_error(run.training.average, x0, replace(run.held_out.cond(rows), properties={}))
     mean = sum(errors) / len(errors)
     run.workers.say(f"step {run.step}: validation x0 error {mean:.5f}")

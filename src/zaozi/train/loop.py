@@ -53,7 +53,7 @@ def train(run: Run, callbacks: Sequence[Callback] | None = None) -> Path:
                 run.recent.append(optimiser_step(run, next(batches)))
                 run.step += 1
                 run.tick(clock.tick())
-                if run.step % workers.agree_every == 0:
+                if run.step % workers.agree_every == 0 or run.over:
                     run.check_finite()
                 for callback in callbacks:
                     callback.after_step(run)

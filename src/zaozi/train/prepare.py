@@ -15,7 +15,8 @@ from zaozi.core.disk import need_space
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, sha256
 from zaozi.core.machine import usable_cores, using_threads
-from zaozi.core.precision import precision
+from zaozi.core.outputs import Output
+from zaozi.core.precision import autocast
 from zaozi.core.progress import progress
 from zaozi.core.recipe import ModelConfig, Recipe, TrainConfig
 from zaozi.core.record import read_record
@@ -78,9 +79,7 @@ def prepare(
         if differs and workers.main:
             warnings.warn(f"{last} was trained {differs}; its last bits may come out differently", stacklevel=2)
     with using_threads(workers.threads):
-        run = _ready(recipe, workers, last, state)
-    run.output, run.seen, run.saved = output, seen, last
-    return run
+        return _ready(recipe, workers, output, seen, last, state)
 
 
 def _workers(train: TrainConfig, say: Callable[[str], None]) -> Workers:
@@ -90,9 +89,7 @@ def _workers(train: TrainConfig, say: Callable[[str], None]) -> Workers:
     check_trackers(train.trackers)
     on_cpu = train.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
     with using_threads(torch.get_num_threads()):
-        accelerator = Accelerator(
-            cpu=on_cpu,  # explicit, or several CPU processes are taken for single ones
-        )
+        accelerator = Accelerator(cpu=on_cpu)  # explicit, or several CPU processes are taken for single ones
         threads = min(torch.get_num_threads(), usable_cores())
     parts = accelerator.num_processes * train.accumulate
     if train.batch_size % parts:
@@ -103,7 +100,14 @@ def _workers(train: TrainConfig, say: Callable[[str], None]) -> Workers:
     return Workers(accelerator, threads, say if accelerator.is_main_process else (lambda _: None))
 
 
-def _ready(recipe: Recipe, workers: Workers, last: Path | None, state: dict[str, Any] | None) -> Run:
+def _ready(
+    recipe: Recipe,
+    workers: Workers,
+    output: Output,
+    seen: Path | None,
+    last: Path | None,
+    state: dict[str, Any] | None,
+) -> Run:
     """Build everything that training needs, restoring `state` from the checkpoint `last`."""
     train, say = recipe.train, workers.say
     data = workers.first_alone(lambda: find_dataset(recipe.data))
@@ -178,16 +182,16 @@ def _ready(recipe: Recipe, workers: Workers, last: Path | None, state: dict[str,
         encoder=encoder,
         batches=batches,
         held_out=Batches(recipe, held_out, texts, model.schedule, space) if len(held_out) else None,
-        training=Training(
-            model, average, workers.accelerator.prepare_model(model.network), optimisers,
-            precision(train.precision, workers.device),
-        ),
+        training=Training(model, average, workers.accelerator.prepare_model(model.network), optimisers),
         data=digest,
+        output=output,
+        seen=seen,
+        saved=last,
         step=step,
         seconds=seconds,
         began_with=began_with,
         history=earlier,
-    )  # fmt: skip
+    )
 
 
 def _fit_space(space: Any, pairs: Pictures, recipe: Recipe, workers: Workers) -> float:
@@ -200,8 +204,7 @@ def _fit_space(space: Any, pairs: Pictures, recipe: Recipe, workers: Workers) ->
         spent += clock.tick()
         bar.update()
 
-    half = precision(recipe.train.precision, CPU) == torch.bfloat16
-    with bar, Clock().listening() as clock, torch.autocast("cpu", torch.bfloat16, enabled=half):
+    with bar, Clock().listening() as clock, autocast(recipe.train.precision, CPU):
         line = space.fit(pairs, seed=recipe.train.seed, watch=watch)
     if line:
         workers.say(line)

@@ -13,8 +13,11 @@ from zaozi.core.components import named_size, networks, optimisers, spaces
 from zaozi.core.config import from_dict, to_dict
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.recipe import Recipe
+from zaozi.core.registry import Configs
 from zaozi.core.schema import migrated, renamed
 
+SECTIONS: dict[str, Configs[Any]] = {"network": networks, "space": spaces, "optim": optimisers}
+"""The sections of a recipe that have a kind."""
 PACKAGED = Path(__file__).parents[1] / "recipes"
 """Folder of the packaged recipes."""
 
@@ -105,8 +108,7 @@ def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 def with_kind(recipe: Recipe, section: str, kind: str) -> Recipe:
     """Return the recipe with another kind of `network`, `space` or `optim`, keeping the values of shared keys."""
-    registry: Any = {"network": networks, "space": spaces, "optim": optimisers}[section]
-    before, wanted = to_dict(getattr(recipe, section)), registry[kind]
+    before, wanted = to_dict(getattr(recipe, section)), SECTIONS[section][kind]
     kept = {f.name: before[f.name] for f in fields(wanted) if f.name in before and f.name != "kind"}
     return replace(recipe, **{section: wanted(**kept)})
 

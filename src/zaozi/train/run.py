@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.files import flush
 from zaozi.core.machine import machine, processor
 from zaozi.core.outputs import Output
+from zaozi.core.precision import autocast, name_of
 from zaozi.core.recipe import ModelConfig, Recipe
 from zaozi.data.pairs import ORDER
 from zaozi.model.checkpoint import newest
@@ -97,17 +98,10 @@ class Training:
     network: nn.Module
     """The model's network, wrapped for distributed training."""
     optimisers: dict[str, torch.optim.Optimizer]
-    dtype: torch.dtype
-    """float32, or bfloat16 for autocast."""
 
     @property
     def weights(self) -> list[nn.Parameter]:
         return list(self.model.network.parameters())
-
-    def autocast(self) -> torch.autocast:
-        """Return the autocast context for the network."""
-        device = next(self.model.network.parameters()).device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
 
 @dataclass
@@ -123,14 +117,16 @@ class Run:
     training: Training
     data: str
     """SHA-256 of the dataset."""
+    output: Output
+    """The run's folder, to be written."""
+    seen: Path | None
+    """The newest checkpoint at the time the run was prepared."""
+    saved: Path | None
+    """The last checkpoint that is this run's own."""
     step: int = 0
     seconds: float = 0.0
     began_with: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
-    output: Output = None  # type: ignore[assignment]
-    seen: Path | None = None
-    """The newest checkpoint at the time the run was prepared."""
-    saved: Path | None = None
     unagreed: float = 0.0
     """Seconds in this process since the clocks were last synchronised."""
     rate: float = 0.0
@@ -147,6 +143,10 @@ class Run:
     @property
     def out(self) -> Path:
         return Path(self.recipe.train.out)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return a context in which the network computes in the recipe's precision."""
+        return autocast(self.recipe.train.precision, self.workers.device)
 
     @property
     def progress(self) -> float:
@@ -181,7 +181,7 @@ class Run:
     def describe(self) -> None:
         """Print what is trained, on how much data, and on which device."""
         count = sum(p.numel() for p in self.training.weights)
-        how = "bf16" if self.training.dtype == torch.bfloat16 else "fp32"
+        how = name_of(self.recipe.train.precision, self.workers.device)
         self.workers.say(
             f"{self.recipe.name}: {count / 1e6:.1f} M parameters, {len(self.batches.pairs)} pairs, "
             f"{self.workers.world} x {self.workers.device.type} in {how}, to {self.out}"

@@ -1,4 +1,4 @@
-"""One training step: precision, loss, and a check that the recipe can learn."""
+"""The loss of a batch, and a check that the recipe can learn."""
 
 from __future__ import annotations
 

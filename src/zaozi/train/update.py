@@ -32,7 +32,7 @@ def optimiser_step(run: Run, batch: Batch) -> tuple[Tensor, Tensor]:
         for i in range(parts):
             some = some_rows(batch, slice(i * size, (i + 1) * size)) if parts > 1 else batch
             with accelerator.no_sync(training.network) if i + 1 < parts else torch.enable_grad():
-                with training.autocast():
+                with run.autocast():
                     loss = loss_of(training.network, some, how.prediction, how.weight)
                 (loss / parts).backward()
             total += loss.detach() / parts
