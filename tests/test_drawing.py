@@ -22,15 +22,15 @@ from zaozi import TextToImage, ZaoziError
 from zaozi.cli.asked import composition, mask_of, syllable
 from zaozi.cli.generate import Drawing
 from zaozi.cli.main import main
-from zaozi.cli.record import folder_name
+from zaozi.cli.record import folder_name, nested
 from zaozi.core.components import samplers
 from zaozi.core.config import from_dict, to_dict
 from zaozi.core.recipe import ModelConfig
-from zaozi.core.sampling import Guidance, Sampling
+from zaozi.core.sampling import Editing, Guidance, Sampling
 from zaozi.data.sheet import contact_sheet
 from zaozi.model.checkpoint import find_model, load_model, save_model, shipped
 from zaozi.model.denoiser import make_denoiser
-from zaozi.pipeline import draw, from_picture, to_pictures
+from zaozi.pipeline import Edit, draw, from_picture, to_pictures
 
 BASE = "base" in shipped()
 
@@ -151,7 +151,7 @@ def test_generate_writes_what_it_says(run: Path, here: Path, capsys: pytest.Capt
     assert record["prompts"] == ["a small, song bird!", "fish", "魚"]
     assert [len(digest) for digest in record["sha256"].values()] == [64]
     settings = record["settings"]
-    assert (settings["steps"], settings["count"], settings["seed"]) == (2, 3, 0)
+    assert (settings["sampling"]["steps"], settings["count"], settings["sampling"]["seed"]) == (2, 3, 0)
     assert record["complete"]
     out = capsys.readouterr().out
     assert "9 pictures in" in out
@@ -396,7 +396,10 @@ def test_compositions_of_one_are_the_prompt_itself(glyph_artist: TextToImage) ->
     assert close(way[:1], plain[:1])
     assert close(way[2:], glyph_artist("water", num_steps=4))
     path = [
-        picture for _, _, picture in glyph_artist.pictures(["fire"] * 3, Sampling(4, toward_seed=(5, [0.0, 0.4, 1.0])))
+        picture
+        for _, _, picture in glyph_artist.pictures(
+            ["fire"] * 3, Sampling(4), edit=Edit(toward_seed=(5, [0.0, 0.4, 1.0]))
+        )
     ]
     assert close(path, [glyph_artist("fire", toward_seed=(5, share), num_steps=4)[0] for share in (0.0, 0.4, 1.0)])
     assert close(path[:1], plain[:1])
@@ -555,12 +558,12 @@ def test_generate_with_properties_and_weights(glyph_model: str, here: Path) -> N
     assert main([*base, *asked, "--out", "b"]) == 0
     label = json.loads((here / "b" / "run.json").read_text())["prompts"][0]
     assert label == "structure left-right, strokes 12.0, radical 167, pinyin_final ang, tone 2, pinyin_initial y"
-    assert main([*base, "fire", "--guide.plus", "--guidance", "0.6", "--to-seed", "1", "--video", "way.gif"]) == 0
+    assert main([*base, "fire", "--guidance.plus", "--guidance=0.6", "--to-seed", "1", "--video", "way.gif"]) == 0
     assert main([*base, "fire", "--to", "water", "--out", "c"]) == 0
     assert main([*base, "fire", "gold", "--to-seed", "3", "--out", "d"]) == 0
     assert len(list((here / "d").rglob("?.png"))) == 4
     assert main([*base, "fire", "--init", "明", "--strength", "0.5", "--keep", "left", "--out", "e"]) == 0
-    guide = ["--guide.low", "0.1", "--guide.rescale", "0.3", "--negative", "fish"]
+    guide = ["--guidance.low", "0.1", "--guidance.rescale", "0.3", "--negative", "fish"]
     assert main([*base, "fire", *guide, "--out", "f"]) == 0
     assert main([*base, "fire", "--weak", glyph_model, "--out", "f"]) == 0
     assert syllable("lv4") == syllable("lǜ") == {"pinyin_initial": "l", "pinyin_final": "ü", "tone": "4"}
@@ -588,12 +591,16 @@ def test_a_run_is_redrawn_to_the_same_bytes(glyph_model: str, here: Path, capsys
 
 def test_every_setting_survives_its_record() -> None:
     changed = Drawing(
-        prompt=("a", "b"), compose=("c=0.5",), negative="d", to="e", count=3, steps=4, sampler="heun", guidance=0.5,
-        guide=Guidance(low=0.1, plus=True), weak="w", seed=5, to_seed=6, model="m", out="o", grid="karras", eta=0.1,
-        property=("x=y",), structure="s", strokes=7, radical="r", pinyin="p", init="i", strength=0.3, keep="k",
-        batch_size=2, video="v.gif", svg=True, columns=3, device="cpu",
+        prompt=("a", "b"), compose=("c=0.5",), negative="d", to="e", count=3, weak="w", to_seed=6, model="m", out="o",
+        sampling=Sampling(4, "heun", Guidance(0.5, low=0.1, plus=True), 5, "karras", 0.1, batch_size=2, precision="auto"),
+        property=("x=y",), structure="s", strokes=7, radical="r", pinyin="p", edit=Editing("i", 0.3, "k"),
+        video="v.gif", svg=True, columns=3, device="cpu",
     )  # fmt: skip
-    assert from_dict(Drawing, json.loads(json.dumps(to_dict(changed)))) == changed
+    values = json.loads(json.dumps(to_dict(changed)))
+    assert from_dict(Drawing, values) == changed
+    flat = {key: value for key, value in values.items() if key not in ("sampling", "edit")} | values["edit"]
+    flat |= values["sampling"] | {"guidance": 0.5, "guide": {**values["sampling"]["guidance"], "scale": 5.0}}
+    assert from_dict(Drawing, nested(flat)) == changed, "as records were written before"
 
 
 def test_stopped_it_keeps_what_is_drawn(
@@ -712,7 +719,7 @@ def test_precision_is_chosen_and_recorded(glyph_model: str, tmp_path: Path) -> N
     assert np.abs(plain - half).max() > 0
     assert np.abs(plain - half).mean() < 8
     record = json.loads((tmp_path / "bf16" / "run.json").read_text())
-    assert record["settings"]["precision"] == "bf16"
+    assert record["settings"]["sampling"]["precision"] == "bf16"
     assert main(["generate", "--redo", str(tmp_path / "bf16" / "run.json"), "--out", str(tmp_path / "again")]) == 0
     assert (tmp_path / "again" / "000-gold" / "0.png").read_bytes() == (
         tmp_path / "bf16" / "000-gold" / "0.png"

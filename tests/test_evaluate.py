@@ -411,7 +411,7 @@ def test_evaluate_and_publish(
     scribbler: Path, small_glyphs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--data", str(small_glyphs), "--samples", "24", "--steps", "1", "--out", str(tmp_path)]
-    assert main(["evaluate", str(scribbler), *options, "--guide.low", "0.1"]) == 0
+    assert main(["evaluate", str(scribbler), *options, "--guidance.low", "0.1"]) == 0
     said = capsys.readouterr().out
     assert "232 glyphs, 1 steps" in said
     assert "radical asked for is the primary one" in said
@@ -472,7 +472,7 @@ def test_compare(scribbler: Path, small_glyphs: Path, tmp_path: Path) -> None:
     itself = [
         "--weak",
         str(scribbler),
-        "--guide.low",
+        "--guidance.low",
         "0.2",
         "--steps",
         "2",
@@ -548,7 +548,7 @@ def test_mistakes_are_named(
         (["evaluate", str(scribbler), "--data", str(small_glyphs), "--batch-size", "0"], "batch size 0"),
         (["evaluate", str(scribbler), "--data", str(small_glyphs), "--sampler", "dpmpp2m"], "dpmpp-2m"),
         (["evaluate", str(scribbler), "--data", str(small_glyphs), "--samples", "3"], "use 16 or more"),
-        (["evaluate", str(scribbler), "--guide.scale", "3"], "use --guidance"),
+        (["evaluate", str(scribbler), "--data", str(small_glyphs), "--eta", "2"], "use it with ddim"),
         (
             ["evaluate", "train-reference", "--data", str(small_glyphs), "--out", str(small_glyphs)],
             "which another command wrote",

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import get_args
 
 import httpx
 import numpy as np
@@ -29,7 +28,6 @@ from hypothesis import HealthCheck, given, settings
 from zaozi.cli.main import main
 from zaozi.core.errors import ZaoziError
 from zaozi.core.sampling import Guidance, Sampling
-from zaozi.data.pictures import KEPT
 from zaozi.pipeline import Edit, TextToImage, draw
 from zaozi.serve import (
     MAX_BODY,
@@ -46,7 +44,6 @@ from zaozi.serve import (
     make_app,
     serve,
 )
-from zaozi.serve.ask import Side
 from zaozi.serve.desk import STOPPING, Desk
 from zaozi.serve.guard import HEADERS
 
@@ -75,18 +72,17 @@ def floats(text: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), "<f4")
 
 
-def test_the_api_knows_every_half() -> None:
-    assert get_args(Side) == tuple(KEPT)
-
-
 def start(side: int = 32, value: float = 1.0, **more: object) -> dict[str, object]:
     """A picture to start from, as it is sent."""
     pixels = np.full((1, side, side), value, "<f4")
-    return {"pixels": base64.b64encode(pixels.tobytes()).decode(), **more}
+    return {"init": base64.b64encode(pixels.tobytes()).decode(), **more}
 
 
 def test_it_draws_what_the_pipeline_draws(client: TestClient, glyph_artist: TextToImage) -> None:
-    answer = client.post("/api/generate", json={"prompt": "gold", "steps": 4, "seed": 3, "guidance": 2, "picture": 1})
+    answer = client.post(
+        "/api/generate",
+        json={"prompt": "gold", "sampling": {"steps": 4, "seed": 3, "guidance": {"scale": 2}}, "picture": 1},
+    )
     *steps, last = [json.loads(line) for line in answer.text.splitlines()]
     wanted = draw(
         glyph_artist.model,
@@ -101,7 +97,7 @@ def test_it_draws_what_the_pipeline_draws(client: TestClient, glyph_artist: Text
 
 @pytest.mark.parametrize("prompt", ["", "   "])
 def test_an_empty_prompt_draws_without_text(client: TestClient, glyph_artist: TextToImage, prompt: str) -> None:
-    answer = client.post("/api/generate", json={"prompt": prompt, "steps": 2})
+    answer = client.post("/api/generate", json={"prompt": prompt, "sampling": {"steps": 2}})
     wanted = draw(glyph_artist.model, glyph_artist.encode([""]), Sampling(2), pictures=[0])
     assert floats(json.loads(answer.text.splitlines()[-1])["picture"]) == pytest.approx(
         wanted.numpy().ravel(), abs=1e-6
@@ -110,7 +106,9 @@ def test_an_empty_prompt_draws_without_text(client: TestClient, glyph_artist: Te
 
 def asked(client: TestClient, **body: object) -> np.ndarray:
     """The picture that comes for a request, which is all that comes."""
-    (line,) = client.post("/api/generate", json={"prompt": "gold", "steps": 3, "quiet": True, **body}).text.splitlines()
+    (line,) = client.post(
+        "/api/generate", json={"prompt": "gold", "sampling": {"steps": 3}, "quiet": True, **body}
+    ).text.splitlines()
     return floats(json.loads(line)["picture"])
 
 
@@ -131,12 +129,12 @@ def test_properties_a_way_and_a_start_draw_what_the_pipeline_draws(
     assert asked(client, to="fire", share=0.0) == wanted(glyph_artist.encode(["gold"]))
 
     picture, cond = torch.linspace(-1, 1, 32 * 32).reshape(1, 1, 32, 32), glyph_artist.encode(["gold"])
-    sent = {"pixels": base64.b64encode(picture.numpy().astype("<f4").tobytes()).decode()}
-    assert asked(client, init={**sent, "strength": 0.5}) == wanted(cond, Edit(picture, 0.5))
+    sent = {"init": base64.b64encode(picture.numpy().astype("<f4").tobytes()).decode()}
+    assert asked(client, edit={**sent, "strength": 0.5}) == wanted(cond, Edit(picture, 0.5))
     for side, rows, columns in (("top", slice(0, 16), slice(None)), ("right", slice(None), slice(16, 32))):
         mask = torch.zeros(1, 1, 32, 32)
         mask[..., rows, columns] = 1
-        found = asked(client, init={**sent, "keep": side})
+        found = asked(client, edit={**sent, "keep": side})
         assert found == wanted(cond, Edit(picture, mask=mask))
         assert np.array_equal(found.reshape(32, 32)[rows, columns], picture[0, 0, rows, columns].numpy())
 
@@ -155,7 +153,7 @@ def test_what_needs_the_model_waits_until_it_is_loaded(glyph_artist: TextToImage
             http.get(f"{address}/api/health", timeout=0.3)
         loading.set()
         assert http.get(f"{address}/api/health").json()["model"] == "tiny"
-        assert "picture" in http.post(f"{address}/api/generate", json={"prompt": "gold", "steps": 1}).text
+        assert "picture" in http.post(f"{address}/api/generate", json={"prompt": "gold", "sampling": {"steps": 1}}).text
 
 
 def test_a_model_that_cannot_be_loaded_is_a_503_that_says_where_to_look(
@@ -196,12 +194,20 @@ def test_pages_come_with_the_headers_that_threads_need(client: TestClient) -> No
     [
         {},
         {"prompt": "x" * 301},
-        {"prompt": "gold", "steps": 0},
-        {"prompt": "gold", "steps": 121},
-        {"prompt": "gold", "sampler": "../../x"},
-        {"prompt": "gold", "guidance": -1},
-        {"prompt": "gold", "seed": 2**32},
-        {"prompt": "gold", "init": "/etc/passwd"},
+        {"prompt": "gold", "sampling": {"steps": 0}},
+        {"prompt": "gold", "sampling": {"steps": 121}},
+        {"prompt": "gold", "sampling": {"sampler": "../../x"}},
+        {"prompt": "gold", "sampling": {"guidance": {"scale": -1}}},
+        {"prompt": "gold", "sampling": {"guidance": {"low": 0.9, "high": 0.1}}},
+        {"prompt": "gold", "sampling": {"guidance": {"rescale": 3}}},
+        {"prompt": "gold", "sampling": {"grid": "no grid"}},
+        {"prompt": "gold", "sampling": {"eta": 0.5}},
+        {"prompt": "gold", "sampling": {"stepz": 5}},
+        {"prompt": "gold", "sampling": {"steps": "5"}},
+        {"prompt": "gold", "sampling": None},
+        {"prompt": "gold", "steps": 5},
+        {"prompt": "gold", "sampling": {"seed": 2**32}},
+        {"prompt": "gold", "edit": "/etc/passwd"},
         {"prompt": "gold", "to": "x" * 301},
         {"prompt": "gold", "to": "fire", "share": 1.1},
         {"prompt": "gold", "properties": {"colour": "red"}},
@@ -211,13 +217,15 @@ def test_pages_come_with_the_headers_that_threads_need(client: TestClient) -> No
         {"prompt": "gold", "properties": {"strokes": "many"}},
         {"prompt": "gold", "properties": {"strokes": None}},
         {"prompt": "gold", "properties": {f"{i}": 1 for i in range(17)}},
-        {"prompt": "gold", "init": {"pixels": "AAAA"}},
-        {"prompt": "gold", "init": {"pixels": "/etc/passwd"}},
-        {"prompt": "gold", "init": start(keep="middle")},
-        {"prompt": "gold", "init": start(strength=0)},
-        {"prompt": "gold", "init": start(value=1.5)},
-        {"prompt": "gold", "init": start(value=float("nan"))},
-        {"prompt": "gold", "init": start(side=31)},
+        {"prompt": "gold", "edit": {"init": "AAAA"}},
+        {"prompt": "gold", "edit": {"strength": 0.5}},
+        {"prompt": "gold", "edit": {"keep": "left"}},
+        {"prompt": "gold", "edit": {"init": "/etc/passwd"}},
+        {"prompt": "gold", "edit": start(keep="middle")},
+        {"prompt": "gold", "edit": start(strength=0)},
+        {"prompt": "gold", "edit": start(value=1.5)},
+        {"prompt": "gold", "edit": start(value=float("nan"))},
+        {"prompt": "gold", "edit": start(side=31)},
         {"prompt": ["gold"]},
     ],
 )
@@ -227,7 +235,13 @@ def test_what_is_out_of_range_is_refused(client: TestClient, body: object) -> No
 
 def test_hostile_bodies_are_refused(client: TestClient) -> None:
     assert client.post("/api/generate", content=b"{" * (MAX_BODY + 1)).status_code == 413
-    for content in (b"", b"{", b"\xff\xfe", b'{"prompt": "gold", "guidance": NaN}', b"[" * 5000):
+    for content in (
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b'{"prompt": "gold", "sampling": {"guidance": {"scale": NaN}}}',
+        b"[" * 5000,
+    ):
         assert client.post("/api/generate", content=content).status_code == 422
     assert client.get("/api/generate").status_code in (404, 405)
 
@@ -251,7 +265,7 @@ async def busy(client: httpx.AsyncClient) -> int:
 
 
 def test_a_full_queue_says_when_to_come_back_and_a_left_one_is_not_drawn(address: str) -> None:
-    long = {"prompt": "gold", "steps": 120}
+    long = {"prompt": "gold", "sampling": {"steps": 120}}
 
     async def crowd() -> None:
         async with httpx.AsyncClient(base_url=address, timeout=20) as client:
@@ -267,7 +281,7 @@ def test_a_full_queue_says_when_to_come_back_and_a_left_one_is_not_drawn(address
                 if await busy(client) == 0:
                     break
                 await asyncio.sleep(0.01)
-            answer = await client.post("/api/generate", json=long | {"steps": 2})
+            answer = await client.post("/api/generate", json=long | {"sampling": {"steps": 2}})
             assert "picture" in answer.text.splitlines()[-1]
             counts = (await client.get("/api/metrics")).text
             assert 'outcome="stopped"} 2' in counts
@@ -278,7 +292,7 @@ def test_a_full_queue_says_when_to_come_back_and_a_left_one_is_not_drawn(address
 
 def test_a_drawing_that_takes_too_long_ends_with_a_word(glyph_artist: TextToImage) -> None:
     with TestClient(make_app(glyph_artist, None, Limits(seconds=0.0001)), "http://localhost") as client:
-        answer = client.post("/api/generate", json={"prompt": "gold", "steps": 120})
+        answer = client.post("/api/generate", json={"prompt": "gold", "sampling": {"steps": 120}})
         assert "longer than" in json.loads(answer.text.splitlines()[-1])["error"]
         for _ in range(500):
             counts = client.get("/api/metrics").text
@@ -301,9 +315,10 @@ def test_no_request_that_the_schema_allows_or_forbids_breaks_it(
         @given(case=found.ok().as_strategy(generation_mode=mode))
         @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
         def try_it(case: schemathesis.Case) -> None:
-            steps = case.body.get("steps", 20) if isinstance(case.body, dict) else None
-            if isinstance(steps, int) and 2 < steps <= MAX_STEPS:
-                case.body["steps"] = 2  # as hostile, and sooner done
+            if isinstance(case.body, dict):
+                how = case.body.setdefault("sampling", {})
+                if isinstance(how, dict) and isinstance(steps := how.get("steps", 20), int) and 2 < steps <= MAX_STEPS:
+                    how["steps"] = 2  # as hostile, and sooner done
             assert case.call().status_code < 500
 
         try_it()

@@ -73,29 +73,28 @@ VALUES = [
     r'"\ud83d\ude00"', f'"{"x" * 301}"', '"' + r"\u4e00" * 300 + '"',
 ]  # fmt: skip
 FIELDS = [
-    "prompt", "steps", "sampler", "guidance", "seed", "picture", "properties", "to", "share", "init", "quiet", "extra",
-    "\\ud800", "",
+    "prompt", "sampling", "picture", "properties", "to", "share", "edit", "quiet", "extra", "\\ud800", "",
 ]  # fmt: skip
 ONES = {side: base64.b64encode(b"\0\0\x80?" * side**2).decode() for side in (1, 32, 128)}
 OBJECTS = [
     '{"structure": %s}', '{"strokes": %s}', '{"radical": %s}', '{"radical": "\\u91d2"}', '{%s: 1}', '{"a": {"a": %s}}',
-    '{"pixels": %s}', '{"pixels": "AACAPw==", "strength": %s}', '{"pixels": "AACAPw==", "keep": %s}',
-    *(f'{{"pixels": "{ones}", "strength": 0.5{more}}}' for ones in ONES.values() for more in ("", ', "keep": "left"')),
-    f'{{"pixels": "{base64.b64encode(bytes.fromhex("0000c07f") * 128**2).decode()}"}}',
+    '{"init": %s}', '{"init": "AACAPw==", "strength": %s}', '{"init": "AACAPw==", "keep": %s}',
+    *(f'{{"init": "{ones}", "strength": 0.5{more}}}' for ones in ONES.values() for more in ("", ', "keep": "left"')),
+    *(f'{{"steps": 2, "{name}": %s}}' for name in ("sampler", "guidance", "seed", "grid", "eta", "batch_size", "precision")),
+    *(f'{{"steps": 2, "guidance": {{"{name}": %s}}}}' for name in ("scale", "low", "high", "curve", "rescale", "plus")),
+    f'{{"init": "{base64.b64encode(bytes.fromhex("0000c07f") * 128**2).decode()}"}}',
 ]  # fmt: skip
-"""What properties and a picture to start from may look like."""
+"""Examples of properties, of a picture to start from, and of sampling settings."""
 
 
 def body(chance: random.Random) -> bytes:
-    """A drawing request with something wrong in most of them. Those that are right ask for two steps."""
-    fields = {"prompt": '"gold"', "steps": "2"}
+    """Return a request; most have an error, and those that have none request two steps."""
+    fields = {"prompt": '"gold"', "sampling": '{"steps": 2}'}
     for _ in range(chance.choice([0, 1, 1, 1, 2, 3])):
         value = chance.choice(VALUES)
         if chance.random() < 0.3:
             value = chance.choice(OBJECTS).replace("%s", value)
         fields[chance.choice(FIELDS)] = value
-    if fields["steps"] == "30":
-        fields["steps"] = "2"
     text = "{" + ", ".join(f'"{k}": {v}' for k, v in fields.items()) + "}"
     data = text.encode()
     kind = chance.random()

@@ -20,7 +20,7 @@ async def client(address: str, number: int, until: float, found: collections.Cou
     chance = random.Random(number)
     async with httpx.AsyncClient(base_url=address, timeout=90) as http:
         while time.monotonic() < until:
-            body = {"prompt": chance.choice(["gold", "a small song bird", "fire"]), "seed": number, "steps": 20}
+            body = {"prompt": chance.choice(["gold", "a small song bird", "fire"]), "sampling": {"seed": number}}
             leave = chance.random() < 0.2
             start, lines = time.monotonic(), 0
             async with http.stream("POST", "/api/generate", json=body) as answer:

@@ -28,11 +28,11 @@ GUIDANCE = {
     "3": "--guidance 3",
     "5": "--guidance 5",
     "8": "--guidance 8",
-    "interval": "--guide.low 0.5",
-    "rising": "--guide.curve rising",
-    "rescale": "--guidance 8 --guide.rescale 0.7",
-    "plus": "--guide.plus --guidance 0.6",
-    "dynamic": "--guidance 8 --guide.threshold dynamic",
+    "interval": "--guidance.low 0.5",
+    "rising": "--guidance.curve rising",
+    "rescale": "--guidance 8 --guidance.rescale 0.7",
+    "plus": "--guidance.plus --guidance 0.6",
+    "dynamic": "--guidance 8 --guidance.threshold dynamic",
     "weak": "--weak out/early --guidance 2",
 }
 REPORTS = ("compare/compare.json", "control/control.md", *(f"guidance/{name}/compare.json" for name in GUIDANCE))

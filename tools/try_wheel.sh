@@ -88,7 +88,7 @@ address = f"http://127.0.0.1:{sys.argv[1]}"
 urlopen(f"{address}/api/health", timeout=120).close()  # waits for the model
 with urlopen(f"{address}/", timeout=10) as page:
     assert b"<html" in page.read()
-asked = Request(f"{address}/api/generate", json.dumps({"prompt": "gold", "steps": 5}).encode(), {"Content-Type": "application/json"})
+asked = Request(f"{address}/api/generate", json.dumps({"prompt": "gold", "sampling": {"steps": 5}}).encode(), {"Content-Type": "application/json"})
 with urlopen(asked, timeout=60) as drawn:
     assert "picture" in json.loads(drawn.read().splitlines()[-1])
 PYTHON

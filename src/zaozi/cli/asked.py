@@ -10,7 +10,6 @@ from pathlib import Path
 from PIL import Image
 
 from zaozi.core.errors import ZaoziError
-from zaozi.core.sampling import Guidance
 from zaozi.data.pictures import KEPT, half_mask
 
 
@@ -26,12 +25,6 @@ def read_prompts(path: Path) -> list[str]:
     if not found:
         raise ZaoziError(f"{path} has no prompt; write one per line")
     return found
-
-
-def check_guide(guide: Guidance) -> None:
-    """Raises `ZaoziError` if a scale is set here; commands set it with `--guidance`."""
-    if guide.scale != Guidance().scale:
-        raise ZaoziError("--guide.scale has another name here; use --guidance")
 
 
 def composition(parts: tuple[str, ...]) -> dict[str, float]:

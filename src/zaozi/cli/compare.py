@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from zaozi.cli.asked import check_guide
 from zaozi.cli.evaluate import Dir, Model, judges
-from zaozi.core.sampling import Guidance, Sampling
+from zaozi.core.sampling import MEASURING, Guidance, Sampling
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,8 @@ class Comparison:
     """Comma-separated step counts."""
     samples: int = 192
     """Glyphs per setting."""
-    guidance: float = Guidance.scale
-    """Guidance scale."""
-    guide: Guidance = Sampling.guidance
-    """More guidance options; the scale is set with --guidance."""
+    guidance: Guidance = Sampling.guidance
+    """Guidance; --guidance 5 is short for --guidance.scale 5."""
     weak: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
     """A weaker model, such as an early checkpoint, to guide away from (autoguidance)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -86,12 +83,11 @@ class Comparison:
 def compare(s: Comparison) -> None:
     from zaozi.core.outputs import Output
     from zaozi.evaluate.compare import compare
-    from zaozi.evaluate.drawing import MEASURING, ParallelSampler
+    from zaozi.evaluate.drawing import ParallelSampler
     from zaozi.model.checkpoint import find_model
 
-    check_guide(s.guide)
     names, counts = _samplers(s.samplers), _counts(s.steps)
-    how = replace(MEASURING, guidance=replace(s.guide, scale=s.guidance), precision=s.precision)
+    how = replace(MEASURING, guidance=s.guidance, precision=s.precision)
     output = Output(s.out, "compare", ("compare.json", "compare.md", "compare.png"), whole=False, overwrite=s.overwrite)
     output.check()
     studio = ParallelSampler(find_model(s.model), find_model(s.weak) if s.weak else None)

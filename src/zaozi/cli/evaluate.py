@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from zaozi.cli.asked import check_guide
-from zaozi.core.sampling import Guidance, Sampling
+from zaozi.core.sampling import MEASURING, Guidance, Sampling
 
 if TYPE_CHECKING:
     from zaozi.evaluate.drawing import ParallelSampler
@@ -33,20 +32,8 @@ class Evaluation:
     """The glyph dataset; built if missing."""
     samples: int = 192
     """Glyphs for held-out captions, and for the list; 192 gives 512 in total. Use 2000 for publishing."""
-    steps: int = Sampling.steps
-    """Sampler steps."""
-    guidance: float = Guidance.scale
-    """Guidance scale."""
-    guide: Guidance = Sampling.guidance
-    """More guidance options; the scale is set with --guidance."""
-    sampler: str = Sampling.sampler
-    """Sampler name; see zaozi generate."""
-    seed: int = Sampling.seed
-    """Seed for the noise."""
-    batch_size: int = 32
-    """Glyphs per batch on each device."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of the network; auto selects the faster one."""
+    sampling: Annotated[Sampling, tyro.conf.arg(name="")] = MEASURING
+    """Sampling; --guidance 5 is short for --guidance.scale 5. The batch size is per device."""
     reference: Dir = None
     """A folder with your own judges (evaluate train-reference, train-clip)."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MEASURE")] = ()
@@ -61,18 +48,16 @@ def evaluate(s: Evaluation) -> None:
     """Run an evaluation with the settings. Raises `ZaoziError`."""
     from zaozi.core.files import as_json, sha256
     from zaozi.core.outputs import Output
-    from zaozi.evaluate.drawing import ParallelSampler, check
+    from zaozi.evaluate.drawing import ParallelSampler
     from zaozi.evaluate.measures import measures
     from zaozi.evaluate.page import PICTURES, page, put_pictures, sheets
     from zaozi.evaluate.publish import read_report
     from zaozi.evaluate.report import check_samples, completed, evaluate
     from zaozi.evaluate.table import as_text
     from zaozi.model.checkpoint import WEIGHTS, find_model
+    from zaozi.pipeline import check_sampling
 
-    check_guide(s.guide)
-    guidance = replace(s.guide, scale=s.guidance)
-    how = Sampling(s.steps, s.sampler, guidance, s.seed, batch_size=s.batch_size, precision=s.precision)
-    check(how)
+    check_sampling(s.sampling)
     check_samples(s.samples)
     for name in s.only:
         measures[name]  # raises if unknown
@@ -83,7 +68,7 @@ def evaluate(s: Evaluation) -> None:
     studio = ParallelSampler(where)
     judge = judges(studio, s.data, s.reference)
     say = print if studio.main else (lambda _: None)
-    found = evaluate(studio, judge, weights, how, s.samples, s.only, say)
+    found = evaluate(studio, judge, weights, s.sampling, s.samples, s.only, say)
     if found is None:
         return
     report, sets = found
@@ -140,7 +125,7 @@ def control(
     from zaozi.core.files import as_json
     from zaozi.core.outputs import Output
     from zaozi.evaluate.control import PAIRS, as_markdown, measure_composed, measure_properties
-    from zaozi.evaluate.drawing import MEASURING, ParallelSampler
+    from zaozi.evaluate.drawing import ParallelSampler
     from zaozi.evaluate.report import check_samples, plain
     from zaozi.model.checkpoint import find_model
 

@@ -12,7 +12,7 @@ from zaozi.cli.asked import read_prompts
 from zaozi.core.errors import ZaoziError
 from zaozi.core.outputs import file_output
 from zaozi.core.progress import progress
-from zaozi.core.sampling import Guidance, Sampling
+from zaozi.core.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,8 @@ class Font:
     """Characters per prompt."""
     family: str = "Zaozi"
     """Font name."""
-    steps: int = Sampling.steps
-    """Sampler steps, 1 to 1000."""
-    sampler: str = Sampling.sampler
-    """Sampler name; see zaozi generate."""
-    guidance: float = Guidance.scale
-    """Guidance scale."""
-    seed: int = Sampling.seed
-    """Random seed; picture i depends only on (seed, i, prompt)."""
+    sampling: Annotated[Sampling, tyro.conf.arg(name="")] = Sampling()
+    """Sampling; --guidance 5 is short for --guidance.scale 5."""
     model: str = "base"
     """Name of a shipped model, or the folder of a model or training run."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -63,7 +57,7 @@ def font(s: Font) -> None:
     output = file_output(s.out, "font", ".png", ".tsv", overwrite=s.overwrite, inputs=inputs)
     output.check()
     artist = TextToImage.from_pretrained(s.model)
-    drawn = artist.pictures(wanted, Sampling(s.steps, s.sampler, Guidance(s.guidance), s.seed), count=s.count)
+    drawn = artist.pictures(wanted, s.sampling, count=s.count)
     bar = progress(drawn, total=len(wanted) * s.count, desc="drawing", unit="glyph")
     texts, pictures = zip(*((wanted[p], picture) for p, _, picture in bar), strict=True)
     rows = [f"U+{FIRST + i:04X}\t{chr(FIRST + i)}\t{text}" for i, text in enumerate(texts)]

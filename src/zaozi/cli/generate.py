@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from PIL import Image
 
 from zaozi.cli.asked import (
     asked_properties,
-    check_guide,
     composition,
     mask_of,
     picture_to_start_from,
@@ -26,13 +25,13 @@ from zaozi.core.config import Config, config, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.outputs import file_output, first_free
 from zaozi.core.progress import progress
-from zaozi.core.sampling import Guidance, Sampling
+from zaozi.core.sampling import Editing, Sampling
 from zaozi.data.pictures import KEPT
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zaozi.pipeline import Prompt
+    from zaozi.pipeline import Edit, Prompt
 
 SHOWN, FILMED, FRAMES = 64, 16, 150
 """Limits: pictures per prompt and prompts on the contact sheet, pictures in a video, video frames. A run keeps no more than
@@ -59,28 +58,16 @@ class Drawing(Config):
     """Interpolate from the prompt to this one, over --count pictures."""
     count: int = 8
     """Pictures per prompt."""
-    steps: int = Sampling.steps
-    """Sampler steps, 1 to 1000."""
-    sampler: str = Sampling.sampler
-    """Sampler name: dpmpp-2m, ddim, ...; an unknown name lists them all."""
-    guidance: float = Guidance.scale
-    """Guidance scale; 1 disables guidance, 5 is typical. Higher follows the prompt more closely with less variety."""
-    guide: Guidance = field(default_factory=Guidance)
-    """More guidance options; the scale is set with --guidance."""
+    sampling: Annotated[Sampling, tyro.conf.arg(name="")] = Sampling()
+    """Sampling; --guidance 5 is short for --guidance.scale 5."""
     weak: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
     """A weaker model, such as an early checkpoint, to guide away from (autoguidance)."""
-    seed: int = Sampling.seed
-    """Random seed; picture i depends only on (seed, i, prompt)."""
     to_seed: int | None = None
     """Interpolate from --seed to this seed, over --count pictures."""
     model: str = "base"
     """Name of a shipped model, or the folder of a model or training run."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """The output folder; by default out, or out-2 and so on if it contains files that zaozi did not write."""
-    grid: str = Sampling.grid
-    """Spacing of the noise levels: uniform, trailing, logsnr or karras."""
-    eta: float = Sampling.eta
-    """Amount of fresh noise in ddim, from 0 (none) to 1 (as in ddpm)."""
     property: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Condition on a property, as NAME=VALUE (listed by zaozi model info); can be repeated."""
     structure: str = ""
@@ -91,16 +78,8 @@ class Drawing(Config):
     """A radical, as a character in any of its forms (金, 钅) or its Kangxi number."""
     pinyin: str = ""
     """A reading: yang2 or yáng."""
-    init: Annotated[str, tyro.conf.arg(metavar="PICTURE")] = ""
-    """A picture to start from: a file, or one character."""
-    strength: float = 1.0
-    """How much to change the start picture: the share of steps to run, above 0 to 1; 0.8 to 0.95 gives variations."""
-    keep: Annotated[str, tyro.conf.arg(metavar="SIDE")] = ""
-    """The part of the start picture to keep: left, right, top or bottom, or a mask picture (white is kept)."""
-    batch_size: int = Sampling.batch_size
-    """Pictures per batch."""
-    precision: Literal["auto", "fp32", "bf16"] = Sampling.precision
-    """Precision of the network; auto selects bf16 if it is faster on this machine, which changes the pictures slightly."""
+    edit: Annotated[Editing, tyro.conf.arg(name="")] = Editing()
+    """Editing."""
     video: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Write a video of the denoising for the first prompt (.mp4, .gif or .webp)."""
     svg: bool = False
@@ -158,32 +137,29 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
         raise ZaoziError('no prompt was given; try: zaozi generate "gold"')
     if s.columns < 1:
         raise ZaoziError(f"columns {s.columns} is out of range; use 1 or more")
-    if s.keep and not s.init:
+    if s.edit.keep and not s.edit.init:
         raise ZaoziError("--keep needs a picture; give it with --init")
     if s.video:
         from zaozi.media.video import check_suffix
 
         check_suffix(Path(s.video))
 
-    check_guide(s.guide)
-
     from zaozi.data.sheet import contact_sheet
     from zaozi.model.checkpoint import find_model, load_model
-    from zaozi.pipeline import Edit, TextToImage, check_strength, from_picture, to_mask
+    from zaozi.pipeline import Edit, TextToImage, check_sampling, check_strength, from_picture, to_mask
 
-    check_strength(s.strength)
+    check_strength(s.edit.strength)
+    check_sampling(s.sampling)
     artist = TextToImage.from_pretrained(s.model, device=s.device or None)
     size = artist.model.config.size
-    guidance = replace(s.guide, scale=s.guidance)
-    how = Sampling(s.steps, s.sampler, guidance, s.seed, s.grid, s.eta, batch_size=s.batch_size, precision=s.precision)
-    init = picture_to_start_from(s.init, size) if s.init else None
+    init = picture_to_start_from(s.edit.init, size) if s.edit.init else None
     edit = Edit(
         from_picture(init, size, artist.model.config.channels) if init else None,
-        s.strength,
-        to_mask(mask_of(s.keep, size), size) if s.keep else None,
+        s.edit.strength,
+        to_mask(mask_of(s.edit.keep, size), size) if s.edit.keep else None,
     )
     weak = load_model(find_model(s.weak)) if s.weak else None
-    draw = partial(artist.pictures, properties=given, negative=s.negative, edit=edit, weak=weak)
+    draw = partial(artist.pictures, how=s.sampling, properties=given, negative=s.negative, weak=weak)
     settings, used, digests = settled(replace(s, prompt=tuple(wanted), prompts="", out="", overwrite=False), recorded)
     labels = labels_of(s, wanted, given)
     made = {"settings": to_dict(settings), "sha256": digests}
@@ -200,7 +176,7 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
     with output.open() as writer:
         folder = RunFolder(writer, labels, s.count, outlines=s.svg, made=made)
         try:
-            for row, i, picture in stream(draw, how, s, wanted, film, drawings):
+            for row, i, picture in stream(draw, edit, s, wanted, film, drawings):
                 folder.add(row, i, picture)
                 drawn += 1
                 if row < SHOWN and i < SHOWN:
@@ -235,14 +211,15 @@ def settled(s: Drawing, recorded: dict[str, str]) -> tuple[Drawing, list[Path], 
         found = Path(name) if Path(name).is_file() else find_model(name)
         return name if found.parent == SHIPPED else str(found.absolute())
 
-    names: dict[str, Any] = {name: known(getattr(s, name)) for name in ("model", "weak", "init", "keep")}
-    used = {name: find_model(name) / WEIGHTS for name in (names["model"], names["weak"]) if name}
-    used |= {name: Path(name) for name in (names["init"], names["keep"]) if name and Path(name).is_file()}
+    model, weak = known(s.model), known(s.weak)
+    edit = replace(s.edit, init=known(s.edit.init), keep=known(s.edit.keep))
+    used = {name: find_model(name) / WEIGHTS for name in (model, weak) if name}
+    used |= {name: Path(name) for name in (edit.init, edit.keep) if name and Path(name).is_file()}
     digests = {name: sha256(path) for name, path in used.items()}
     for name, digest in recorded.items():
         if digests.get(name, digest) != digest:
             raise ZaoziError(f"{name} is not what it was when this run was drawn; put the old one back to redo it")
-    return replace(s, **names), list(used.values()), digests
+    return replace(s, model=model, weak=weak, edit=edit), list(used.values()), digests
 
 
 def labels_of(s: Drawing, wanted: list[str], given: dict[str, str | float]) -> list[str]:
@@ -257,7 +234,7 @@ def labels_of(s: Drawing, wanted: list[str], given: dict[str, str | float]) -> l
 
 def stream(
     draw: Callable[..., Iterator[tuple[int, int, Image.Image]]],
-    how: Sampling,
+    edit: Edit,
     s: Drawing,
     wanted: list[str],
     film: Frames,
@@ -268,8 +245,8 @@ def stream(
 
     prompts: list[Prompt] = [composition(s.compose)] if s.compose else list(wanted or [""])
     shares = [k / max(s.count - 1, 1) for k in range(s.count)]
-    batches = -(-drawings // max(s.batch_size, 1))
-    walked = max(1, round(s.steps * s.strength))
+    batches = -(-drawings // s.sampling.batch_size)
+    walked = max(1, round(s.sampling.steps * s.edit.strength))
     with progress(total=batches * walked, desc="drawing", unit="step") as bar:
 
         def watch(t: float, x: Tensor, x0: Tensor, eps: Tensor) -> None:
@@ -278,13 +255,15 @@ def stream(
 
         if s.to:
             way = [halfway(wanted[0], s.to, share) for share in shares]
-            made: Iterator[tuple[int, int, Image.Image]] = ((0, k, p) for k, _, p in draw(way, how, on_step=watch))
+            made: Iterator[tuple[int, int, Image.Image]] = (
+                (0, k, p) for k, _, p in draw(way, edit=edit, on_step=watch)
+            )
         elif s.to_seed is not None:
             way = [prompt for prompt in prompts for _ in shares]
-            toward = replace(how, toward_seed=(s.to_seed, shares * len(prompts)))
-            made = ((*divmod(n, s.count), picture) for n, _, picture in draw(way, toward, on_step=watch))
+            toward = replace(edit, toward_seed=(s.to_seed, shares * len(prompts)))
+            made = ((*divmod(n, s.count), picture) for n, _, picture in draw(way, edit=toward, on_step=watch))
         else:
-            made = draw(prompts, how, count=s.count, on_step=watch)
+            made = draw(prompts, edit=edit, count=s.count, on_step=watch)
         for row, column, picture in made:
             yield row, column, picture
             film.drawn(row)
@@ -298,7 +277,7 @@ class Frames:
         if self.output:
             self.output.check()
         self.wanted = min(s.count, FILMED)
-        self.every = -(-s.steps // FRAMES)
+        self.every = -(-s.sampling.steps // FRAMES)
         self.have = 0
         self.seen = 0
         self.batches: list[list[Tensor]] = []

@@ -93,6 +93,13 @@ def parse(function: Callable[..., Any], args: Sequence[str], name: str, default:
     """Call or build `function` from arguments with tyro, reporting errors in one line; a class starts from `default`."""
     import tyro
 
+    from zaozi.core.sampling import Guidance, Sampling
+
+    if {Sampling, Guidance} & set(typing.get_type_hints(function).values()):  # short and former names
+        args = [
+            re.sub(r"^--guidance(?=$|=)", "--guidance.scale", re.sub(r"^--guide\.", "--guidance.", a)) for a in args
+        ]
+
     @functools.wraps(function)
     def later(*values: Any, **named: Any) -> Callable[[], Any]:
         return lambda: function(*values, **named)

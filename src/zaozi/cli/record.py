@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from zaozi.core.config import from_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json
 from zaozi.core.outputs import Output, Writer
+from zaozi.core.sampling import Editing, Sampling
 from zaozi.data.sheet import png
 
 T = TypeVar("T")
@@ -29,14 +31,27 @@ def read_run(path: Path, kind: type[T]) -> tuple[T, dict[str, str]]:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        record["settings"].update(out="", video="", overwrite=False)
-        settings, digests = from_dict(kind, record["settings"]), dict(record["sha256"])
+        values = nested(record["settings"]) | {"out": "", "video": "", "overwrite": False}
+        settings, digests = from_dict(kind, values), dict(record["sha256"])
         theirs, ours = record["versions"], versions()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ZaoziError(f"{path} is not a record of a run ({error}); give the run.json of zaozi generate") from None
     if theirs != ours:
         warnings.warn(f"drawn with {theirs}, now with {ours}: bytes may differ by rounding", stacklevel=2)
     return settings, digests
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run with `sampling` and `edit` as objects; earlier records have their fields side by side."""
+    if "sampling" in values:
+        return dict(values)
+    flat = dict(values)
+    guidance = {**flat.pop("guide", {}), "scale": flat.pop("guidance")}
+    parts = {
+        name: {f.name: flat.pop(f.name) for f in fields(kind) if f.name in flat}
+        for name, kind in (("sampling", Sampling), ("edit", Editing))
+    }
+    return {**flat, "sampling": {**parts["sampling"], "guidance": guidance}, "edit": parts["edit"]}
 
 
 def versions() -> dict[str, str]:

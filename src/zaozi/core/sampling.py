@@ -1,8 +1,7 @@
-"""Sampling settings, shared by Python, the command line, the HTTP API and evaluation."""
+"""Sampling and editing settings, shared by Python, the command line, the HTTP API, evaluation and run.json."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from zaozi.core.config import Config, config
@@ -13,10 +12,13 @@ class Guidance(Config):
     """Guidance: how strongly the condition steers sampling."""
 
     scale: float = 5.0
-    """0 ignores the condition, 1 disables guidance at half the cost, 5 is typical. Higher follows it more, with less variety."""
+    """0 ignores the prompt, 1 disables guidance at half the cost, 5 is typical. Higher follows the prompt more closely with
+    less variety.
+    """
     low: float = 0.0
+    """Apply guidance only while the noise share, sigma / (alpha + sigma), is at least this."""
     high: float = 1.0
-    """Apply guidance only while the noise share, sigma / (alpha + sigma), is within [low, high]."""
+    """Apply guidance only while the noise share is at most this."""
     curve: Literal["constant", "rising"] = "constant"
     """`rising`: from no guidance at pure noise to 2 * scale - 1 at the clean end."""
     rescale: float = 0.0
@@ -29,11 +31,12 @@ class Guidance(Config):
 
 @config()
 class Sampling(Config):
-    """Sampling settings, shared by Python, the command line, the API and evaluation. All defaults are defined here."""
+    """How to sample. All defaults are defined here."""
 
     steps: int = 20
     """Number of steps, 1 to 1000."""
     sampler: str = "dpmpp-2m"
+    """Sampler name: dpmpp-2m, ddim, ...; an unknown name lists them all."""
     guidance: Guidance = Guidance()
     seed: int = 0
     """Random seed; picture i depends only on (seed, i, prompt)."""
@@ -41,9 +44,25 @@ class Sampling(Config):
     """Spacing of the noise levels: uniform, trailing, logsnr or karras."""
     eta: float = 0.0
     """Amount of fresh noise in ddim, from 0 (none) to 1 (as in ddpm)."""
-    toward_seed: tuple[int, float | Sequence[float]] | None = None
-    """(other seed, share in [0, 1], or a share per row): interpolate the initial noise towards that of another seed."""
     batch_size: int = 16
     """Pictures per batch; does not affect the results."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """Precision of the network; `auto` uses bf16 if it is faster on the device."""
+    """Precision of the network; auto selects bf16 if it is faster on this device, which changes the pictures slightly."""
+
+
+MEASURING = Sampling(batch_size=32, precision="auto")
+"""Default sampling settings for evaluation."""
+
+
+@config()
+class Editing(Config):
+    """A picture to start from instead of noise."""
+
+    init: str = ""
+    """The picture: a file or one character on the command line, base64 of its pixels in the HTTP API; empty for none."""
+    strength: float = 1.0
+    """How much to change the picture: the share of the steps to run, above 0 to 1; 0.8 to 0.95 gives variations."""
+    keep: str = ""
+    """The part of the picture to keep unchanged: left, right, top or bottom; on the command line also a mask picture (white
+    is kept).
+    """

@@ -17,27 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from zaozi.core.config import to_dict
-from zaozi.core.errors import ZaoziError
 from zaozi.core.precision import name_of
-from zaozi.core.sampling import Guidance, Sampling
+from zaozi.core.sampling import MEASURING, Guidance, Sampling
 from zaozi.core.types import Estimate, Level
-from zaozi.diffusion.levels import MAX_STEPS, levels
+from zaozi.diffusion.levels import levels
 from zaozi.diffusion.samplers import sampler as find_sampler
 from zaozi.diffusion.schedules import schedule
 from zaozi.model.checkpoint import load_model
 from zaozi.pipeline import Prompt, TextToImage, draw, property_values, to_bytes
-
-MEASURING = Sampling(batch_size=32, precision="auto")
-"""Default sampling settings for evaluation."""
-
-
-def check(how: Sampling) -> None:
-    """Raises `ZaoziError` if the batch size, number of steps or sampler is invalid."""
-    if how.batch_size < 1:
-        raise ZaoziError(f"batch size {how.batch_size} is out of range; use 1 or more")
-    find_sampler(how.sampler)
-    if not 1 <= how.steps <= MAX_STEPS:
-        raise ZaoziError(f"{how.steps} steps are out of range; use 1 to {MAX_STEPS}")
 
 
 def rows_per_picture(how: Sampling) -> int:
@@ -46,7 +33,8 @@ def rows_per_picture(how: Sampling) -> int:
 
 
 def described(how: Sampling) -> dict[str, Any]:
-    """Return the sampling settings as plain values: the guidance scale, and other guidance options only if not default."""
+    """Return the sampling settings as plain values: the guidance scale, and rarely used options only if not default."""
+    rare = {name: value for name in ("grid", "eta") if (value := getattr(how, name)) != getattr(MEASURING, name)}
     return {
         "steps": how.steps,
         "guidance": how.guidance.scale,
@@ -55,6 +43,7 @@ def described(how: Sampling) -> dict[str, Any]:
         "batch_size": how.batch_size,
         "precision": how.precision,
         "guide": guide_options(to_dict(how.guidance)),
+        **rare,
     }
 
 

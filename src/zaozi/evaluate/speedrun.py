@@ -18,8 +18,8 @@ from zaozi.core.machine import machine, using_environment
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
 from zaozi.core.recipe import Recipe
-from zaozi.core.sampling import Sampling
-from zaozi.evaluate.drawing import MEASURING, ParallelSampler
+from zaozi.core.sampling import MEASURING, Sampling
+from zaozi.evaluate.drawing import ParallelSampler
 from zaozi.evaluate.intervals import Figure
 from zaozi.evaluate.measure import Reader
 from zaozi.evaluate.prompts import flat

@@ -14,9 +14,9 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
-from zaozi.core.sampling import Guidance, Sampling
+from zaozi.core.sampling import MEASURING, Guidance, Sampling
 from zaozi.evaluate.distances import frechet
-from zaozi.evaluate.drawing import MEASURING, ParallelSampler, described, rows_per_picture
+from zaozi.evaluate.drawing import ParallelSampler, described, rows_per_picture
 from zaozi.evaluate.intervals import Figure, statistic_figure
 from zaozi.evaluate.measure import Judge
 from zaozi.evaluate.prompts import flat

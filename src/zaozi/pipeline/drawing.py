@@ -15,7 +15,7 @@ from zaozi.core.precision import autocast
 from zaozi.core.sampling import Guidance, Sampling
 from zaozi.core.types import Cond, Conditional, Denoise, Level
 from zaozi.diffusion.guidance import Scale, Weight, clamped, composed, dynamic, inpainted, interval, rising
-from zaozi.diffusion.levels import levels
+from zaozi.diffusion.levels import GRIDS, MAX_STEPS, levels
 from zaozi.diffusion.samplers import sampler as find_sampler
 from zaozi.model.denoiser import Denoiser
 
@@ -48,6 +48,19 @@ def guided(
     return limit(denoise, *model.space.bounds, plus=how.plus)
 
 
+def check_sampling(how: Sampling) -> None:
+    """Raises `ZaoziError` if a number is out of range, a name is unknown, or options do not go together."""
+    find_sampler(how.sampler)
+    if how.batch_size < 1:
+        raise ZaoziError(f"batch size {how.batch_size} is out of range; use 1 or more")
+    if not 1 <= how.steps <= MAX_STEPS:
+        raise ZaoziError(f"{how.steps} steps are out of range; use 1 to {MAX_STEPS}")
+    if how.grid not in GRIDS:
+        raise unknown("grid", how.grid, GRIDS)
+    if how.eta and (how.sampler != "ddim" or not 0 <= how.eta <= 1):
+        raise ZaoziError(f"eta {how.eta} does not suit '{how.sampler}'; use it with ddim, from 0 to 1")
+
+
 def check_strength(strength: float) -> None:
     """Raises `ZaoziError` unless 0 < strength <= 1."""
     if not 0 < strength <= 1:
@@ -69,6 +82,8 @@ class Edit:
     """`[1 or B, 1, S, S]`: `init` is kept unchanged where it is 1."""
     start: Tensor | None = None
     """Initial noise `[1 or B, C, s, s]`, instead of noise from the seed."""
+    toward_seed: tuple[int, float | Sequence[float]] | None = None
+    """(other seed, share in [0, 1], or a share per row): interpolate the seed's noise towards that of another seed."""
 
     def __post_init__(self) -> None:
         check_strength(self.strength)
@@ -94,15 +109,14 @@ def draw(
     `weak` a weaker model to guide away from. All rows form one batch. Raises `ZaoziError` if steps, scale, eta, seed, sampler
     or grid are invalid, or if a tensor in `edit` has the wrong shape.
     """
+    check_sampling(how)
     sample = find_sampler(how.sampler)
     if how.eta:
-        if how.sampler != "ddim" or not 0 <= how.eta <= 1:
-            raise ZaoziError(f"eta {how.eta} does not suit '{how.sampler}'; use it with ddim, from 0 to 1")
         sample = partial(sample, eta=how.eta)
     device = next(model.parameters()).device
     noise = picture_noise(how.seed, pictures, model.shape, device)
-    if how.toward_seed is not None:
-        other, share = how.toward_seed
+    if edit.toward_seed is not None:
+        other, share = edit.toward_seed
         noise = between(noise, picture_noise(other, pictures, model.shape, device), share)
     path = levels(model.schedule, how.steps, how.grid)
     path = path[how.steps - max(1, round(how.steps * edit.strength)) :]

@@ -20,7 +20,7 @@ from zaozi.diffusion.inversion import invert
 from zaozi.diffusion.levels import levels
 from zaozi.model.checkpoint import find_model, load_model
 from zaozi.model.denoiser import Denoiser
-from zaozi.pipeline.drawing import Edit, Watch, draw, guided
+from zaozi.pipeline.drawing import Edit, Watch, check_sampling, draw, guided
 from zaozi.pipeline.pictures import from_picture, to_mask, to_pictures
 from zaozi.pipeline.texts import Prompt, check_texts, halfway, in_english, property_values
 from zaozi.text.encoders import TextEncoder, load_encoder
@@ -136,11 +136,12 @@ class TextToImage:
         """Yield (p, i, picture) for picture i of prompt p, in order, in batches of `how.batch_size` across prompts.
 
         Picture i of a prompt depends only on (seed, i, prompt), not on the batch size. `negative` is a negative prompt.
-        A sequence in `how.toward_seed` has one share per prompt; `edit.start` may have one row per picture.
+        A sequence in `edit.toward_seed` has one share per prompt; `edit.start` may have one row per picture.
         Raises `ZaoziError` if a prompt is empty or a value is out of range.
         """
-        if count < 1 or how.batch_size < 1:
-            raise ZaoziError(f"count {count} or batch size {how.batch_size} is out of range; use 1 or more")
+        check_sampling(how)
+        if count < 1:
+            raise ZaoziError(f"count {count} is out of range; use 1 or more")
         check_texts(self.encoder, prompts, bool(properties) or how.guidance.scale == 0)
         unwanted = None
         if negative.strip():
@@ -158,13 +159,12 @@ class TextToImage:
             own = edit
             if edit.start is not None and len(edit.start) > 1:
                 own = replace(edit, start=edit.start[numbers])
-            one = how
-            if how.toward_seed and not isinstance(share := how.toward_seed[1], (int, float)):
-                one = replace(how, toward_seed=(how.toward_seed[0], [share[p] for p, _ in part]))
+            if edit.toward_seed and not isinstance(share := edit.toward_seed[1], (int, float)):
+                own = replace(own, toward_seed=(edit.toward_seed[0], [share[p] for p, _ in part]))
             x = draw(
                 self.model,
                 wanted,
-                one,
+                how,
                 pictures=numbers,
                 edit=own,
                 negative=unwanted.take(torch.zeros_like(rows)) if unwanted else None,
@@ -211,7 +211,9 @@ class TextToImage:
             given["init"] = from_picture(init, size, channels)
         if isinstance(mask := given.get("mask"), Image.Image):
             given["mask"] = to_mask(mask, size)
-        of_edit = {name: given.pop(name) for name in ("init", "mask", "strength", "start") if name in given}
+        of_edit = {
+            name: given.pop(name) for name in ("init", "mask", "strength", "start", "toward_seed") if name in given
+        }
         return replace(how, **given), replace(edit, **of_edit)
 
     def interpolate(self, a: str, b: str, *, frames: int = 9, **short: Unpack[Short]) -> list[Image.Image]:

@@ -3,67 +3,73 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from zaozi.core.sampling import Guidance, Sampling
+from zaozi.core.sampling import Editing, Sampling
 
-MAX_PROMPT, MAX_STEPS, MAX_PIXELS = 300, 120, 2**19
+MAX_PROMPT, MAX_STEPS, MAX_PIXELS, MAX_SCALE, MAX_SEED = 300, 120, 2**19, 30, 2**32 - 1
 STOPPING = "the server is stopping"
-Side = Literal["left", "right", "top", "bottom"]
 Word = Annotated[str, Field(min_length=1, max_length=64)]
 
 
-def _known_sampler(name: str) -> str:
-    from zaozi.core.components import samplers
+def _limited(how: Sampling) -> Sampling:
+    """Raises ValueError if a number is beyond the limits of the API."""
+    for name, value, low, high in (
+        ("steps", how.steps, 1, MAX_STEPS),
+        ("guidance.scale", how.guidance.scale, 0, MAX_SCALE),
+        ("seed", how.seed, 0, MAX_SEED),
+    ):
+        if not low <= value <= high:
+            raise ValueError(f"{name} is out of range; use {low} to {high}")
+    return how
 
-    if name not in samplers:
-        raise ValueError(f"unknown sampler (known: {', '.join(samplers)})")
-    return name
 
+def _known(edit: Editing) -> Editing:
+    """Raises ValueError if the picture is too large, or the half to keep is unknown."""
+    from zaozi.data.pictures import KEPT
 
-class Init(BaseModel):
-    """A picture to start from."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-    pixels: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=MAX_PIXELS,
-            description="Base64 of little-endian float32 in [-1, 1], channel by channel and row by row, as large as the "
-            "model's pictures.",
-        ),
-    ]
-    keep: Annotated[Side | None, Field(description="The half that is kept as it is; null for none.")] = None
-    strength: Annotated[float, Field(gt=0, le=1, description="The share of the steps that is walked.")] = 1.0
+    if len(edit.init) > MAX_PIXELS:
+        raise ValueError(f"init is too long; use {MAX_PIXELS} characters or fewer")
+    if edit.keep and edit.keep not in KEPT:
+        raise ValueError(f"keep is unknown; use {', '.join(KEPT)}")
+    return edit
 
 
 class Ask(BaseModel):
-    """One glyph to draw."""
+    """A request to draw one picture."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-    prompt: Annotated[str, Field(max_length=MAX_PROMPT, description="What to draw; empty to draw without a text.")]
-    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = Sampling.steps
-    sampler: Annotated[str, Field(max_length=40, description="ddim, dpmpp-2m, ..."), AfterValidator(_known_sampler)] = (
-        Sampling.sampler
-    )
-    guidance: Annotated[float, Field(ge=0, le=30)] = Guidance.scale
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Sampling.seed
-    picture: Annotated[int, Field(ge=0, le=2**20, description="Which of the seed's pictures.")] = 0
+    prompt: Annotated[str, Field(max_length=MAX_PROMPT, description="What to draw; empty to draw without text.")]
+    sampling: Annotated[
+        Sampling,
+        Field(
+            description=f"Sampling settings; steps up to {MAX_STEPS}, guidance scale up to {MAX_SCALE}. The batch size has "
+            "no effect."
+        ),
+        AfterValidator(_limited),
+    ] = Sampling()
+    picture: Annotated[int, Field(ge=0, le=2**20, description="Number of the picture among those of the seed.")] = 0
     properties: Annotated[
         dict[Word, Word | float],
         Field(
             max_length=16,
-            description="What else is asked for, by the model's columns: structure, strokes, radical (a character or its "
+            description="Further conditions, by the model's columns: structure, strokes, radical (a character or its "
             "number), ...",
         ),
     ] = {}
-    to: Annotated[str, Field(max_length=MAX_PROMPT, description="Draw on the way from the prompt to this one.")] = ""
-    share: Annotated[float, Field(ge=0, le=1, description="How far on the way to `to`.")] = 0.5
-    init: Annotated[Init, Field(description="A picture to start from.")] = None  # type: ignore[assignment]
-    quiet: Annotated[bool, Field(description="Send the picture alone, without the steps.")] = False
+    to: Annotated[str, Field(max_length=MAX_PROMPT, description="Interpolate between `prompt` and this prompt.")] = ""
+    share: Annotated[float, Field(ge=0, le=1, description="Position between the two prompts.")] = 0.5
+    edit: Annotated[
+        Editing,
+        Field(
+            description="A picture to start from: `init` is base64 of little-endian float32 in [-1, 1], channel by channel "
+            "and row by row, at the size of the model's pictures; `keep` is the half to keep unchanged."
+        ),
+        AfterValidator(_known),
+    ] = Editing()
+    quiet: Annotated[bool, Field(description="Send only the picture, without the steps.")] = False
 
 
 @dataclass(frozen=True)

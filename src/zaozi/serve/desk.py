@@ -20,10 +20,20 @@ from torch import Tensor
 
 from zaozi.core.errors import ZaoziError
 from zaozi.core.recipe import ModelConfig
-from zaozi.core.sampling import Guidance, Sampling
+from zaozi.core.sampling import Editing
 from zaozi.data.pictures import half_mask
-from zaozi.pipeline import Edit, TextToImage, draw, halfway, property_values, to_mask
-from zaozi.serve.ask import STOPPING, Ask, Init, Limits
+from zaozi.pipeline import (
+    Edit,
+    TextToImage,
+    check_sampling,
+    check_strength,
+    draw,
+    guided,
+    halfway,
+    property_values,
+    to_mask,
+)
+from zaozi.serve.ask import STOPPING, Ask, Limits
 
 
 class _Stopped(Exception):
@@ -53,6 +63,7 @@ class Desk:
 
     def __init__(self, artist: TextToImage, limits: Limits) -> None:
         self.artist, self.limits = artist, limits
+        self._no_text = artist.encode([""])
         self.counts = dict.fromkeys(("accepted", "refused", "finished", "stopped", "timed_out", "failed", "steps"), 0)
         self.seconds = 1.0  # running mean of the time per drawing
         self._jobs: set[_Job] = set()
@@ -92,10 +103,12 @@ class Desk:
         return job
 
     def _options(self, ask: Ask) -> tuple[dict[str, str | float], Edit]:
-        """Convert the properties and picture of a request for the pipeline. Raises 422 if they are invalid."""
+        """Convert the properties and picture of a request for the pipeline. Raises 422 if they, or other options, are invalid."""
         config = self.artist.model.config
         try:
-            return _properties(config, ask.properties), _start(config, ask.init) if ask.init else Edit()
+            check_sampling(ask.sampling)
+            guided(self.artist.model, [(self._no_text, 1.0)], ask.sampling.guidance)
+            return _properties(config, ask.properties), _start(config, ask.edit)
         except ZaoziError as error:
             raise HTTPException(422, str(error)) from None
 
@@ -141,7 +154,7 @@ class Desk:
             picture = draw(
                 self.artist.model,
                 self.artist.conditions([prompt], job.properties),
-                Sampling(ask.steps, ask.sampler, Guidance(ask.guidance), ask.seed),
+                ask.sampling,
                 pictures=[ask.picture],
                 edit=job.edit,
                 on_step=watch,
@@ -197,16 +210,19 @@ def _properties(config: ModelConfig, asked: dict[str, str | float]) -> dict[str,
     return made
 
 
-def _start(config: ModelConfig, init: Init) -> Edit:
+def _start(config: ModelConfig, edit: Editing) -> Edit:
     """Convert the initial picture for the pipeline. Raises `ZaoziError` if it is invalid."""
+    check_strength(edit.strength)
+    mask = to_mask(half_mask(edit.keep, config.size), config.size) if edit.keep else None
+    if not edit.init:
+        return Edit(None, edit.strength, mask)  # raises if there is more than nothing
     shape = (1, config.channels, config.size, config.size)
     try:
-        pixels = np.frombuffer(base64.b64decode(init.pixels, validate=True), "<f4")
+        pixels = np.frombuffer(base64.b64decode(edit.init, validate=True), "<f4")
     except ValueError:
-        raise ZaoziError("init.pixels is not base64 of float32 numbers") from None
+        raise ZaoziError("edit.init is not base64 of float32 numbers") from None
     if pixels.size != np.prod(shape):
-        raise ZaoziError(f"init.pixels has {pixels.size} numbers; give {' x '.join(map(str, shape[1:]))}")
+        raise ZaoziError(f"edit.init has {pixels.size} numbers; give {' x '.join(map(str, shape[1:]))}")
     if not (np.abs(pixels) <= 1.001).all():  # also rejects NaN
-        raise ZaoziError("init.pixels is out of range; use -1 (black) to 1 (white)")
-    mask = to_mask(half_mask(init.keep, config.size), config.size) if init.keep else None
-    return Edit(torch.from_numpy(pixels.reshape(shape).clip(-1, 1)), init.strength, mask)
+        raise ZaoziError("edit.init is out of range; use -1 (black) to 1 (white)")
+    return Edit(torch.from_numpy(pixels.reshape(shape).clip(-1, 1)), edit.strength, mask)

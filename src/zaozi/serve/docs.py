@@ -51,9 +51,9 @@ def _schema(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
     required = schema.get("required", [])
     rows = []
     for name, field in schema.get("properties", {}).items():
-        default = (
-            "required" if name in required else f"default {json.dumps(field['default'])}" if "default" in field else ""
-        )
+        default = "required" if name in required else ""
+        if "default" in field and "$ref" not in field:
+            default = f"default {json.dumps(field['default'])}"
         rows.append(
             f"<tr><td><code>{escape(name)}</code></td><td>{escape(_type(field))}</td><td>{escape(default)}</td>"
             f"<td>{escape(field.get('description', ''))}</td></tr>"

@@ -174,7 +174,7 @@ export class ServerEngine implements Engine {
       const answer = await fetch(`${this.url}/generate`, {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
-        body: JSON.stringify({ ...request, init: request.init && { ...request.init, pixels: base64(request.init.pixels) } }),
+        body: JSON.stringify(body(request)),
         signal: this.aborter.signal,
       });
       if (!answer.ok || !answer.body) {
@@ -199,6 +199,12 @@ export class ServerEngine implements Engine {
   stop() {
     this.aborter?.abort();
   }
+}
+
+/** A request as the API reads it: `Ask` in serve/ask.py. */
+function body({ steps, sampler, guidance, seed, init, ...rest }: Request) {
+  const edit = init && { init: base64(init.pixels), strength: init.strength, keep: init.keep ?? '' };
+  return { ...rest, sampling: { steps, sampler, seed, guidance: { scale: guidance } }, ...(edit && { edit }) };
 }
 
 function base64(values: Float32Array): string {
