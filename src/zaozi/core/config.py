@@ -61,9 +61,8 @@ def config(section: str = "") -> Callable[[type[C]], type[C]]:
     """
 
     def decorate(cls: type[C]) -> type[C]:
-        made: Any = pydantic.dataclasses.dataclass(
-            frozen=True, config=ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
-        )(cls)
+        rules = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
+        made: Any = pydantic.dataclasses.dataclass(frozen=True, config=rules)(cls)
         if section:
             made.section = section
         build = made.__init__
