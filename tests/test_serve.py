@@ -165,7 +165,7 @@ def test_a_model_that_cannot_be_loaded_is_a_503_that_says_where_to_look(
     with running(make_app(Later(load, "loading the model"), site)) as (_, port):
         answer = httpx.get(f"http://127.0.0.1:{port}/api/health")
         assert answer.status_code == 503
-        assert "server's own output" in answer.json()["detail"]
+        assert "see the server's output" in answer.json()["detail"]
         assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
     assert capsys.readouterr().err == "zaozi: loading the model: the weights are damaged; copy them again\n"
 
@@ -368,7 +368,7 @@ def test_every_answer_has_the_security_headers_once(client: TestClient) -> None:
         for name, value in HEADERS:
             assert answer.headers.get_list(name.decode()) == [value.decode()]
     assert "frame-ancestors 'none'" in answers[200].headers["content-security-policy"]
-    assert "nothing is here" in answers[404].json()["detail"]
+    assert "not found; " in answers[404].json()["detail"]
 
 
 @pytest.mark.parametrize(

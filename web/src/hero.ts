@@ -98,7 +98,7 @@ function unit(values: Uint8Array, top: number): Float32Array {
 
 export async function loadRecording(url: string): Promise<Recording> {
   const answer = await fetch(url);
-  if (!answer.ok) throw new Error(`${url} is not there (${answer.status}); build the guide again`);
+  if (!answer.ok) throw new Error(`${url} could not be loaded (${answer.status}); build the guide again`);
   const about: Packed = await answer.json();
   return new Recording(about, await unpacked(fromBase64(about.pictures)));
 }

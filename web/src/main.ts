@@ -24,7 +24,7 @@ function near(selector: string, wake: (root: HTMLElement) => void | Promise<void
         observer.disconnect();
         for (const later of root.querySelectorAll('template')) later.replaceWith(later.content);
         Promise.resolve(wake(root)).catch((error) => {
-          (root.querySelector('[data-note]') ?? root).textContent = `this part did not load: ${error instanceof Error ? error.message : error}`;
+          (root.querySelector('[data-note]') ?? root).textContent = `this part could not be loaded: ${error instanceof Error ? error.message : error}`;
         });
       },
       { rootMargin: '400px' },

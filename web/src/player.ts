@@ -57,7 +57,7 @@ export class Player {
     this.begin(prompt);
     paint(this.large, noise);
     this.large.classList.add('coarse');
-    this.caption('only noise yet');
+    this.caption('pure noise');
   }
 
   async replay(): Promise<void> {
@@ -117,21 +117,21 @@ export class Player {
     const step = this.steps[this.at];
     const views: [Float32Array | undefined, number, string][] = finished
       ? [
-          [first?.x, 1, 'the noise it began with'],
-          [first?.x0, 1, 'the first guess'],
-          [later?.x0, 1, `the guess at step ${early + 1}`],
+          [first?.x, 1, 'the initial noise'],
+          [first?.x0, 1, 'the first prediction'],
+          [later?.x0, 1, `the prediction at step ${early + 1}`],
         ]
       : [
           [step?.x, 1, 'the noisy picture'],
-          [step?.x0, 1, 'the guess behind it'],
-          [step?.eps, 3, 'the guess at the noise'],
+          [step?.x0, 1, 'the predicted picture'],
+          [step?.eps, 3, 'the predicted noise'],
         ];
     [...place.querySelectorAll('figure')].forEach((figure, i) => {
       const [values, reach, caption] = views[i];
       const canvas = figure.querySelector('canvas') as HTMLCanvasElement;
       if (values) paint(canvas, values, -reach, reach);
       else canvas.width = canvas.height = 64;
-      const text = values ? caption : 'press play to see it form';
+      const text = values ? caption : 'press play to see the steps';
       (figure.querySelector('figcaption') as HTMLElement).textContent = text;
       canvas.setAttribute('aria-label', text);
     });

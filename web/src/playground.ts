@@ -194,7 +194,7 @@ export class Playground implements Watcher {
       const by = await engine.load((loaded, total) => {
         if (asked !== this.asked) return;
         const left = Math.ceil(((performance.now() - began) / 1000) * (total / Math.max(loaded, 1) - 1));
-        const rest = loaded < total ? `${left} s left` : 'starting it';
+        const rest = loaded < total ? `${left} s left` : 'starting';
         this.progress(loaded, total, `${megabytes(loaded)} of ${megabytes(total)} MB, ${rest}`);
       }, this.options.wanted.prompt);
       this.loaded.add(engine);
@@ -203,7 +203,7 @@ export class Playground implements Watcher {
       this.cost('');
       if (asked !== this.asked) return false;
       this.busy(false);
-      this.say('Ready: it draws while you type.');
+      this.say('Ready. It draws while you type.');
       return true;
     } catch (error) {
       if (asked === this.asked) this.failed(error);
@@ -243,7 +243,7 @@ export class Playground implements Watcher {
   /** Redraw the other half, from the next seeds: the same ones would draw much the same. */
   private keep(half: Half): void {
     if (!this.player.final) return this.say('Draw something first.', true);
-    if (depth(this.shown) >= DEEPEST) return this.say('Halves were kept too often on the way here; draw anew first.', true);
+    if (depth(this.shown) >= DEEPEST) return this.say('Too many halves were kept in a row. Draw a new character first.', true);
     this.options.keep({ half, of: this.shown }, this.player.final);
     this.studio.keep(this.shown, this.player.final);
     this.more();
@@ -275,7 +275,7 @@ export class Playground implements Watcher {
   drawn(wanted: Wanted, drawn: Drawn, manner: Manner): void {
     this.shown = wanted;
     if (manner === 'sketch') {
-      this.player.present(wanted.prompt, [], drawn.pixels, `a sketch in ${Math.min(wanted.steps, SKETCH)} steps`);
+      this.player.present(wanted.prompt, [], drawn.pixels, `preview in ${Math.min(wanted.steps, SKETCH)} steps`);
       this.explained(wanted, null);
       this.root.dispatchEvent(new CustomEvent('sketched', { detail: wanted.prompt, bubbles: true }));
       return;

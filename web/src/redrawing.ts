@@ -1,4 +1,4 @@
-/** Figures that the server draws anew with another model: how far it is, and the way to see them. */
+/** Progress of the figures that the server redraws with another model, and a button to show them. */
 
 import { Notice } from './notice';
 
@@ -17,8 +17,8 @@ export async function redrawing(address: string): Promise<void> {
     const { done, total, seconds_left: left, error }: Progress = await answer.json();
     if (error) return void (notice ??= new Notice('')).say(error);
     if (total && done >= total) {
-      notice?.say('The figures are drawn with this model now.');
-      notice?.offer('Show them', () => location.reload());
+      notice?.say('The figures of this model are ready.');
+      notice?.offer('Reload to show them', () => location.reload());
       return;
     }
     const rest = left === null ? '' : `, about ${left < 90 ? `${left} s` : `${Math.round(left / 60)} min`} left`;

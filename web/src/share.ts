@@ -68,7 +68,7 @@ export class Share {
     history.replaceState(null, '', toLink(shown.wanted));
     try {
       await navigator.clipboard.writeText(this.link(shown));
-      this.tell('The link is copied.');
+      this.tell('Link copied.');
     } catch {
       this.tell('The link is in the address bar.');
     }

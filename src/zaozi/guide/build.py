@@ -57,7 +57,7 @@ def build(
 def check_page() -> None:
     """Raises `ZaoziError` if the package contains no page."""
     if not (SITE / "index.html").is_file():
-        raise ZaoziError("this copy of zaozi holds no page; run: make guide")
+        raise ZaoziError("this copy of zaozi contains no page; run: make guide")
 
 
 def browser_model(model: str) -> Path:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Health(BaseModel):
-    """Whether the server draws, and how busy it is."""
+    """State of the server: its version, its model, the requests in the queue (`busy`), and the queue size (`room`)."""
 
     status: Literal["ok"] = "ok"
     version: str
@@ -41,9 +41,9 @@ class Health(BaseModel):
 
 
 class Drawn(BaseModel):
-    """How far the figures are that are being drawn anew: parts done, all parts, and seconds left, null while that is not known.
+    """Progress of redrawing the figures: parts done, total parts, and seconds left (null if unknown).
 
-    `total` is 0 where none are; `error` says why they will not come.
+    `total` is 0 if no figures are being redrawn. `error` is the reason if redrawing failed.
     """
 
     done: int = 0
@@ -53,7 +53,7 @@ class Drawn(BaseModel):
 
 
 class Refusal(BaseModel):
-    """Why a request was refused."""
+    """Reason why a request was rejected."""
 
     detail: str
 
@@ -74,7 +74,7 @@ def make_app(
     the server; /openapi.json describes the API, and /docs documents it. `access` sets the allowed hosts (by default only
     names of the loopback address) and whether the API requires a token.
 
-    Requests wait for an artist that is still loading. `model` is the folder of the model that runs in the page, if `site` has
+    Requests wait until the model is loaded. `model` is the folder of the model that runs in the page, if `site` has
     none; it is created on first use. `redraw` provides figures/ and data/ that replace those of `site` once they are ready,
     and reports its progress at /api/redraw.
     """
@@ -96,7 +96,7 @@ def make_app(
     app = FastAPI(
         title="zaozi",
         version=__version__,
-        description="Draws characters for meanings.",
+        description="Draws new Chinese characters from their meaning.",
         lifespan=life,
         redirect_slashes=False,
         docs_url=None,  # the default pages load external scripts
@@ -122,11 +122,11 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
 
 async def _missing(_: Request, error: Exception, *, site: bool) -> JSONResponse:
     where = "the guide is at /" if site else "the API is described at /docs"
-    return JSONResponse({"detail": f"nothing is here; {where}"}, 404)
+    return JSONResponse({"detail": f"not found; {where}"}, 404)
 
 
 class _Drawings:
-    """Creates the desk once the artist is ready."""
+    """Creates the desk once the model is loaded."""
 
     def __init__(self, artist: TextToImage | Later[TextToImage], limits: Limits) -> None:
         self.artist = artist if isinstance(artist, Later) else Later.of(artist)
@@ -136,7 +136,7 @@ class _Drawings:
         self._waiting: set[asyncio.Future[Any]] = set()
 
     async def desk(self) -> Desk:
-        """Wait for the artist and return the desk. Raises 503 if there is none."""
+        """Wait for the model and return the desk. Raises 503 if loading failed."""
         if self.made is None:
             waiting = asyncio.ensure_future(self.artist.wait())
             self._waiting.add(waiting)
@@ -147,7 +147,7 @@ class _Drawings:
                     raise HTTPException(503, STOPPING) from None
                 raise
             except Exception:
-                raise HTTPException(503, "the model could not be loaded; the server's own output says why") from None
+                raise HTTPException(503, "the model could not be loaded; see the server's output") from None
             finally:
                 self._waiting.discard(waiting)
             if self.made is None:
@@ -197,13 +197,13 @@ def _api(app: FastAPI, drawings: _Drawings) -> None:
         return _Drawing(await drawings.desk(), ask)
 
     @app.head("/api/health", include_in_schema=False)
-    @app.get("/api/health", summary="Is it there?")
+    @app.get("/api/health", summary="State of the server")
     async def health() -> Health:
         desk = await drawings.desk()
         return Health(version=__version__, model=desk.artist.model.config.name, busy=desk.busy, room=desk.limits.room)
 
     @app.head("/api/metrics", response_class=PlainTextResponse, include_in_schema=False)
-    @app.get("/api/metrics", response_class=PlainTextResponse, summary="Counters, as Prometheus reads them")
+    @app.get("/api/metrics", response_class=PlainTextResponse, summary="Counters in the Prometheus text format")
     async def metrics() -> str:
         desk = await drawings.desk()
         lines = [f'zaozi_requests_total{{outcome="{k}"}} {v}' for k, v in desk.counts.items() if k != "steps"]
@@ -213,7 +213,7 @@ def _api(app: FastAPI, drawings: _Drawings) -> None:
 
 def _progress(app: FastAPI, redraw: Redraw | None) -> None:
     @app.head("/api/redraw", include_in_schema=False)
-    @app.get("/api/redraw", summary="How far the figures are that are being drawn anew")
+    @app.get("/api/redraw", summary="Progress of redrawing the figures")
     async def progress() -> Drawn:
         if redraw is None:
             return Drawn()
@@ -257,7 +257,7 @@ class _Site:
             try:
                 folder = await self.model.wait()
             except Exception:
-                raise HTTPException(503, "the page's model could not be made; the server's output says why") from None
+                raise HTTPException(503, "the page's model could not be created; see the server's output") from None
             files, scope = self._files(folder), {**scope, "root_path": scope.get("root_path", "") + "/model"}
         elif path.parts[:1] in (("figures",), ("data",)) and self.redraw and self.redraw.folder:
             again = self._files(self.redraw.folder)

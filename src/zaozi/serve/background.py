@@ -122,7 +122,7 @@ class Redraw:
             self._read(line)
         reader.join()
         if self._process.wait() and not self._closed:
-            last = complaints[-1].strip() if complaints else "the process was ended"
+            last = complaints[-1].strip() if complaints else "the process was terminated"
             self.error = f"the figures could not be drawn: {last}"
             print(printable(f"zaozi: {self.error}"), file=sys.stderr)
 

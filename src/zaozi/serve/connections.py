@@ -33,7 +33,7 @@ def _plain(status: str, text: bytes) -> bytes:
 
 
 BUSY = _plain("503 Service Unavailable", b"too many connections; try again later\n")
-INVALID = _plain("400 Bad Request", b"this is not a valid HTTP request\n")
+INVALID = _plain("400 Bad Request", b"invalid HTTP request\n")
 
 
 @dataclass(frozen=True)
@@ -280,13 +280,13 @@ def access(
     """
     if token is not None and not re.fullmatch(r"[A-Za-z0-9_-]{16,256}", token):
         raise ZaoziError(
-            "the token is not 16 to 256 letters, digits, - and _; leave out --token for a random one, or none on 127.0.0.1"
+            "the token must consist of 16 to 256 letters, digits, - and _; omit --token for a random one (none on 127.0.0.1)"
         )
     wanted = {name.lower() for name in names}
     for name in wanted:
         if not name or host_name(name) != name:
             raise ZaoziError(
-                f"'{name}' is not a host name; give --allowed-host a name as in guide.example, without a port"
+                f"'{name}' is not a host name; pass a name such as guide.example to --allowed-host, without a port"
             )
     addresses = [ipaddress.ip_address(s.getsockname()[0].partition("%")[0]) for s in listeners]
     loopback = all(address.is_loopback for address in addresses)
@@ -308,7 +308,7 @@ def serve(
     """Print `url`, call `then`, and serve on sockets from `bind` until Ctrl-C or SIGTERM; clients cannot delay the shutdown."""
     for listener in listeners:
         listener.listen(1024)
-    print(f"{url}  (Ctrl-C stops it)", flush=True)
+    print(f"{url}  (press Ctrl-C to stop)", flush=True)
     then()
     with suppress(KeyboardInterrupt):
         Server(app, listeners, deadlines).run()

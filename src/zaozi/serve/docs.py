@@ -29,18 +29,18 @@ def described(document: dict[str, Any]) -> str:
             if body:
                 parts.append(_schema(body, schemas))
             answers = ", ".join(f"{code} {escape(given['description'])}" for code, given in what["responses"].items())
-            parts.append(f"<p>Answers: {answers}.</p>")
+            parts.append(f"<p>Responses: {answers}.</p>")
     for name, schema in schemas.items():
         if not name.startswith(("HTTP", "Validation")) and name != "Ask":
             parts.append(f"<h3><code>{escape(name)}</code></h3>{_schema(schema, schemas)}")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f'<link rel="icon" href="data:,"><title>{escape(about["title"])}: the API</title><style>{STYLE}</style></head><body>'
-        f"<h1>{escape(about['title'])} {escape(about['version'])}: the API</h1>"
-        "<p>A drawing is answered with lines of JSON: one for each step, with its time <code>t</code>, the noisy picture "
-        "<code>x</code>, the guess at the clean one <code>x0</code> and at the noise <code>eps</code>; then the "
-        "<code>picture</code>, or an <code>error</code>. Pictures are base64 of little-endian float32. "
-        'The same for programs: <a href="openapi.json">openapi.json</a>.</p>'
+        f'<link rel="icon" href="data:,"><title>{escape(about["title"])} API</title><style>{STYLE}</style></head><body>'
+        f"<h1>{escape(about['title'])} {escape(about['version'])} API</h1>"
+        "<p>A request for a drawing returns lines of JSON: one line per step, with the time <code>t</code>, the noisy picture "
+        "<code>x</code>, the predicted clean picture <code>x0</code> and the predicted noise <code>eps</code>; then the "
+        "<code>picture</code>, or an <code>error</code>. Pictures are base64-encoded little-endian float32. "
+        'Machine-readable version: <a href="openapi.json">openapi.json</a>.</p>'
         f"{''.join(parts)}</body></html>"
     )
 

@@ -87,7 +87,7 @@ class Guard:
             if body is None:
                 return
             if len(body) > MAX_BODY:
-                await _refuse(413, f"the request is longer than {MAX_BODY} bytes")(scope, receive, send_with_headers)
+                await _refuse(413, f"the request body is over {MAX_BODY} bytes")(scope, receive, send_with_headers)
                 return
             await self.app(scope, _replay(body, receive), send_with_headers)
 
@@ -97,9 +97,9 @@ class Guard:
             if not host:
                 return _refuse(400, "the request has no Host header")
             if host_name(host) not in self.access.hosts:
-                return _refuse(421, "this server is not known by that name; see --allowed-host")
+                return _refuse(421, "this host name is not allowed; see --allowed-host")
         if scope["method"] not in ("GET", "HEAD", "OPTIONS") and _is_cross_origin(headers, host):
-            return _refuse(403, "requests from other origins are refused")
+            return _refuse(403, "cross-origin requests are not allowed")
         if self.access.token and _is_api(scope["path"]) and not self._has_token(scope, headers):
             return _refuse(401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"})
         return None
@@ -118,7 +118,7 @@ class Guard:
         if not self.access.token or scope["path"] != "/" or b"token=" not in scope["query_string"]:
             return None
         if not self._is_token(QueryParams(scope["query_string"]).get("token", "")):
-            return _refuse(401, "the token is wrong; use the address that zaozi guide serve printed")
+            return _refuse(401, "the token is wrong; use the address printed by zaozi guide serve")
         answer = RedirectResponse("./", 303, {"Cache-Control": "no-store"})
         answer.set_cookie(_cookie(scope), self.access.token, httponly=True, samesite="strict")
         return answer

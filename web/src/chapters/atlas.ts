@@ -48,7 +48,7 @@ export async function atlas(root: HTMLElement): Promise<void> {
     plot = scatter({ canvas, width: box.clientWidth, height: box.clientHeight, pointSize: 2.5, opacity: 0.8, lassoOnLongPress: false });
     plot.set({ opacityInactiveMax: 0.2, pointSizeSelected: 3 });
   } catch {
-    note.textContent = 'This browser has no WebGL for the map; the search works all the same.';
+    note.textContent = 'This browser has no WebGL, so the map is not shown. The search still works.';
   }
 
   function groups(): number[] {
@@ -127,7 +127,7 @@ export async function atlas(root: HTMLElement): Promise<void> {
     new ResizeObserver(() => plot.set({ width: box.clientWidth, height: box.clientHeight })).observe(box);
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => void redraw());
     const count = (n: number) => n.toLocaleString('en');
-    note.textContent = `${count(characters.length)} glyphs, and ${count(data.drawn.length)} drawn ones in the colour of ink. Point at one to see what it is; drag to move.`;
+    note.textContent = `${count(characters.length)} glyphs, and ${count(data.drawn.length)} drawn ones in the text colour. Point at one for details; drag to move.`;
   } else for (const button of root.querySelectorAll<HTMLButtonElement>('.zoom button')) button.disabled = true;
   colourBy.addEventListener('input', () => void redraw());
   await redraw();
@@ -147,8 +147,8 @@ export async function atlas(root: HTMLElement): Promise<void> {
       }),
     );
     const counted = document.createElement('p');
-    const more = found.length > LISTED ? `, ${LISTED} of them listed` : '';
-    counted.textContent = found.length ? `${found.length.toLocaleString('en')} found${more}` : 'no glyph says that';
+    const more = found.length > LISTED ? `, ${LISTED} shown` : '';
+    counted.textContent = found.length ? `${found.length.toLocaleString('en')} found${more}` : 'no glyph found';
     results.prepend(counted);
     if (found.length) void frame(found, found.length > 1 ? 0.2 : 8);
   });

@@ -9,14 +9,14 @@ const HEIGHT = 200;
 export function schedules(root: HTMLElement): void {
   const paths = NAMES.map((name) => schedule(name));
   const charts = [
-    { title: 'Share of the signal, alpha² / (alpha² + sigma²),', low: 0, high: 1, of: (t: number, k: number) => signal(paths[k].level(t)) },
+    { title: 'Fraction of signal, alpha² / (alpha² + sigma²),', low: 0, high: 1, of: (t: number, k: number) => signal(paths[k].level(t)) },
     { title: 'Log-SNR', low: -12, high: 12, of: (t: number, k: number) => logsnr(paths[k].level(t)) },
   ];
   const time = root.querySelector('[name="at"]') as HTMLInputElement;
   const drawings = root.querySelectorAll<SVGElement>('[data-charts] svg');
   const lines = charts.map((chart, n) => {
     const svg = drawings[n];
-    svg.setAttribute('aria-label', `${chart.title} against time, for the schedules ${NAMES.join(', ')}`);
+    svg.setAttribute('aria-label', `${chart.title} over time, for the schedules ${NAMES.join(', ')}`);
     const y = (v: number) => HEIGHT - 10 - ((Math.min(Math.max(v, chart.low), chart.high) - chart.low) / (chart.high - chart.low)) * (HEIGHT - 20);
     const x = (t: number) => 10 + (t / T) * (WIDTH - 20);
     const path = NAMES.map((name, k) => {

@@ -57,7 +57,7 @@ export class BrowserEngine implements Engine {
     this.progress = progress; // of whoever waits now
     try {
       const answer = await this.ask({ kind: 'load', base: new URL(this.base, document.baseURI).href, prompt });
-      if (answer?.kind !== 'ready') throw new Error('the drawing thread did not start');
+      if (answer?.kind !== 'ready') throw new Error('the worker thread did not start');
       this.card = answer.card;
       const { engine, threads } = answer;
       return engine === 'webgpu' ? 'this browser, on its GPU' : `this browser, on ${threads} CPU thread${threads > 1 ? 's' : ''}`;
@@ -81,7 +81,7 @@ export class BrowserEngine implements Engine {
 
   async explain(pixels: Float32Array): Promise<Explanation> {
     const answer = await this.ask({ kind: 'explain', pixels });
-    if (answer?.kind !== 'explained') throw new Error('no explanation came');
+    if (answer?.kind !== 'explained') throw new Error('no explanation was returned');
     return answer.explanation;
   }
 
@@ -117,7 +117,7 @@ export class BrowserEngine implements Engine {
       else one?.resolve(data);
     };
     worker.onerror = (event) => {
-      const error = new Error(event.message ? `drawing failed (${event.message}); load the page again` : 'the drawing thread did not start');
+      const error = new Error(event.message ? `drawing failed (${event.message}); reload the page` : 'the worker thread did not start');
       for (const one of this.waiting.values()) one.reject(error);
       this.waiting.clear();
     };
@@ -163,7 +163,7 @@ export class ServerEngine implements Engine {
 
   async load(): Promise<string> {
     const answer = await fetch(`${this.url}/health`);
-    if (!answer.ok) throw new Error(`the server does not answer (${answer.status})`);
+    if (!answer.ok) throw new Error(`the server is not available (${answer.status})`);
     return 'the server, with PyTorch';
   }
 
@@ -179,7 +179,7 @@ export class ServerEngine implements Engine {
       });
       if (!answer.ok || !answer.body) {
         const said = await answer.json().catch(() => ({}));
-        throw new Error(said.detail ?? `the server refused (${answer.status})`);
+        throw new Error(said.detail ?? `the server rejected the request (${answer.status})`);
       }
       let pixels: Float32Array | null = null;
       for await (const line of lines(answer.body)) {
@@ -188,7 +188,7 @@ export class ServerEngine implements Engine {
         if (event.picture) pixels = floats(event.picture);
         else watch({ t: event.t, x: floats(event.x), x0: floats(event.x0), eps: floats(event.eps) });
       }
-      if (!pixels) throw new Error('the server broke off');
+      if (!pixels) throw new Error('the server ended the response too early');
       return { pixels, seconds: (performance.now() - start) / 1000 };
     } catch (error) {
       if (this.aborter.signal.aborted) return null;

@@ -18,7 +18,7 @@ export const isExample = (card: Card, prompt: string) => !prompt.trim() || (card
 
 export async function fetchCard(base: string): Promise<Card> {
   const answer = await fetch(`${base}model.json`);
-  if (!answer.ok) throw new Error('the model is not beside the page; run: zaozi guide build');
+  if (!answer.ok) throw new Error('the model of the page was not found; run: zaozi guide build');
   return answer.json();
 }
 
@@ -73,7 +73,7 @@ export async function fetchAll(files: readonly Wanted[], progress: Progress): Pr
 
 async function read({ url, bytes, sha256 }: Wanted, add: (bytes: number) => void): Promise<Uint8Array<ArrayBuffer>> {
   const response = await fetch(url);
-  if (!response.ok || !response.body) throw new Error(`${url} is not there (${response.status}); build the guide again`);
+  if (!response.ok || !response.body) throw new Error(`${url} could not be loaded (${response.status}); build the guide again`);
   const parts: Uint8Array[] = [];
   const reader = response.body.getReader();
   for (;;) {
@@ -83,7 +83,7 @@ async function read({ url, bytes, sha256 }: Wanted, add: (bytes: number) => void
     add(value.length);
   }
   const data = new Uint8Array(await new Blob(parts as BlobPart[]).arrayBuffer());
-  if (sha256 && isGzip(data) && data.length !== bytes) throw new Error(`${url} broke off; load the page again`);
+  if (sha256 && isGzip(data) && data.length !== bytes) throw new Error(`the download of ${url} was interrupted; reload the page`);
   return data;
 }
 

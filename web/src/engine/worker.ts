@@ -225,9 +225,9 @@ class Model {
   private checked(properties: Record<string, string | number>) {
     for (const [column, value] of Object.entries(properties)) {
       const p = this.card.properties.find((known) => known.column === column);
-      if (!p) throw new Error(`this model does not know the property '${column}'`);
+      if (!p) throw new Error(`this model has no property '${column}'`);
       if (p.kind === 'class' ? !p.values.includes(`${value}`) : !Number.isFinite(Number(value))) {
-        throw new Error(`${column} '${value}' is not one that this model knows`);
+        throw new Error(`this model does not know ${column} '${value}'`);
       }
     }
     return properties;

@@ -182,9 +182,9 @@ def atlas(source: Source) -> Figure:
         one.axis("off")
     return Figure(
         "All glyphs on one plane",
-        f"Each of {len(points):,} glyphs is a point, and glyphs that look alike lie together: nearest neighbours share "
-        f"their structure in {near:.0%} of cases (chance {chance:.0%}) and their radical in {near_radical:.0%} "
-        f"({chance_radical:.0%}). 明 stands side by side, 草 is stacked.",
+        f"Each of {len(points):,} glyphs is a point, and similar glyphs are close together: nearest neighbours have the same "
+        f"structure in {near:.0%} of cases (chance {chance:.0%}) and the same radical in {near_radical:.0%} "
+        f"({chance_radical:.0%}). The parts of 明 are side by side, those of 草 are stacked.",
         plot,
         {
             **described(source),
@@ -229,9 +229,9 @@ def origins(source: Source) -> Figure:
         axes[i, 5].axis("off")
     return Figure(
         "Where a new glyph comes from",
-        "Beside each drawing the four training glyphs nearest to it, with their distances (0 would be a copy, 1.4 has nothing in "
-        "common): they share its parts, none is it. Right, the way of its guess over the plane of all glyphs, and where it "
-        "ended.",
+        "Each drawn glyph, and the four training glyphs nearest to it, with their distances (0 is a copy; at 1.4 nothing is in "
+        "common). They share parts with the drawn glyph, but none is the same. Right, the path of the predicted picture over the "
+        "plane of all glyphs during sampling, and its end point.",
         plot,
         {
             "prompt": prompt,

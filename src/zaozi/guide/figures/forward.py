@@ -42,9 +42,9 @@ def chain(source: Source) -> Figure:
             )
             across.text(i + 1, 0.45, name, ha="center", color=colour)
     return Figure(
-        "Two chains over one picture",
-        f"Noise is added to {character} ('lithium') a little at a time until nothing of it is left: q, which needs no "
-        "learning. A network learns the way back, p.",
+        "Two chains for one picture",
+        f"The forward chain q adds a little noise to {character} ('lithium') at each step until only noise is left. It needs no "
+        "training. A network learns the reverse chain, p.",
         plot,
         {
             "character": character,
@@ -85,7 +85,7 @@ def one_step(source: Source) -> Figure:
             axes[0, 0].plot(
                 factor * x[0] + k * std * np.cos(angle), factor * x[1] + k * std * np.sin(angle), color=ACCENT, lw=0.8
             )
-    axes[0, 0].set_title(rf"one step, $\beta$ = {beta:g} (much enlarged)")
+    axes[0, 0].set_title(rf"one step, $\beta$ = {beta:g} (exaggerated)")
     axes[0, 1].scatter(*closed.T, s=1, color=SECOND)
     axes[0, 1].set_title(f"closed form: $q(x_{{{reach}}} \\mid x_0)$")
     axes[0, 2].scatter(*walked.T, s=1, color=ACCENT)
@@ -94,9 +94,9 @@ def one_step(source: Source) -> Figure:
         one.set(aspect="equal", xlim=(-2, 2), ylim=(-2, 2))
     spread = [numbers(v.std(0)) for v in (closed, walked)]
     return Figure(
-        "One step of noise, and many",
-        "A step first shrinks a point towards the origin, to sqrt(1 - beta) times where it was, and then shakes it: the "
-        "circles are centred there, not on the point. Many steps land where one draw of the closed form does.",
+        "One noise step, and many",
+        "A step first scales a point by sqrt(1 - beta), towards the origin, and then adds noise. The circles are centred on the "
+        "scaled point, not on the original one. Many steps give the same distribution as the closed form.",
         plot,
         {
             "beta": beta,
@@ -209,10 +209,11 @@ def fields(source: Source) -> Figure:
     for one in axes.flat:
         one.set(xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT), xticks=[], yticks=[], aspect="equal")
     return Figure(
-        "Three fields of arrows",
-        "The gradient of the density dies out away from the data. The score, the gradient of its logarithm, is -E[eps | x_t] / "
-        "sigma: it grows with the distance and points home from everywhere. A network learns it well where noised points fell in "
-        "training and badly elsewhere, which at little noise is nearly everywhere: hence the many levels.",
+        "Three vector fields",
+        "The gradient of the density vanishes far from the data. The score, the gradient of the log density, is -E[eps | x_t] / "
+        "sigma: it grows with the distance and points to the data from everywhere. A network learns it well where there were "
+        "noised points in training, and badly elsewhere. With little noise, elsewhere is almost everywhere, so many noise levels "
+        "are needed.",
         plot,
         {"schedule": path.name, "grid": numbers(line), "density_grid": numbers(fine_line[::2]), "times": kept},
     )
@@ -251,8 +252,8 @@ def schedules(source: Source) -> Figure:
     above.legend(frameon=False)
     return Figure(
         "Two schedules",
-        "Both end in noise, but the linear one is there early: its last third adds almost nothing to see. The cosine "
-        "schedule spends its steps more evenly.",
+        "Both end in noise, but the linear schedule reaches it early: its last third makes almost no visible difference. The "
+        "cosine schedule distributes its steps more evenly.",
         plot,
         data,
     )

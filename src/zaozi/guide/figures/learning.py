@@ -37,7 +37,7 @@ def training_step(source: Source) -> Figure:
     wanted = target(how.prediction, x0, eps, level)
     error = (f - wanted).square()
     loss = weight_on_f(how.weight, how.prediction, level).to(error) * error.mean((1, 2, 3))
-    names = ["$x_0$", r"$\epsilon$", "$x_t$", "what it says", "squared error"]
+    names = ["$x_0$", r"$\epsilon$", "$x_t$", "prediction", "squared error"]
     log = json.loads((find_model(source.model_name) / "training.json").read_text()) if _has_log(source) else []
     curve = [(e["step"], e["validation"]) for e in log if "validation" in e]
     plot, axes = canvas(6, count, width=10.4, height=11.2)
@@ -57,10 +57,10 @@ def training_step(source: Source) -> Figure:
         below.plot(*zip(*curve, strict=True), color=ACCENT, marker="o", ms=3)
     below.set(xlabel="step", ylabel=r"held-out error of $\hat x_0$")
     return Figure(
-        "One step of training",
-        "A clean glyph, noise, a time drawn at random; the network says what it was made from, and the squared error, "
-        "weighted by level, moves its weights. The curve is the mean error of x0_hat at twenty fixed levels, unweighted, on "
-        "glyphs it never saw, over the last run.",
+        "One training step",
+        "A clean glyph and noise are mixed at a random time. The network predicts what was mixed, and the squared error, "
+        "weighted by noise level, updates its weights. The curve is the unweighted mean error of x0_hat at twenty fixed "
+        "levels, on held-out glyphs, during the last run.",
         plot,
         {
             "prediction": how.prediction,
@@ -95,7 +95,7 @@ def network(source: Source) -> Figure:
     pooled = getattr(net, "pooled", None) is not None
     plot, axes = canvas(1, 2, width=9.0, height=7.0)
     for one, name, with_pooled in (
-        (axes[0, 0], "cross-attention alone", False),
+        (axes[0, 0], "cross-attention only", False),
         (axes[0, 1], "pooled and cross (this model, Imagen)", True),
     ):
         one.set(xlim=(0, 10), ylim=(-1, len(blocks) + 4), title=name)
@@ -134,8 +134,8 @@ def network(source: Source) -> Figure:
             one.text(3.2, top + 1.85, "pooled vector, added", fontsize=8, color=ACCENT)
     return Figure(
         "Where the text enters",
-        f"The shipped network has {len(blocks)} blocks; every {every}nd attends to the text's tokens"
-        f"{', and the pooled text is added to the level' if pooled else ''}. Left, the same with cross-attention alone.",
+        f"The shipped network has {len(blocks)} blocks; every {every}nd block attends to the text tokens"
+        f"{', and the pooled text is added to the noise level' if pooled else ''}. Left, the same with cross-attention only.",
         plot,
         {
             "kind": config["kind"],

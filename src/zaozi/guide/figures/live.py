@@ -61,8 +61,8 @@ def real_and_drawn(source: Source) -> Figure:
     axes[0, 5].set_title("drawn", loc="left")
     return Figure(
         "Real and drawn",
-        "Left, glyphs that the model learned from. Right, what it draws for captions it has never read: strokes and parts are "
-        "those of Chinese characters, most of the characters are in no dictionary.",
+        "Left, glyphs from the training data. Right, glyphs drawn for captions that are not in it: strokes and parts are those "
+        "of Chinese characters, but most of these characters are in no dictionary.",
         plot,
         {
             "real": [
@@ -92,7 +92,7 @@ def predictions(source: Source) -> Figure:
         errors.append(
             {"eps": numbers((guess.eps - eps).square().mean()), "x0": numbers((guess.x0 - x0).square().mean())}
         )
-    names = ["$x_t$", r"noise $\epsilon$", r"guess $\hat\epsilon$", r"guess $\hat x_0$"]
+    names = ["$x_t$", r"noise $\epsilon$", r"predicted $\hat\epsilon$", r"predicted $\hat x_0$"]
     plot, axes = canvas(4, len(times), height=6.4, width=12.6)
     for column, (t, pictures) in enumerate(zip(times, rows, strict=True)):
         for row, picture in enumerate(pictures):
@@ -101,9 +101,10 @@ def predictions(source: Source) -> Figure:
     for row, name in enumerate(names):
         axes[row, 0].set_ylabel(name)
     return Figure(
-        "One guess, two views",
-        "With little noise the picture is plain and the noise hard to tell from it; with much, the noise is plain and the "
-        "picture a blur of all that it could be. Noise and picture are two views of one guess: x_t = alpha x0 + sigma eps.",
+        "One prediction, two views",
+        "With little noise, the picture is clear and the noise is hard to predict. With much noise, the noise is clear and the "
+        "predicted picture is a blur, the average of all possible pictures. Noise and picture are two views of one prediction: "
+        "x_t = alpha x0 + sigma eps.",
         plot,
         {
             "character": character,
@@ -164,8 +165,8 @@ def films(source: Source) -> Figure:
         )
     return Figure(
         "From noise to gold",
-        "One noise, one prompt. One step gives a guess, five a glyph, 120 a better one. DDIM and DPM-Solver++ walk a fixed "
-        "path; DDPM and the SDE solver add fresh noise on the way and end elsewhere.",
+        "The same noise and the same prompt. One step gives a blur, five steps a glyph, 120 steps a better one. DDIM and "
+        "DPM-Solver++ follow a fixed path. DDPM and the SDE solver add new noise at each step and end in a different glyph.",
         plot,
         {"prompt": "gold", "settings": kept},
         made,
@@ -181,13 +182,13 @@ def first_guess(source: Source) -> Figure:
     at = [0, 10, 30, 60, 90]
     plot, axes = canvas(count, len(at) + 1, height=6.8, width=9.8)
     for row in range(count):
-        titles = [f"guess at step {k + 1}" if row == 0 else "" for k in at]
+        titles = [f"prediction, step {k + 1}" if row == 0 else "" for k in at]
         strip(axes[row, :-1], [diary.steps[k][2][row] for k in at], titles)
         show(axes[row, -1], finished[row], "after 120 steps" if row == 0 else "")
     return Figure(
         "The radical appears",
-        "The first guess is a blur of all that gold could be, with what the prompt changes exaggerated by guidance: the metal "
-        "radical is there already. Each step leaves less that it could be, until one glyph is left.",
+        "The first prediction is a blur of all possible glyphs for gold. Guidance exaggerates the effect of the prompt, so the "
+        "metal radical is already visible. Each step leaves fewer possibilities, until one glyph is left.",
         plot,
         {
             "prompt": "gold",
@@ -211,8 +212,8 @@ def guidance_and_steps(source: Source) -> Figure:
         axes[row, 0].set_ylabel(f"{n} step{'s' if n > 1 else ''}")
     return Figure(
         "Guidance and steps",
-        "At guidance 0 the prompt is not heard; at 1 plainly; beyond that its part is exaggerated. Far too much "
-        "makes strokes heavy. Beyond 20 steps little changes.",
+        "At guidance 0 the prompt has no effect. At 1 it has its normal effect, and above 1 this effect is exaggerated. Too much "
+        "guidance makes strokes heavy. Beyond 20 steps, little changes.",
         plot,
         {
             "prompt": "gold",
@@ -239,7 +240,7 @@ def radicals(source: Source) -> Figure:
         one.title.set_fontsize(7)
     return Figure(
         "Thirty-six meanings",
-        "For each of the 36 most frequent radicals a prompt that means it, and the first drawing, not the best.",
+        "One prompt for each of the 36 most frequent radicals, and the first glyph drawn for it, not the best of several.",
         plot,
         {
             "drawn": [

@@ -32,9 +32,9 @@ def gaussian(source: Source) -> Figure:
     axes.set_xlabel("x")
     axes.set_ylabel("density")
     return Figure(
-        "A Gaussian, and what samples tell of it",
-        f"{count} samples are enough to find its mean ({fit_mean:.2f} for {mean:g}) and deviation ({fit_std:.2f} for {std:g}): "
-        "to learn a distribution is to find the one that such samples came from.",
+        "A Gaussian, fitted from samples",
+        f"{count} samples are enough to estimate the mean ({fit_mean:.2f}, true value {mean:g}) and the standard deviation "
+        f"({fit_std:.2f}, true value {std:g}). To learn a distribution is to find the one that the samples came from.",
         plot,
         {
             "mean": mean,
@@ -61,8 +61,8 @@ def picture_as_vector(source: Source) -> Figure:
             axes.text(x, y, int(values[y, x]), ha="center", va="center", fontsize=5, color=ON_PICTURE[0 if dark else 1])
     return Figure(
         "A picture is a vector",
-        "明 at 32x32: 1,024 numbers from 0 (ink) to 255 (paper). Read row by row they are one point in a space of 1,024 "
-        "dimensions, and every picture of that size is another point of it.",
+        "明 at 32x32: 1,024 numbers from 0 (black) to 255 (white). Read row by row, they are one point in a space of 1,024 "
+        "dimensions. Every other picture of this size is another point in it.",
         plot,
         {"character": "明", "pixels": values.tolist()},
     )
@@ -89,7 +89,7 @@ def joint_density(source: Source) -> Figure:
     axes[1, 0].contourf(xx, yy, density, levels=12, cmap="Greys")
     axes[1, 0].set(xlabel="x", ylabel="y", title="p(x, y)")
     axes[0, 0].plot(grid, of_x, color=INK)
-    axes[0, 0].set_title("p(x): all of y added up")
+    axes[0, 0].set_title("p(x): summed over y")
     axes[1, 1].plot(of_y, grid, color=INK, label="p(y)")
     for at, slice_, colour in zip(cuts, slices, (ACCENT, SECOND), strict=True):
         axes[1, 0].axvline(at, color=colour, lw=1)
@@ -97,8 +97,8 @@ def joint_density(source: Source) -> Figure:
     axes[1, 1].legend(frameon=False, fontsize=8)
     return Figure(
         "Joint, marginal, conditional",
-        "A slice through the joint density, brought back to area one, is what y may be once x is known. "
-        "A prompt does the same: of all glyphs it leaves those that fit.",
+        "A slice through the joint density, scaled to area one, is the density of y for a known x. "
+        "A prompt has the same effect: of all glyphs, it leaves those that fit.",
         plot,
         {
             "grid": numbers(grid),
@@ -128,9 +128,9 @@ def independent_noise(source: Source) -> Figure:
         axes[i, 1].imshow(covariance, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="none")
         axes[i, 1].set_title("covariance of one row's pixels")
     return Figure(
-        "Noise without memory",
-        "Diffusion's noise has the identity for its covariance: no pixel knows of its neighbour. In the lower picture "
-        "neighbours agree, and the covariance has a broad diagonal.",
+        "Independent noise",
+        "The covariance of the noise used in diffusion is the identity: the pixels are independent. In the lower picture, "
+        "neighbouring pixels are correlated, and the covariance has a broad diagonal.",
         plot,
         {
             "independent": as_url(noise[0], low=-3, high=3),

@@ -36,7 +36,7 @@ class Source:
         """The model and its text encoder."""
         artist = TextToImage.from_pretrained(self.model_name, device="cpu")
         if artist.model.config.channels != 1:
-            raise ZaoziError(f"the figures are of grey pictures; '{self.model_name}' draws in colour")
+            raise ZaoziError(f"the figures need a model of grey pictures; '{self.model_name}' draws in colour")
         return artist
 
     @cached_property

@@ -31,7 +31,7 @@ def words_as_vectors(source: Source) -> Figure:
     plot, axes = canvas(1, 2, width=10.4, height=3.2, gridspec_kw={"width_ratios": [2.2, 1]})
     axes[0, 0].imshow(states[:, :128], aspect="auto", cmap="RdBu_r", vmin=-1.5, vmax=1.5, interpolation="none")
     axes[0, 0].set_yticks(range(len(tokens)), tokens)
-    axes[0, 0].set_xlabel(f"the first 128 of {states.shape[1]} numbers of each token")
+    axes[0, 0].set_xlabel(f"first 128 of {states.shape[1]} dimensions of each token")
     axes[0, 0].set_title(f"'{definition}' as an array of {tuple(states.shape)}")
     axes[0, 1].imshow(cosines, cmap="Greys", vmin=0, vmax=1, interpolation="none")
     for i in range(len(phrases)):
@@ -40,12 +40,12 @@ def words_as_vectors(source: Source) -> Figure:
             axes[0, 1].text(j, i, f"{value:.2f}", ha="center", va="center", color=ON_PICTURE[0 if value > 0.6 else 1])
     axes[0, 1].set_xticks([])
     axes[0, 1].set_yticks(range(len(phrases)), phrases)
-    axes[0, 1].set_title("cosine of 'element' in each")
+    axes[0, 1].set_title("cosine similarity of 'element'")
     return Figure(
-        "Words become vectors",
-        f"A frozen language model turns {len(tokens)} tokens into as many vectors, and company moves each: 'element' beside "
-        f"'lithium' is nearer to 'element' beside 'gold' (cosine {cosines[0, 1]:.2f}) than to that of surprise "
-        f"({cosines[0, 2]:.2f}).",
+        "Words as vectors",
+        f"A frozen language model converts {len(tokens)} tokens into {len(tokens)} vectors, and the context changes each: "
+        f"'element' next to 'lithium' is closer to 'element' next to 'gold' (cosine {cosines[0, 1]:.2f}) than to 'element' in "
+        f"'an element of surprise' ({cosines[0, 2]:.2f}).",
         plot,
         {
             "definition": definition,
@@ -66,12 +66,12 @@ def attention(source: Source) -> Figure:
     artist = source.artist
     tokens = artist.encoder.tokens(prompt)
     layers = [m for m in artist.model.network.modules() if isinstance(m, CrossAttention)]
-    title = "Where each word is attended to"
+    title = "Cross-attention to each word"
     if not layers:
         plot, axes = canvas(1, 1, width=6, height=1)
         axes[0, 0].axis("off")
         axes[0, 0].text(0.5, 0.5, "no cross-attention", ha="center", va="center")
-        says = "This network has no cross-attention: it hears the text as one pooled vector, everywhere alike."
+        says = "This network has no cross-attention: it receives the text as one pooled vector, the same for all positions."
         return Figure(title, says, plot, {"prompt": prompt, "tokens": tokens, "steps": []})
     maps: list[torch.Tensor] = []
     pictures: list[torch.Tensor] = []
@@ -96,15 +96,15 @@ def attention(source: Source) -> Figure:
     plot, axes = canvas(len(at), len(tokens) + 1, height=1.5 * len(at), width=1.5 * (len(tokens) + 1))
     high = max(float(maps[k].max()) for k in at)
     for row, k in enumerate(at):
-        show(axes[row, 0], pictures[k], "guess" if row == 0 else "")
+        show(axes[row, 0], pictures[k], "prediction" if row == 0 else "")
         axes[row, 0].set_ylabel(f"step {k + 1}")
         for column, token in enumerate(tokens, start=1):
             heard = maps[k][:, column - 1].reshape(side, side)
             show(axes[row, column], -heard, token if row == 0 else "", low=-high, high=0.0)
     return Figure(
         title,
-        "Dark places listen to the word above them. Attention is the mean over heads and over the blocks that attend to text; "
-        "what no word gets goes to a null token, which is not shown.",
+        "Dark areas attend to the word above. Attention is averaged over the heads and over the blocks that attend to text. "
+        "The remaining attention goes to a null token, which is not shown.",
         plot,
         {
             "prompt": prompt,
