@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import PROPERTIES, draw_folder, fill_randomly, random_cond, with_train
@@ -236,6 +237,7 @@ def test_killed_at_any_moment_a_run_goes_on_to_the_same_weights(tiny_recipe: Rec
     code = f"""
 import json, os, random, signal, sys, threading, time
 import torch
+from accelerate import Accelerator
 torch.set_num_threads(1)
 from pathlib import Path
 from zaozi.core.config import from_dict
@@ -712,3 +714,17 @@ def test_the_log_goes_to_the_trackers_that_are_named(tiny_recipe: Recipe, monkey
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ZaoziError, match=r"train.trackers names wandb, which is not installed; run: pip install wandb"):
         prepare(with_train(tiny_recipe, out=str(folder) + "2", trackers=("wandb",)), say=lambda _: None)
+
+
+def test_a_tracker_that_cannot_start_says_why(tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unstarted:
+        def finish(self) -> None:
+            raise AttributeError("run")
+
+    def fail(accelerator: Accelerator, *_: object, **__: object) -> None:
+        accelerator.trackers = [Unstarted()]
+        raise ModuleNotFoundError("No module named 'client'", name="client")
+
+    monkeypatch.setattr("accelerate.Accelerator.init_trackers", fail)
+    with pytest.raises(ModuleNotFoundError, match="client"):
+        train_run(prepare(tiny_recipe, say=lambda _: None))

@@ -48,12 +48,16 @@ def opened(writer: Writer, run: Run) -> Iterator[Journal]:
     accelerator, log = run.workers.accelerator, open_log(writer, run.step)
     board = TensorBoardTracker("tensorboard", str(run.out), purge_step=run.step)
     accelerator.log_with = [board if name == "tensorboard" else name for name in run.recipe.train.trackers]
+    started = False
     try:
         accelerator.init_trackers("zaozi", init_kwargs={"wandb": {"name": run.recipe.name}})
+        started = True
         yield Journal(writer, log, accelerator)
     finally:
         log.close()
-        for tracker in accelerator.trackers:
+        for tracker in (
+            accelerator.trackers if started else ()
+        ):  # others have nothing to finish, and would hide the error
             tracker.finish()
         accelerator.trackers = []
 
