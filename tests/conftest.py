@@ -112,10 +112,10 @@ def draw_folder(folder: Path, count: int = 24, size: int = 32, mode: str = "L") 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty-four 32x32 pictures as a built dataset."""
-    from zaozi.data.folder import build_folder
+    from zaozi.data.folder import Square, build_folder
 
     root = tmp_path_factory.mktemp("tiny")
-    build_folder(draw_folder(root / "pictures"), root / "data", size=32, processes=1)
+    build_folder(draw_folder(root / "pictures"), root / "data", Square(32), processes=1)
     return root / "data"
 
 

@@ -28,7 +28,7 @@ FROZEN = Path(__file__).parent / "data" / "base-config-1.json"
 
 def test_a_component_is_found_by_its_name() -> None:
     assert set(networks) == {"dit", "unet"}
-    assert set(spaces) == {"pixels", "halved"}
+    assert set(spaces) == {"autoencoder", "diffusers", "halved", "pixels"}
     assert set(properties) == {"class", "number"}
     assert set(optimisers) == {"muon", "adamw"}
     assert set(schedules) == {"linear", "cosine", "linear_path"}

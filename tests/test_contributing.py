@@ -22,7 +22,7 @@ from zaozi.cli.main import main
 from zaozi.core.components import encoders, networks, optimisers, properties, samplers, spaces
 from zaozi.core.config import from_dict
 from zaozi.core.recipe import DataConfig, Recipe, TextConfig
-from zaozi.data.folder import build_folder
+from zaozi.data.folder import Square, build_folder
 from zaozi.evaluate.measures import measures
 from zaozi.guide.figures import figure, figures
 from zaozi.model.checkpoint import load_model
@@ -145,7 +145,7 @@ def test_a_kind_of_property(add: Adds, tiny_recipe: Recipe, tmp_path: Path) -> N
         text.unlink()
     lines = [f"{i:02d}.png,a shape,{15 * i}" for i in range(24)]
     (tmp_path / "pictures" / "metadata.csv").write_text("\n".join(["file_name,text,turn", *lines]))
-    build_folder(tmp_path / "pictures", tmp_path / "data", size=32, processes=1)
+    build_folder(tmp_path / "pictures", tmp_path / "data", Square(32), processes=1)
     recipe = replace(tiny_recipe, data=DataConfig(path=str(tmp_path / "data")))
     artist = trained(sections(recipe, properties=[{"column": "turn", "kind": "angle"}]))  # type: ignore[arg-type]
     part = artist.model.network.properties.parts["of_turn"]

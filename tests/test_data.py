@@ -18,7 +18,7 @@ from conftest import draw_folder
 from zaozi.core.errors import ZaoziError
 from zaozi.core.recipe import DataConfig
 from zaozi.data import font, unihan
-from zaozi.data.folder import build_folder
+from zaozi.data.folder import Square, build_folder
 from zaozi.data.glyphs import build_glyphs, default_folder
 from zaozi.data.pairs import balance_weights, find_dataset, load_pairs, training_rows
 from zaozi.data.pictures import fitted
@@ -237,7 +237,7 @@ def test_a_folder_with_metadata_and_properties(tmp_path: Path, kind: str) -> Non
     else:
         lines = ["file_name,text,size,kind", *(f"{r['file_name']},{r['text']},{r['size']},{r['kind']}" for r in rows)]
         (pictures / "metadata.csv").write_text("\n".join(lines))
-    manifest = build_folder(pictures, tmp_path / "d", size=16, processes=1)
+    manifest = build_folder(pictures, tmp_path / "d", Square(16), processes=1)
     assert manifest["channels"] == 3
     pairs = load_pairs(tmp_path / "d", "train")
     kinds, sizes = (
@@ -257,7 +257,7 @@ def test_lists_of_texts_stay_lists(tmp_path: Path) -> None:
     for row in rows[:4]:
         row["hints"] = ["a form", row["text"]]
     (pictures / "metadata.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
-    build_folder(pictures, tmp_path / "d", size=16, processes=1)
+    build_folder(pictures, tmp_path / "d", Square(16), processes=1)
     pairs = load_pairs(tmp_path / "d", "train")
     for key, hint in zip(pairs.keys, hints(pairs), strict=True):
         assert hint == rows[int(key[:2])].get("hints", [])
@@ -309,12 +309,12 @@ def test_bad_input_is_named_in_one_line_or_skipped(tmp_path: Path, spoil: object
     pictures = draw_folder(tmp_path / "p", 6)
     spoil(pictures)  # type: ignore[operator]
     with pytest.raises(ZaoziError, match="--skip-bad") as error:
-        build_folder(pictures, tmp_path / "d", size=16, processes=1)
+        build_folder(pictures, tmp_path / "d", Square(16), processes=1)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "d").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["p"]  # nothing half-made is left
-    manifest = build_folder(pictures, tmp_path / "d", size=16, processes=1, skip_bad=True)
+    manifest = build_folder(pictures, tmp_path / "d", Square(16), processes=1, skip_bad=True)
     assert manifest["counts"]["skipped"] == len(manifest["skipped"]) == 1
     assert says in manifest["skipped"][0]
 
@@ -325,7 +325,7 @@ def test_missing_values_stay_missing(tmp_path: Path) -> None:
     lines = ["file_name,text,size,label,serial"]
     lines += [f"{i:02d}.png,shape {i},{'' if i % 3 else i},{i % 2},{2**40 + i}" for i in range(12)]
     (pictures / "metadata.csv").write_text("\n".join(lines))
-    build_folder(pictures, tmp_path / "d", size=16, processes=1)
+    build_folder(pictures, tmp_path / "d", Square(16), processes=1)
     pairs = load_pairs(tmp_path / "d", "train")
     size, label = (
         NumberProperty("size").filled(pairs.column("size")),
@@ -377,7 +377,7 @@ def test_empty_folders_and_foreign_targets_are_refused(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     with pytest.raises(ZaoziError, match=r"holds thesis\.tex, which zaozi did not write"):
-        build_folder(draw_folder(tmp_path / "p", 4), tmp_path / "full", size=16, processes=1)
+        build_folder(draw_folder(tmp_path / "p", 4), tmp_path / "full", Square(16), processes=1)
     assert (tmp_path / "full" / "thesis.tex").exists()
 
 

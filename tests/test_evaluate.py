@@ -543,7 +543,7 @@ def test_mistakes_are_named(
     scribbler: Path, small_glyphs: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for args, wanted in (
-        (["evaluate", str(scribbler), "--data", str(tiny_data)], "no column 'character'"),
+        (["evaluate", str(scribbler), "--data", str(tiny_data)], "held-out pictures, too few to measure by"),
         (["evaluate", "base", "--data", str(small_glyphs)], "pictures of 32 pixels, the model draws 128"),
         (["evaluate", str(scribbler), "--data", str(small_glyphs), "--batch-size", "0"], "batch size 0"),
         (["evaluate", str(scribbler), "--data", str(small_glyphs), "--sampler", "dpmpp2m"], "dpmpp-2m"),

@@ -22,7 +22,7 @@ from conftest import draw_folder
 from zaozi.cli.main import main
 from zaozi.core.errors import ZaoziError, printable
 from zaozi.data import shards
-from zaozi.data.folder import LONGEST_CAPTION, build_folder, is_picture
+from zaozi.data.folder import LONGEST_CAPTION, Square, build_folder, is_picture
 from zaozi.data.pairs import load_pairs
 from zaozi.data.shards import Record, by_group, check_shards, data_hash, normalised, read_manifest, split_of
 from zaozi.data.splits import folder_splits
@@ -35,7 +35,7 @@ quick = settings(derandomize=True, max_examples=60, deadline=None)
 def built(pictures: Path, **options: Any) -> list[dict[str, Any]]:
     """All rows of a dataset built from a folder."""
     out = pictures.parent / "built"
-    build_folder(pictures, out, size=16, processes=1, **options)
+    build_folder(pictures, out, Square(16), processes=1, **options)
     return rows_of(out)
 
 

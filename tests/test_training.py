@@ -34,7 +34,7 @@ from zaozi.core.recipe import DataConfig, DiffusionConfig, Recipe
 from zaozi.core.sampling import Sampling
 from zaozi.core.types import Cond, Level
 from zaozi.data import pairs
-from zaozi.data.folder import build_folder
+from zaozi.data.folder import Square, build_folder
 from zaozi.model.checkpoint import STATE, WEIGHTS, find_model, load_model, newest, read_tensors
 from zaozi.model.denoiser import make_denoiser
 from zaozi.model.release import history, release_model
@@ -353,7 +353,7 @@ def test_the_same_data_may_lie_elsewhere(tiny_recipe: Recipe, tmp_path: Path) ->
     (tmp_path / "data").rename(tmp_path / "moved")
     moved = replace(recipe, data=DataConfig(path=str(tmp_path / "moved"), size=64))
     assert same(train(moved, resume=True), whole)
-    build_folder(draw_folder(tmp_path / "others", count=8), tmp_path / "data", size=32, processes=1)
+    build_folder(draw_folder(tmp_path / "others", count=8), tmp_path / "data", Square(32), processes=1)
     with pytest.raises(ZaoziError, match="was trained on other data"):
         prepare(recipe, resume=True)
 

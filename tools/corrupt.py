@@ -45,7 +45,7 @@ def prepared(root: Path, *, export: bool) -> dict[str, tuple[Path, Reader]]:
     from zaozi.core.files import home
     from zaozi.core.journal import verified
     from zaozi.core.recipe import DataConfig, Recipe, TrainConfig
-    from zaozi.data.folder import build_folder
+    from zaozi.data.folder import Square, build_folder
     from zaozi.data.pairs import load_pairs
     from zaozi.export.onnx import export_onnx
     from zaozi.model.checkpoint import find_model, load_model
@@ -65,7 +65,7 @@ def prepared(root: Path, *, export: bool) -> dict[str, tuple[Path, Reader]]:
         ImageDraw.Draw(picture).rectangle((i, i, i + 9, i + 9), fill="black")
         picture.save(pictures / f"{i}.png")
         (pictures / f"{i}.txt").write_text(f"a box at {i}")
-    build_folder(pictures, root / "data", size=32, processes=1)
+    build_folder(pictures, root / "data", Square(32), processes=1)
     recipe = Recipe(
         name="t",
         data=DataConfig(path=str(root / "data")),

@@ -2,7 +2,7 @@
 
 make sbom
 
-It lists the installed packages that `zaozi[guide]` (every extra but those for development) brings, with who needs whom; the
+It lists the installed packages that all extras but those for development bring, with who needs whom; the
 packages that the guide's page is built from; and each file of weights with its SHA-256, the text encoder's included.
 """
 
@@ -30,7 +30,7 @@ from zaozi.text.minilm import MINILM_SHA256
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(zaozi.__file__).parent
-EXTRA = "guide"
+EXTRAS = ("diffusers", "emoji", "guide")
 LICENCES = LicenseFactory()
 
 
@@ -98,7 +98,7 @@ def weights(name: str, version: str, digest: str, licence: str, about: str) -> C
 
 def make() -> Bom:
     """The bill of materials of the zaozi that is installed."""
-    graph = closure("zaozi", {EXTRA})
+    graph = closure("zaozi", set(EXTRAS))
     made = {}
     for name in graph:
         dist = distribution(name)

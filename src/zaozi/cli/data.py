@@ -23,14 +23,20 @@ class Building:
     """The output folder; glyphs go to ~/.cache/zaozi (or $ZAOZI_HOME) by default, where other commands find them."""
     images: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Your folder: metadata.jsonl or metadata.csv (file_name, text), or name.png with name.txt. Only files inside it are read."""
+    openmoji: Annotated[Path | None, tyro.conf.arg(metavar="PACKAGE")] = None
+    """Colour emoji: the .tgz from npm pack openmoji (CC BY-SA 4.0), or its unpacked folder."""
+    skin_tones: tyro.conf.FlagCreatePairsOff[bool] = False
+    """With --openmoji, add the variants with skin tones."""
     limit: int = 0
-    """Maximum number of pairs (0: all); glyphs are selected at even spacing."""
+    """Maximum number of pairs (0: all); glyphs and emoji are selected at even spacing."""
     undefined: tyro.conf.FlagCreatePairsOff[bool] = False
     """Add characters without a definition to the training split; the meaning of their radical is used as the caption."""
     size: int = 128
     """Width and height of the pictures in pixels, 8 to 1024."""
     mode: Literal["auto", "grey", "rgb"] = "auto"
     """Greyscale or RGB pictures; auto selects grey if all pictures in the folder are grey."""
+    fit: Literal["crop", "pad"] = "crop"
+    """How pictures of your own become square: crop to the central square, or pad with white."""
     font: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Use another font for the glyphs."""
     skip_bad: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -41,18 +47,41 @@ class Building:
 
 def build(s: Building) -> None:
     """Build a dataset from the settings. Raises `ZaoziError`."""
-    from zaozi.data.folder import build_folder
+    from zaozi.data.folder import Square, build_folder
     from zaozi.data.glyphs import build_glyphs, default_folder
     from zaozi.data.shards import captions
 
-    if s.images is not None and s.undefined:
-        raise ZaoziError("--undefined is for the glyphs; leave it out with --images")
+    other = "--images" if s.images is not None else "--openmoji" if s.openmoji is not None else ""
+    if s.images is not None and s.openmoji is not None:
+        raise ZaoziError("--images and --openmoji do not go together; choose one")
+    if other and (s.undefined or s.font is not None):
+        raise ZaoziError(f"--{'undefined' if s.undefined else 'font'} is for the glyphs; leave it out with {other}")
+    if s.skin_tones and s.openmoji is None:
+        raise ZaoziError("--skin-tones is for emoji; add --openmoji PACKAGE")
+    if s.fit != "crop" and s.images is None:
+        raise ZaoziError("--fit is for pictures of your own; add --images FOLDER")
     start, unread = time.monotonic(), list[str]()
-    if s.images is not None:
+    if s.openmoji is not None:
+        from zaozi.data.openmoji import LICENCE, build_openmoji
+
+        if (out := s.out) is None:
+            raise ZaoziError("the emoji need an output folder; add --out DIR")
+        manifest = build_openmoji(
+            s.openmoji,
+            out,
+            size=s.size,
+            skin_tones=s.skin_tones,
+            limit=s.limit,
+            skip_bad=s.skip_bad,
+            overwrite=s.overwrite,
+        )
+        print(f"licence: {LICENCE}")
+        unread = _unread(captions(out))
+    elif s.images is not None:
         if (out := s.out) is None:
             raise ZaoziError("a folder of your own needs a place to go; add --out DIR")
         manifest = build_folder(
-            s.images, out, size=s.size, mode=s.mode, limit=s.limit, skip_bad=s.skip_bad, overwrite=s.overwrite
+            s.images, out, Square(s.size, s.mode, s.fit), limit=s.limit, skip_bad=s.skip_bad, overwrite=s.overwrite
         )
         unread = _unread(captions(out))
     else:

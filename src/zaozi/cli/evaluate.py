@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from zaozi.core.errors import ZaoziError
 from zaozi.core.sampling import MEASURING, Guidance, Sampling
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ Dir = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
 @dataclass(frozen=True)
 class Evaluation:
     """Evaluate a model: the meaning of its glyphs, their distance from real ones, novelty and sharpness.
+
+    With --data of your own, which has no glyphs: distance from the held-out pictures, a classifier that tells them apart,
+    captions found, and copies; by networks that are trained on these data.
 
     Draws about 2.7 glyphs per sample: the project's list, held-out captions, training captions. Prints a table and writes
     DIR/report.json and DIR/report.html. Uses all GPUs; use torchrun -m zaozi evaluate ... to run on several processes.
@@ -66,6 +70,9 @@ def evaluate(s: Evaluation) -> None:
     where = find_model(s.model)
     weights = sha256(where / WEIGHTS)
     studio = ParallelSampler(where)
+    if s.data is not None and not has_glyphs(s.data):
+        _evaluate_own(s, studio, weights)
+        return
     judge = judges(studio, s.data, s.reference)
     say = print if studio.main else (lambda _: None)
     found = evaluate(studio, judge, weights, s.sampling, s.samples, s.only, say)
@@ -83,21 +90,64 @@ def evaluate(s: Evaluation) -> None:
     print(f"\n{report['seconds']['all']:.0f} s: {s.out / 'report.html'}, {s.out / 'report.json'}")
 
 
+def _evaluate_own(s: Evaluation, studio: ParallelSampler, weights: str) -> None:
+    """Evaluate on data without glyphs; writes report.json, report.md and pictures.png."""
+    from zaozi.core.files import as_json
+    from zaozi.core.outputs import Output
+    from zaozi.data.sheet import png
+    from zaozi.evaluate.own import OwnJudge, as_markdown, evaluate_own
+
+    assert s.data is not None
+    if s.only or s.reference:
+        raise ZaoziError("--only and --reference are for glyphs; leave them out with data of your own")
+    output = Output(
+        s.out, "evaluation", ("report.json", "report.md", "pictures.png"), whole=False, overwrite=s.overwrite
+    )
+    output.check()
+    same_size(studio, s.data)
+    with studio.first_alone():
+        judge = OwnJudge(s.data)
+    found = evaluate_own(studio, judge, s.sampling, s.samples, print if studio.main else (lambda _: None))
+    if found is None:
+        return
+    report, sheet = found
+    report["model"]["weights"] = weights
+    text = as_markdown(report)
+    with output.open() as writer:
+        writer.put("report.json", as_json(report))
+        writer.put("report.md", text)
+        writer.put("pictures.png", png(sheet))
+    print(f"{text}\n{s.out / 'pictures.png'}, {s.out / 'report.json'}")
+
+
+def same_size(studio: ParallelSampler, folder: Path) -> None:
+    """Raises `ZaoziError` if the dataset's pictures have another size than the model's."""
+    from zaozi.data.shards import read_manifest
+
+    size = studio.artists[0].model.config.size
+    if (other := read_manifest(folder)["size"]) != size:
+        raise ZaoziError(
+            f"{folder} has pictures of {other} pixels, the model draws {size}; build it with --size {size}"
+        )
+
+
+def has_glyphs(folder: Path) -> bool:
+    """Whether a dataset was built from glyphs."""
+    from zaozi.data.shards import read_manifest
+
+    return str(read_manifest(folder).get("source", "")).startswith("Unihan")
+
+
 def judges(studio: ParallelSampler, data: Path | None, reference: Path | None) -> Judge:
     """Return the judges for the given dataset, or for the glyphs at the model's size. Raises `ZaoziError`."""
-    from zaozi.core.errors import ZaoziError
     from zaozi.core.recipe import DataConfig
     from zaozi.data.pairs import find_dataset
-    from zaozi.data.shards import read_manifest
     from zaozi.evaluate.measure import Judge
 
     size = studio.artists[0].model.config.size
     with studio.first_alone():
         folder = find_dataset(DataConfig(path=str(data) if data else "", size=size))
-        if (other := read_manifest(folder)["size"]) != size:
-            raise ZaoziError(
-                f"{folder} has pictures of {other} pixels, the model draws {size}; build it with --size {size}"
-            )
+        same_size(studio, folder)
         return Judge(folder, reference)
 
 

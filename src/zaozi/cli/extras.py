@@ -9,6 +9,8 @@ PACKAGES = {
     "evaluate": ("scipy",),
     "onnx": ("google", "onnx", "onnxruntime", "onnxscript"),
     "guide": ("fastapi", "h11", "starlette", "umap", "uvicorn"),
+    "emoji": ("resvg_py",),
+    "diffusers": ("diffusers",),
 }
 """Import names of the packages that each extra installs itself."""
 
@@ -16,6 +18,8 @@ INCLUDES = {
     "train": ("data",),
     "evaluate": ("data", "train", "viz"),
     "guide": ("evaluate", "onnx"),
+    "emoji": ("data",),
+    "diffusers": ("train",),
 }
 """Other extras that an extra includes."""
 
@@ -27,6 +31,7 @@ COMMANDS = {
     "font": "viz",
     "guide": "guide",
     "model": "train",
+    "space": "evaluate",
     "speedrun": "evaluate",
     "train": "train",
 }

@@ -26,6 +26,7 @@ COMMANDS = {
     "invert": ("zaozi.cli.invert", "invert", "find the noise behind a picture, and draw from it again"),
     "font": ("zaozi.cli.font", "font", "draw characters and make a font of them"),
     "train": ("zaozi.cli.train", "train", "train a recipe, or go on with it"),
+    "space fit": ("zaozi.cli.space", "fit", "fit the space of a recipe alone, and show what it keeps of the pictures"),
     "data build": ("zaozi.cli.data", "build", "build the glyphs, or a dataset from a folder of your own"),
     "data show": ("zaozi.cli.data", "show", "draw a contact sheet of a dataset"),
     "evaluate": ("zaozi.cli.evaluate", "evaluate", "measure a model: what its pictures say, and whether they are new"),

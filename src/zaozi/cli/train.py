@@ -42,21 +42,9 @@ Several devices: torchrun --nproc-per-node N -m zaozi train RECIPE
 
 
 def train(args: list[str]) -> None:
-    if not args or args[0] in ("-h", "--help"):
-        print(_HELP)
-        if args:
-            parse(Recipe, ["--help"], "train")
+    recipe = recipe_of(args, "train", _HELP)
+    if recipe is None:
         return
-    if args[0].startswith("-"):
-        raise ZaoziError("the recipe comes first: zaozi train RECIPE [--section.key value]")
-    if "-h" in args or "--help" in args:
-        print(_HELP)
-    recipe = read_recipe(Path(args[0]))
-    if any(a.split("=")[0] == "--steps" for a in args) and not any("max-minutes" in a for a in args):
-        recipe = replace(recipe, train=replace(recipe.train, max_minutes=0.0))  # steps replace the limit
-    recipe, rest = _chosen(recipe, args[1:])
-    recipe = parse(Recipe, rest, "train", default=recipe)
-
     from zaozi.train.loop import train as train_run
     from zaozi.train.prepare import prepare
 
@@ -64,6 +52,25 @@ def train(args: list[str]) -> None:
     train_run(run)
     if run.stopping:
         raise SystemExit(130)
+
+
+def recipe_of(args: list[str], name: str, usage: str) -> Recipe | None:
+    """Return the recipe in a command's arguments, with its changes; None if there is nothing but a request for help."""
+    if not args or args[0] in ("-h", "--help"):
+        print(usage)
+        if args:
+            parse(Recipe, ["--help"], name)
+        return None
+    if args[0].startswith("-"):
+        raise ZaoziError(f"the recipe comes first: zaozi {name} RECIPE [--section.key value]")
+    if "-h" in args or "--help" in args:
+        print(usage)
+    recipe = read_recipe(Path(args[0]))
+    if any(a.split("=")[0] == "--steps" for a in args) and not any("max-minutes" in a for a in args):
+        recipe = replace(recipe, train=replace(recipe.train, max_minutes=0.0))  # steps replace the limit
+    recipe, rest = _chosen(recipe, args[1:])
+    made: Recipe = parse(Recipe, rest, name, default=recipe)
+    return made
 
 
 def _chosen(recipe: Recipe, args: list[str]) -> tuple[Recipe, list[str]]:

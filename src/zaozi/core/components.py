@@ -123,6 +123,10 @@ class SpaceConfig(Config):
         """Return the shape (C, h, w) of the space for square pictures. Raises `ZaoziError` if the size does not fit."""
         return channels, size, size
 
+    def filled(self) -> Self:
+        """Return a copy with everything that is needed to load a trained model on another machine."""
+        return self
+
     def build(self, channels: int) -> Any:
         """Build the `zaozi.model.space.Space`, freshly initialised."""
         raise NotImplementedError

@@ -113,7 +113,9 @@ class TrainConfig(Config):
     self_check: bool = True
     """Overfit eight pairs before a long run, and report the result."""
     init_from: str = ""
-    """A model to start from; only its weights are used."""
+    """A model to start from; only its weights are used. Its space is used if it has the same settings."""
+    space_from: str = ""
+    """A model, or the folder of `zaozi space fit`, whose space is used instead of fitting one."""
 
     def __post_init__(self) -> None:
         if self.sample_every and not self.prompts:

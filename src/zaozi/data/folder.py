@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -12,13 +13,25 @@ from PIL import Image
 
 from zaozi.core.errors import ZaoziError, printable
 from zaozi.core.progress import progress
-from zaozi.data.pictures import GREY, fitted, formats, mode_of, open_picture
+from zaozi.data.pictures import FITS, GREY, formats, mode_of, open_picture
 from zaozi.data.shards import Record, build, dataset_output, normalised
 from zaozi.data.splits import folder_splits
 from zaozi.data.tables import Bad, Row, Table, read_table, read_text
 
 LONGEST_CAPTION = 2**17
 """Maximum size of a caption file in bytes."""
+
+
+@dataclass(frozen=True)
+class Square:
+    """How pictures are converted to squares."""
+
+    size: int = 128
+    """Side in pixels, 8 to 1024."""
+    mode: Literal["auto", "grey", "rgb"] = "auto"
+    """`auto` selects grey if all pictures are grey, else RGB."""
+    fit: Literal["crop", "pad"] = "crop"
+    """`crop` keeps the central square of a picture; `pad` keeps all of it, with white beside it."""
 
 
 def is_picture(name: str) -> bool:
@@ -116,16 +129,15 @@ def _caption(path: Path, folder: Path) -> str:
     return read_text(path).strip()
 
 
-def _draw(record: Record, *, folder: Path, size: int, mode: str) -> Image.Image:
-    return fitted(open_picture(folder / record.key, size), size, mode)
+def _draw(record: Record, *, folder: Path, size: int, mode: str, fit: str) -> Image.Image:
+    return FITS[fit](open_picture(folder / record.key, size), size, mode)
 
 
 def build_folder(
     folder: Path,
     out: Path,
+    square: Square = Square(),
     *,
-    size: int = 128,
-    mode: Literal["auto", "grey", "rgb"] = "auto",
     limit: int = 0,
     skip_bad: bool = False,
     processes: int | None = None,
@@ -133,7 +145,7 @@ def build_folder(
 ) -> dict[str, Any]:
     """Build a dataset from a folder of pictures and captions; returns the manifest.
 
-    `auto` selects grey if all pictures are grey, else RGB. Only pictures inside the folder in `pictures.formats` are read. See
+    Only pictures inside the folder in `pictures.formats` are read. See
     `splits.folder_splits` for the splits and `tables` for column types. The manifest lists bad items in `skipped` and unused
     items in `left_out`: texts without a picture, pictures without a row.
     Raises `ZaoziError` for the first unreadable picture, missing file, empty caption, duplicate name, or row that does
@@ -143,8 +155,8 @@ def build_folder(
         raise ZaoziError(f"limit {limit} is out of range; use 1 or more, or 0 for all")
     if not folder.is_dir():
         raise ZaoziError(f"{folder} is not a folder; give one with pictures and captions")
-    if not 8 <= size <= 1024:
-        raise ZaoziError(f"size {size} is out of range; use 8 to 1024")
+    if not 8 <= square.size <= 1024:
+        raise ZaoziError(f"size {square.size} is out of range; use 8 to 1024")
     output = dataset_output(out, inputs=[folder], overwrite=overwrite)
     output.check()
     bad, left_out = Bad(skip_bad), list[str]()
@@ -166,11 +178,11 @@ def build_folder(
         Record(name, row.cells["text"], normalised(row.cells["text"]), {k: v[i] for k, v in columns.items()})
         for i, (name, row) in enumerate(good)
     ]
-    chosen = {"grey": "L", "rgb": "RGB"}.get(mode) or _common_mode(folder, records)
+    chosen = {"grey": "L", "rgb": "RGB"}.get(square.mode) or _common_mode(folder, records)
     about = {"source": "image folder", "folder": printable(folder.name), "left_out": [printable(w) for w in left_out]}
     return build(
         records,
-        partial(_draw, folder=folder, size=size, mode=chosen),
+        partial(_draw, folder=folder, size=square.size, mode=chosen, fit=square.fit),
         output,
         about=about,
         splits=folder_splits,

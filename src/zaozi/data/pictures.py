@@ -166,6 +166,27 @@ def fitted(picture: Image.Image, size: int, mode: str, *, paper: str = "white") 
     return ImageOps.fit(_opaque(picture, mode, paper, top), (size, size), Image.Resampling.LANCZOS)
 
 
+def padded(picture: Image.Image, size: int, mode: str, *, paper: str = "white") -> Image.Image:
+    """Resize a picture to a longer side of `size`, centred on a square of `paper`, in `mode` (L or RGB); see `fitted`."""
+    top = _white(picture)
+    factor = min(picture.size) // (2 * size) if picture.width * picture.height > LARGE else 1
+    if factor > 1:
+        cells = (-(-picture.width // factor), -(-picture.height // factor))
+        small = Image.new(mode, cells)
+        row = 0
+        for strip in _strips(picture, (0, 0, *picture.size), factor):
+            part = _opaque(strip, mode, paper, top).reduce(factor)
+            small.paste(part, (0, row))
+            row += part.height
+    else:
+        small = _opaque(picture, mode, paper, top)
+    return ImageOps.pad(small, (size, size), Image.Resampling.LANCZOS, color=paper)
+
+
+FITS = {"crop": fitted, "pad": padded}
+"""The ways in which a picture becomes square, by name."""
+
+
 def _strips(picture: Image.Image, box: tuple[int, int, int, int], multiple: int) -> Iterator[Image.Image]:
     """Yield a box of a picture from top to bottom, in strips of a few million pixels and a multiple of `multiple` rows."""
     left, upper, right, lower = box

@@ -9,14 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from PIL import Image
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zaozi.core import schema
+from zaozi.core.components import SpaceConfig, spaces
+from zaozi.core.config import to_dict
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.files import write_json
 from zaozi.core.journal import settle, verified
@@ -24,6 +28,7 @@ from zaozi.core.outputs import Output
 from zaozi.core.recipe import ModelConfig
 from zaozi.core.record import Damaged
 from zaozi.model.denoiser import Denoiser, make_denoiser
+from zaozi.model.space import Space
 from zaozi.text.encoders import located
 
 CONFIG, WEIGHTS, STATE, HISTORY = "config.json", "model.safetensors", "state.json", "history.json"
@@ -192,6 +197,52 @@ def load_model(folder: Path) -> Denoiser:
     model = make_denoiser(config)
     fill(model, read_tensors(path), path)
     return model.eval().requires_grad_(False)
+
+
+SPACE, SPACE_WEIGHTS = "space.json", "space.safetensors"
+"""Files of a fitted space without a denoiser."""
+
+
+def space_output(folder: Path, *, overwrite: bool = False) -> Output:
+    """Return the output folder of a fitted space."""
+    return Output(folder, "space", (SPACE, SPACE_WEIGHTS, "space.png"), overwrite=overwrite)
+
+
+def save_space(
+    output: Output, space: Space, config: SpaceConfig, figures: Mapping[str, Any], sheet: Image.Image
+) -> None:
+    """Write a fitted space, its settings and figures, and a sheet of real and decoded pictures."""
+    weights = {k: v.detach().cpu().contiguous() for k, v in space.state_dict().items()}
+    with output.write() as work:
+        save_file(weights, work / SPACE_WEIGHTS)
+        write_json(work / SPACE, {"space": to_dict(config), **figures})
+        sheet.save(work / "space.png")
+
+
+def read_space(name: str, wanted: SpaceConfig) -> dict[str, Tensor]:
+    """Return the weights of the space in the folder of a model, of a training run or of `zaozi space fit`.
+
+    Raises `ZaoziError` if its settings are not the `wanted` ones, or a file is missing or damaged.
+    """
+    folder = Path(name)
+    if (folder / SPACE).is_file():
+        verified(folder, (SPACE, SPACE_WEIGHTS))
+        try:
+            values = json.loads((folder / SPACE).read_text(encoding="utf-8"))["space"]
+            found = TypeAdapter(Annotated[SpaceConfig, spaces]).validate_python(values)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ZaoziError(f"{folder / SPACE} cannot be read ({error}); fit the space again") from None
+        weights = read_tensors(folder / SPACE_WEIGHTS)
+    else:
+        folder = find_model(name)
+        found = read_config(folder).space
+        held = read_tensors(folder / WEIGHTS)
+        weights = {k.removeprefix("space."): v for k, v in held.items() if k.startswith("space.")}
+    if found != wanted:
+        raise ZaoziError(
+            f"the space in {folder} has other settings ({to_dict(found)}); use the same ones in the recipe"
+        )
+    return weights
 
 
 def fill(model: torch.nn.Module, weights: dict[str, Tensor], where: Path) -> None:

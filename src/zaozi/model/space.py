@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -43,3 +44,46 @@ class Space(nn.Module):
         Returns a one-line summary of the result, or '' if there is nothing to fit.
         """
         return ""
+
+
+def crops(data: Pictures, generator: torch.Generator, *, count: int, side: int, multiple: int) -> Tensor:
+    """Return one random crop of `count` random pictures, `[count, C, s, s]` in [-1, 1], with s at most `side`.
+
+    The side and the position of the crop are multiples of `multiple` pixels; all pictures are cropped at the same position.
+    """
+    total, _, whole, _ = data.pictures.shape
+    side = min(whole, max(side - side % multiple, multiple))
+    rows = torch.randint(0, total, (count,), generator=generator).numpy()
+    places = (whole - side) // multiple + 1
+    y, x = (multiple * int(v) for v in torch.randint(0, places, (2,), generator=generator))
+    return data.batch(rows)[:, :, y : y + side, x : x + side]
+
+
+@torch.no_grad()
+def statistics(encode: Callable[[Tensor], Tensor], data: Pictures, count: int = 2048) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation per channel, `[C, 1, 1]` each, of up to `count` encoded pictures, evenly spaced."""
+    total = len(data.pictures)
+    rows = np.arange(min(count, total)) * total // min(count, total)
+    sums = squares = torch.zeros(())
+    places = 0
+    for start in range(0, len(rows), 64):
+        x0 = encode(data.batch(rows[start : start + 64])).double()
+        sums, squares = sums + x0.sum((0, 2, 3)), squares + x0.square().sum((0, 2, 3))
+        places += x0[:, 0].numel()
+    mean = sums / places
+    std = (squares / places - mean.square()).clamp(min=1e-12).sqrt()
+    return mean.float().reshape(-1, 1, 1), std.float().reshape(-1, 1, 1)
+
+
+@torch.no_grad()
+def psnr(space: Space, data: Pictures, count: int = 256) -> float:
+    """Return the peak signal-to-noise ratio, in dB, of up to `count` pictures decoded from their encoding: 20 log10(2 / RMSE)
+    for pictures in [-1, 1].
+    """
+    total = len(data.pictures)
+    rows = np.arange(min(count, total)) * total // min(count, total)
+    errors = []
+    for start in range(0, len(rows), 64):
+        x = data.batch(rows[start : start + 64])
+        errors.append((space.decode(space.encode(x)).float() - x).square().mean((1, 2, 3)))
+    return float(20 * np.log10(2 / max(float(torch.cat(errors).mean()) ** 0.5, 1e-12)))

@@ -182,6 +182,11 @@ def downloads_allowed() -> Iterator[None]:
 _downloads = False
 
 
+def may_download() -> bool:
+    """Whether downloads from the hub are allowed here."""
+    return _downloads
+
+
 def located(name: str, base: Path | None = None) -> str:
     """Return the name of an encoder with its folder, if any, made absolute.
 

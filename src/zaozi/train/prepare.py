@@ -15,18 +15,19 @@ from zaozi.core.disk import need_space
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, sha256
 from zaozi.core.machine import usable_cores, using_threads
+from zaozi.core.noise import lent_generator
 from zaozi.core.outputs import Output
 from zaozi.core.precision import autocast
 from zaozi.core.progress import progress
 from zaozi.core.recipe import ModelConfig, Recipe, TrainConfig
 from zaozi.core.record import read_record
 from zaozi.data.latents import encoded
-from zaozi.data.pairs import find_dataset, load_pairs, same_order
+from zaozi.data.pairs import Pairs, find_dataset, load_pairs, same_order
 from zaozi.data.shards import data_hash, read_manifest
-from zaozi.model.checkpoint import WEIGHTS, find_model, load_model, newest, newest_sound, read_config
+from zaozi.model.checkpoint import WEIGHTS, fill, find_model, load_model, newest, newest_sound, read_config, read_space
 from zaozi.model.denoiser import make_denoiser
 from zaozi.model.release import history
-from zaozi.model.space import Pictures
+from zaozi.model.space import Pictures, Space
 from zaozi.text.cache import cached
 from zaozi.text.captions import caption_report
 from zaozi.text.encoders import load_encoder
@@ -117,7 +118,7 @@ def _ready(
         raise ZaoziError(f"{data} has no training pair; build it from more pictures")
     encoder = load_encoder(recipe.text.encoder, recipe.text.max_tokens)
     recipe = replace(recipe, text=replace(recipe.text, encoder=encoder.name))  # the full path, if a folder
-    recipe = filled(recipe, pairs.column, encoder.width)
+    recipe = replace(filled(recipe, pairs.column, encoder.width), space=recipe.space.filled())
     where = find_model(train.init_from) if train.init_from and state is None else None
     if state is not None:
         recipe = with_scales_of(recipe, state["recipe"].properties)
@@ -144,11 +145,14 @@ def _ready(
     model = make_denoiser(config, seed=train.seed)
     space = model.space.requires_grad_(False)
     seconds, began_with, earlier = 0.0, "", list[dict[str, Any]]()
+    fitted = state is not None
     if where is not None:
-        start_from(model, load_model(where), where, say)
+        fitted = start_from(model, load_model(where), where, say)
         began_with, earlier = sha256(where / WEIGHTS), history(where)
-    elif state is None:
-        seconds = _fit_space(model.space, pairs, recipe, workers)
+    if train.space_from and state is None:
+        fill(space, read_space(train.space_from, recipe.space), Path(train.space_from))
+    elif not fitted:
+        seconds = fit_space(space, pairs, train, workers)
     average = copy.deepcopy(model).eval().requires_grad_(False).to(workers.device)
     model.to(workers.device).train()
     if workers.device.type == "cuda":
@@ -194,7 +198,7 @@ def _ready(
     )
 
 
-def _fit_space(space: Any, pairs: Pictures, recipe: Recipe, workers: Workers) -> float:
+def fit_space(space: Space, pairs: Pictures, train: TrainConfig, workers: Workers) -> float:
     """Fit the space to the data. Returns the seconds taken, which count as time of the run."""
     spent = 0.0
     bar = progress(total=space.fit_steps, desc="space", unit="step", shown=workers.main and space.fit_steps > 0)
@@ -204,8 +208,20 @@ def _fit_space(space: Any, pairs: Pictures, recipe: Recipe, workers: Workers) ->
         spent += clock.tick()
         bar.update()
 
-    with bar, Clock().listening() as clock, autocast(recipe.train.precision, CPU):
-        line = space.fit(pairs, seed=recipe.train.seed, watch=watch)
+    with bar, Clock().listening() as clock, autocast(train.precision, CPU):
+        line = space.fit(pairs, seed=train.seed, watch=watch)
     if line:
         workers.say(line)
     return spent
+
+
+def fitted_space(recipe: Recipe) -> tuple[Space, Pairs, float]:
+    """Fit the space of a recipe alone. Returns it, the held-out pairs, and the seconds taken. Raises `ZaoziError`."""
+    workers = _workers(recipe.train, print)
+    data = find_dataset(recipe.data)
+    pairs, held_out = load_pairs(data, "train"), load_pairs(data, "validation")
+    if not len(pairs):
+        raise ZaoziError(f"{data} has no training pair; build it from more pictures")
+    with lent_generator(recipe.train.seed):
+        space: Space = recipe.space.build(read_manifest(data)["channels"])
+    return space, held_out, fit_space(space, pairs, recipe.train, workers)

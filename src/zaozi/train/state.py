@@ -177,12 +177,13 @@ def _past(line: str, step: int) -> bool:
     return isinstance(entry, dict) and isinstance(entry.get("step"), int) and entry["step"] > step
 
 
-def start_from(model: Denoiser, other: Denoiser, where: Path, say: Callable[[str], None]) -> None:
-    """Copy the weights of another model with the same network and space; properties are matched by name and value.
+def start_from(model: Denoiser, other: Denoiser, where: Path, say: Callable[[str], None]) -> bool:
+    """Copy the weights of another model with the same network; properties are matched by name and value.
 
-    Raises `ZaoziError` if the networks differ.
+    Returns whether its space was copied too: it is if both have the same settings. Raises `ZaoziError` if the networks differ.
     """
     own, theirs = model.config, other.config
+    same_space = own.space == theirs.space
     if own.diffusion.prediction != theirs.diffusion.prediction:
         say(f"{where} predicts {theirs.diffusion.prediction}, not {own.diffusion.prediction}; it must learn that again")
     weights = {k: v for k, v in other.state_dict().items() if ".properties.parts." not in k}
@@ -197,7 +198,12 @@ def start_from(model: Denoiser, other: Denoiser, where: Path, say: Callable[[str
         if twin is None or not p.take_over(part, twin, known):
             say(f"the property '{p.column}' starts from nothing; {where} has none like it")
         weights.update({prefix + k: v for k, v in part.items()})
+    if not same_space:
+        weights = {k: v for k, v in weights.items() if not k.startswith("space.")}
+        weights |= {f"space.{k}": v.clone() for k, v in model.space.state_dict().items()}
+        say(f"{where} has another space; the denoiser starts from its weights, the space is fitted anew")
     fill(model, weights, where)
+    return same_space
 
 
 def with_scales_of(recipe: Recipe, known: Sequence[Property]) -> Recipe:

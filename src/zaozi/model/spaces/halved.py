@@ -14,7 +14,9 @@ from zaozi.core.config import Range, config
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import training_generator
 from zaozi.core.types import Shape
-from zaozi.model.space import Pictures, Space
+from zaozi.model.adversary import Adversary
+from zaozi.model.space import Pictures, Space, crops
+from zaozi.nn.convolutional import ConvBlock
 from zaozi.nn.layers import zeroed
 
 CROP = 64
@@ -29,8 +31,14 @@ class HalvedConfig(SpaceConfig):
     kind: Literal["halved"] = "halved"
     width: Annotated[int, Range(1, 4096)] = 32
     """Channels of the 2x stage."""
+    blocks: Annotated[int, Range(0, 64)] = 0
+    """Residual blocks of the 2x stage; 0 for four plain convolutions."""
     steps: Annotated[int, Range(0)] = 600
     """Training steps of the 2x stage, before the denoiser is trained."""
+    noise: Annotated[float, Range(0, 2)] = 0.15
+    """Largest standard deviation of the noise on the small pictures while the 2x stage is trained."""
+    adversarial: Annotated[float, Range(0)] = 0.0
+    """Weight of the adversarial loss in the second half of the steps; 0 for none."""
 
     def shape(self, size: int, channels: int) -> Shape:
         if size % 2:
@@ -38,27 +46,25 @@ class HalvedConfig(SpaceConfig):
         return channels, size // 2, size // 2
 
     def build(self, channels: int) -> Halved:
-        return Halved(channels, self.width, self.steps)
+        return Halved(self, channels)
 
 
 class Halved(Space):
     """Downsamples by averaging 2x2 pixels; upsamples by bilinear interpolation and a learned residual.
 
-    The residual is four 3x3 convolutions at low resolution and a pixel shuffle (arXiv:1609.05158).
+    The residual is computed by 3x3 convolutions at low resolution and a pixel shuffle (arXiv:1609.05158).
     """
 
-    def __init__(self, channels: int, width: int, steps: int = 0) -> None:
+    def __init__(self, settings: HalvedConfig, channels: int) -> None:
         super().__init__()
-        self.fit_steps = steps
-        self.net = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.SiLU(),
-            zeroed(nn.Conv2d(width, 4 * channels, 3, padding=1)),
-        )
+        self.settings, self.fit_steps = settings, settings.steps
+        width = settings.width
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
+        for _ in range(settings.blocks):
+            layers.append(ConvBlock(width))
+        for _ in range(0 if settings.blocks else 2):
+            layers += [nn.SiLU(), nn.Conv2d(width, width, 3, padding=1)]
+        self.net = nn.Sequential(*layers, nn.SiLU(), zeroed(nn.Conv2d(width, 4 * channels, 3, padding=1)))
 
     def encode(self, pictures: Tensor) -> Tensor:
         return F.avg_pool2d(pictures, 2)
@@ -72,37 +78,37 @@ class Halved(Space):
         return self.enlarge(x0.clamp(-1.0, 1.0)).clamp(-1.0, 1.0)
 
     def fit(self, data: Pictures, *, seed: int = 0, watch: Callable[[int, float], None] | None = None) -> str:
-        """Train the 2x stage on crops of real pictures, with slight noise so that it also works on generated ones.
+        """Train the 2x stage on crops of real pictures, with noise so that it also works on generated ones.
 
-        Mean absolute error, Adam with cosine decay.
+        Mean absolute error, and an adversarial loss in the second half of the steps; Adam with cosine decay.
         """
-        optimiser = torch.optim.Adam(self.parameters(), lr=2e-3)
+        how = self.settings
+        optimiser = torch.optim.Adam(self.parameters(), lr=2e-3, betas=(0.5, 0.99) if how.adversarial else (0.9, 0.999))
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(self.fit_steps, 1))
+        adversary = Adversary(data.pictures.shape[1], seed=seed) if how.adversarial else None
         errors: list[float] = []
         self.train().requires_grad_(True)
         for step in range(self.fit_steps):
             generator = training_generator(seed, step, 0, 2)
-            large = _pieces(data, generator)
+            large = crops(data, generator, count=CROP, side=CROP, multiple=2)
             small = self.encode(large)
-            spread = 0.15 * torch.rand(len(small), 1, 1, 1, generator=generator)
+            spread = how.noise * torch.rand(len(small), 1, 1, 1, generator=generator)
             noisy = small + spread * torch.randn(small.shape, generator=generator)
-            error = (self.enlarge(noisy.clamp(-1.0, 1.0)) - large).abs().mean()
+            made = self.enlarge(noisy.clamp(-1.0, 1.0))
+            error = (made - large).abs().mean()
+            loss, other = error, None
+            if adversary and 2 * step >= self.fit_steps:
+                other = crops(data, generator, count=CROP, side=CROP, multiple=2)
+                loss = error + how.adversarial * adversary.loss(made, other)
             optimiser.zero_grad()
-            error.backward()
+            loss.backward()
             optimiser.step()
             decay.step()
+            if adversary and other is not None:
+                adversary.step(made.float(), other)
             errors.append(error.item())
             if watch:
                 watch(step, errors[-1])
         self.eval().requires_grad_(False)
         last = errors[-20:]
         return f"2x stage: mean absolute error {sum(last) / len(last) / 2:.4f} of the range" if last else ""
-
-
-def _pieces(data: Pictures, generator: torch.Generator) -> Tensor:
-    """Return random crops of random pictures, `[CROP, C, s, s]` with s at most `CROP`."""
-    count, _, whole, _ = data.pictures.shape
-    side = min(whole, CROP)
-    rows = torch.randint(0, count, (CROP,), generator=generator).numpy()
-    y, x = (2 * int(v) for v in torch.randint(0, (whole - side) // 2 + 1, (2,), generator=generator))
-    return data.batch(rows)[:, :, y : y + side, x : x + side]

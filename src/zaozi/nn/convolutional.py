@@ -1,0 +1,30 @@
+"""Convolutional blocks of the spaces' encoders and decoders, and a discriminator of patches."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zaozi.nn.layers import zeroed
+
+
+class ConvBlock(nn.Module):
+    """Residual block of two 3x3 convolutions, `[B, C, h, w] -> [B, C, h, w]`; the identity at initialization."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
+
+
+def patch_discriminator(channels: int, width: int = 32) -> nn.Sequential:
+    """Build a network that scores patches of pictures: `[B, C, S, S] -> [B, 1, S/16, S/16]`."""
+    layers: list[nn.Module] = []
+    before = channels
+    for after, stride in ((width, 1), (width, 2), (2 * width, 2), (4 * width, 2), (4 * width, 2)):
+        layers += [nn.Conv2d(before, after, 3, stride=stride, padding=1), nn.LeakyReLU(0.2)]
+        before = after
+    return nn.Sequential(*layers, nn.Conv2d(before, 1, 1))

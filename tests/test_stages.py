@@ -1,0 +1,173 @@
+"""Super-resolution stages: from a small picture to a large one, in training, sampling and export."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from conftest import draw_folder, with_train
+from zaozi import TextToImage
+from zaozi.cli.main import main
+from zaozi.core.errors import ZaoziError
+from zaozi.core.noise import training_generator
+from zaozi.core.recipe import DataConfig, Recipe, StageConfig
+from zaozi.core.sampling import Sampling
+from zaozi.core.types import Cond
+from zaozi.data.folder import Square, build_folder
+from zaozi.export.onnx import export_onnx
+from zaozi.model.checkpoint import load_model, newest, read_tensors
+from zaozi.model.info import describe
+from zaozi.model.spaces.pixels import PixelsConfig
+from zaozi.model.stage import augmented, cropped, enlarged, lowered
+from zaozi.nn.dit import DiTConfig
+from zaozi.nn.unet import UNetConfig
+from zaozi.pipeline import enlarge
+from zaozi.train.loop import train as train_run
+from zaozi.train.prepare import prepare
+
+PLAIN = UNetConfig(
+    width=8, depth=1, head_width=8, patch=2, multipliers=(1, 2), attention_levels=(), middle_attention=False,
+    cross_attention=False, pooled_text=False,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def large_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("large")
+    build_folder(draw_folder(root / "p", 24, size=64), root / "data", Square(64), processes=1)
+    return root / "data"
+
+
+@pytest.fixture
+def stage_recipe(tiny_recipe: Recipe, large_data: Path, tmp_path: Path) -> Recipe:
+    """A stage from 32 to 64 pixels, of seconds."""
+    recipe = replace(
+        tiny_recipe,
+        name="larger",
+        data=DataConfig(path=str(large_data)),
+        network=PLAIN,
+        space=PixelsConfig(),
+        stage=StageConfig(factor=2, crop=32, steps=2),
+    )
+    return with_train(recipe, out=str(tmp_path / "stage"), save_every=3)
+
+
+def test_a_smaller_picture_is_the_mean_of_its_pixels_enlarged() -> None:
+    x = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)
+    assert torch.allclose(lowered(x, 2), enlarged(torch.nn.functional.avg_pool2d(x, 2), 2))
+    assert torch.allclose(lowered(torch.full((1, 1, 8, 8), 0.3), 4), torch.full((1, 1, 8, 8), 0.3))
+    noise = torch.ones_like(x)
+    lower = augmented(x.repeat(2, 1, 1, 1), torch.tensor([0.0, 0.25]), noise)
+    assert torch.equal(lower.picture[0], x[0])
+    assert torch.allclose(lower.picture[1], 0.75 * x[0] + 0.25)
+
+
+def test_crops_lie_on_the_grid_of_the_smaller_picture() -> None:
+    x = torch.arange(16.0).repeat(16, 1)[None, None]
+    for step in range(6):
+        part = cropped(x, 8, 2, training_generator(step))
+        assert part.shape == (1, 1, 8, 8)
+        assert int(part[0, 0, 0, 0]) % 2 == 0
+    assert cropped(x, 0, 2, training_generator(0)) is x
+
+
+def test_a_condition_takes_its_smaller_picture_along() -> None:
+    plain = Cond(torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool), torch.zeros(2, 4))
+    cond = replace(
+        plain,
+        lower=augmented(
+            torch.rand(2, 1, 8, 8, generator=training_generator(0)), torch.tensor([0.1, 0.2]), torch.zeros(2, 1, 8, 8)
+        ),
+    )
+    assert cond.lower is not None
+    twice = Cond.cat(cond, cond.null())
+    assert twice.lower is not None
+    assert torch.equal(twice.lower.picture[2:], cond.lower.picture)
+    one = cond.take(torch.tensor([1]))
+    assert one.lower is not None
+    assert torch.equal(one.lower.share, torch.tensor([0.2]))
+    assert Cond.cat(plain, plain).lower is None
+
+
+def test_a_stage_resumes_bit_for_bit_and_enlarges(
+    stage_recipe: Recipe, tiny_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = train_run(prepare(stage_recipe, say=lambda _: None))
+    stopped = with_train(stage_recipe, out=str(tmp_path / "stopped"))
+    shutil.copytree(stage_recipe.train.out, stopped.train.out)
+    shutil.rmtree(tmp_path / "stopped" / "step-00000006")
+    again = train_run(prepare(stopped, resume=True, say=lambda _: None))
+    a, b = read_tensors(whole / "model.safetensors"), read_tensors(again / "model.safetensors")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(v, b[k]) for k, v in a.items())
+
+    base = train_run(prepare(tiny_recipe, say=lambda _: None))
+    artist = TextToImage.from_pretrained(base, stages=[whole])
+    small, large = artist("a disc", num_steps=2), artist("a disc", num_steps=2, size=64)
+    assert (small[0].size, large[0].size) == ((32, 32), (64, 64))
+    few = artist("a disc", num_steps=2, size=64, count=3, batch_size=1)
+    assert np.array_equal(np.asarray(few[2]), np.asarray(artist("a disc", num_steps=2, size=64, count=3)[2])), (
+        "as alone"
+    )
+    command = ["generate", "a disc", "--model", str(base), "--steps", "2", "--count", "2", "--out", str(tmp_path / "o")]
+    assert main([*command, "--size", "64", "--stage", str(whole)]) == 0
+    assert Image.open(tmp_path / "o" / "000-a-disc" / "0.png").size == (64, 64)
+    record = json.loads((tmp_path / "o" / "run.json").read_text())
+    assert record["settings"]["stage"] == [str(whole)]
+    assert str(whole) in record["sha256"]
+    assert main(["generate", "--redo", str(tmp_path / "o" / "run.json"), "--out", str(tmp_path / "again")]) == 0
+    names = ["000-a-disc/0.png", "000-a-disc/1.png"]
+    assert all((tmp_path / "o" / n).read_bytes() == (tmp_path / "again" / n).read_bytes() for n in names)
+    capsys.readouterr()
+    assert main([*command, "--size", "64"]) == 2
+    assert "pictures of 64 pixels need a stage" in capsys.readouterr().err
+    assert main([*command, "--size", "64", "--stage", str(base)]) == 2
+    assert "GFLOP" in describe(load_model(whole))
+
+
+def test_a_stage_learns_to_sharpen(stage_recipe: Recipe) -> None:
+    """After some seconds of training it is closer to the real pictures than interpolation."""
+    recipe = with_train(stage_recipe, steps=400, save_every=0, save_minutes=0.0, batch_size=16)
+    recipe = replace(recipe, network=replace(PLAIN, width=16), optim=replace(recipe.optim, warmup=20))  # type: ignore[call-arg]
+    run = prepare(recipe, say=lambda _: None)
+    stage = load_model(train_run(run))
+    real = run.batches.pairs.batch(np.arange(8))
+    small = torch.nn.functional.avg_pool2d(real, 2)
+    nothing = run.encoder.encode([""] * 8)
+    made = enlarge(stage, small, nothing, Sampling(), pictures=range(8), number=1)
+    assert (made - real).square().mean() < 0.8 * (enlarged(small, 2) - real).square().mean()
+
+
+def test_a_stage_is_exported_with_its_smaller_picture(stage_recipe: Recipe, tmp_path: Path) -> None:
+    folder = train_run(prepare(stage_recipe, say=lambda _: None))
+    export_onnx(TextToImage.from_pretrained(folder), tmp_path / "onnx")  # raises if a part is off by 1e-3
+    card = json.loads((tmp_path / "onnx" / "model.json").read_text())
+    assert card["stage"]["factor"] == 2
+    session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "denoiser.onnx"), providers=["CPUExecutionProvider"])
+    assert {"lower", "lower_share"} <= {given.name for given in session.get_inputs()}
+
+
+def test_stages_that_do_not_fit_are_one_line(stage_recipe: Recipe, tiny_recipe: Recipe) -> None:
+    def says(recipe: Recipe, text: str) -> None:
+        with pytest.raises(ZaoziError, match=text):
+            prepare(recipe, say=lambda _: None)
+
+    says(replace(stage_recipe, space=tiny_recipe.space), "a stage draws pixels, not 'halved'")
+    says(replace(stage_recipe, stage=StageConfig(factor=3, crop=33)), "pictures of 64 pixels do not divide by")
+    says(replace(stage_recipe, stage=StageConfig(factor=2, crop=31)), "stage.crop 31 pixels do not divide by")
+    says(
+        replace(stage_recipe, network=DiTConfig(width=32, depth=2, head_width=16, patch=4)), "use network.kind = 'unet'"
+    )
+    folder = train_run(prepare(stage_recipe, say=lambda _: None))
+    artist = TextToImage.from_pretrained(folder)
+    with pytest.raises(ZaoziError, match="needs a picture to enlarge"):
+        artist("a disc", num_steps=1)
+    assert newest(Path(stage_recipe.train.out)) == folder
