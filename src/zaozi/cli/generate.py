@@ -66,6 +66,8 @@ class Drawing(Config):
     """Interpolate from --seed to this seed, over --count pictures."""
     model: str = "base"
     """Name of a shipped model, or the folder of a model or training run."""
+    stage: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="MODEL")] = ()
+    """A super-resolution stage, for a larger --size; can be repeated."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """The output folder; by default out, or out-2 and so on if it contains files that zaozi did not write."""
     property: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -150,7 +152,8 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
 
     check_strength(s.edit.strength)
     check_sampling(s.sampling)
-    artist = TextToImage.from_pretrained(s.model, device=s.device or None)
+    artist = TextToImage.from_pretrained(s.model, stages=s.stage, device=s.device or None)
+    artist.check_size(s.sampling.size)
     size = artist.model.config.size
     init = picture_to_start_from(s.edit.init, size) if s.edit.init else None
     edit = Edit(
@@ -213,13 +216,14 @@ def settled(s: Drawing, recorded: dict[str, str]) -> tuple[Drawing, list[Path], 
 
     model, weak = known(s.model), known(s.weak)
     edit = replace(s.edit, init=known(s.edit.init), keep=known(s.edit.keep))
-    used = {name: find_model(name) / WEIGHTS for name in (model, weak) if name}
+    stages = tuple(known(name) for name in s.stage)
+    used = {name: find_model(name) / WEIGHTS for name in (model, weak, *stages) if name}
     used |= {name: Path(name) for name in (edit.init, edit.keep) if name and Path(name).is_file()}
     digests = {name: sha256(path) for name, path in used.items()}
     for name, digest in recorded.items():
         if digests.get(name, digest) != digest:
             raise ZaoziError(f"{name} is not what it was when this run was drawn; put the old one back to redo it")
-    return replace(s, model=model, weak=weak, edit=edit), list(used.values()), digests
+    return replace(s, model=model, weak=weak, stage=stages, edit=edit), list(used.values()), digests
 
 
 def labels_of(s: Drawing, wanted: list[str], given: dict[str, str | float]) -> list[str]:

@@ -80,6 +80,8 @@ class Conditions:
 
     text_width: int
     properties: tuple[Property, ...] = ()
+    lower_channels: int = 0
+    """Channels of the smaller picture that a super-resolution stage enlarges; 0 for other models."""
 
 
 @config("network")

@@ -47,6 +47,22 @@ class TextConfig(Config):
     """Channels of the encoder's states; set when training starts."""
 
 
+@config("stage")
+class StageConfig(Config):
+    """A super-resolution stage, which enlarges the pictures of a smaller model (cascaded diffusion, arXiv:2106.15282)."""
+
+    factor: Annotated[int, Range(1, 8)] = 1
+    """How many times larger the pictures become; 1 for a model that draws from noise alone."""
+    augmentation: Annotated[float, Range(0, 0.95)] = 0.5
+    """Largest share of noise on the smaller picture in training; the network is told it."""
+    noise: Annotated[float, Range(0, 0.95)] = 0.1
+    """Share of noise on the smaller picture in sampling."""
+    steps: Annotated[int, Range(1, 1000)] = 4
+    """Steps in sampling."""
+    crop: Annotated[int, Range(0, 1024)] = 64
+    """Side of the crops on which the stage is trained, in pixels of its own size; 0 for whole pictures."""
+
+
 @config("diffusion")
 class DiffusionConfig(Config):
     """The diffusion process: noise schedule, prediction target, loss weighting."""
@@ -144,6 +160,7 @@ class Recipe(Config):
     network: Annotated[NetworkConfig, networks] = field(default_factory=networks.usual)
     space: Annotated[SpaceConfig, spaces] = field(default_factory=spaces.usual)
     diffusion: DiffusionConfig = DiffusionConfig()
+    stage: StageConfig = StageConfig()
     properties: Properties = ()
     optim: Annotated[OptimConfig, optimisers] = field(default_factory=optimisers.usual)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -163,3 +180,4 @@ class ModelConfig(Config):
     diffusion: DiffusionConfig
     text: TextConfig
     properties: Properties = ()
+    stage: StageConfig = StageConfig()

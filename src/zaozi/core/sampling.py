@@ -44,6 +44,8 @@ class Sampling(Config):
     """Spacing of the noise levels: uniform, trailing, logsnr or karras."""
     eta: float = 0.0
     """Amount of fresh noise in ddim, from 0 (none) to 1 (as in ddpm)."""
+    size: int = 0
+    """Side of the pictures in pixels; 0 for the size of the model. Larger ones need super-resolution stages."""
     batch_size: int = 16
     """Pictures per batch; does not affect the results."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"

@@ -69,11 +69,22 @@ class Estimate(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Lower:
+    """The picture that a super-resolution stage enlarges: `picture` `[B, C, S, S]`, already enlarged and noised
+    (`enlarged` and `augmented` in `zaozi.model.stage`), and the `share` of that noise, `[B]` in [0, 1].
+    """
+
+    picture: Tensor
+    share: Tensor
+
+
+@dataclass(frozen=True)
 class Cond:
-    """The condition of a picture: a text, and optional properties.
+    """The condition of a picture: a text, and optional properties; for a super-resolution stage also a smaller picture.
 
     - `tokens` `[B, L, D]`, `mask` `[B, L]` (True for real tokens) and `pooled` `[B, D]` come from a frozen encoder.
       A row without any real token is the null condition: networks replace it with their learned null.
+    - `lower` is part of the unconditional counterpart, too: guidance amplifies the text, not the smaller picture.
     - `properties` maps a name to a tensor `[B]`: integers for classes (0 = not given), floats for numbers (NaN = not given).
     """
 
@@ -81,13 +92,16 @@ class Cond:
     mask: Tensor
     pooled: Tensor
     properties: Mapping[str, Tensor] = field(default_factory=dict)
+    lower: Lower | None = None
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
     def map(self, f: Callable[[Tensor], Tensor]) -> Cond:
         """Return the condition with `f` applied to each of its tensors."""
-        return Cond(f(self.tokens), f(self.mask), f(self.pooled), {k: f(v) for k, v in self.properties.items()})
+        lower = None if self.lower is None else Lower(f(self.lower.picture), f(self.lower.share))
+        given = {k: f(v) for k, v in self.properties.items()}
+        return Cond(f(self.tokens), f(self.mask), f(self.pooled), given, lower)
 
     def to(self, device: torch.device | str) -> Cond:
         """Return the condition on another device."""
@@ -123,8 +137,16 @@ class Cond:
             missing = torch.nan if some.is_floating_point() else 0
             rows = [c.properties.get(name, some.new_full((len(c),), missing)) for c in (a, b)]
             properties[name] = torch.cat(rows)
+        lower = None
+        if a.lower is not None and b.lower is not None:
+            pictures = torch.cat([a.lower.picture, b.lower.picture])
+            lower = Lower(pictures, torch.cat([a.lower.share, b.lower.share]))
         return Cond(
-            torch.cat([tokens_a, tokens_b]), torch.cat([mask_a, mask_b]), torch.cat([a.pooled, b.pooled]), properties
+            torch.cat([tokens_a, tokens_b]),
+            torch.cat([mask_a, mask_b]),
+            torch.cat([a.pooled, b.pooled]),
+            properties,
+            lower,
         )
 
 

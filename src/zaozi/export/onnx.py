@@ -18,7 +18,7 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.files import sha256, write_json
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
-from zaozi.core.types import Cond, Level
+from zaozi.core.types import Cond, Level, Lower
 from zaozi.diffusion.schedules import T
 from zaozi.model.denoiser import Denoiser
 from zaozi.pipeline import TextToImage
@@ -34,7 +34,9 @@ TOLERANCE = 1e-3
 
 
 class _Denoise(nn.Module):
-    """(x `[B, C, s, s]`, alpha `[B]`, sigma `[B]`, tokens, mask, pooled, a tensor `[B]` per property) -> x0_hat, eps_hat."""
+    """(x `[B, C, s, s]`, alpha `[B]`, sigma `[B]`, tokens, mask, pooled, a tensor `[B]` per property; for a super-resolution
+    stage also the smaller picture `[B, C, s, s]` and its share of noise `[B]`) -> x0_hat, eps_hat.
+    """
 
     def __init__(self, model: Denoiser) -> None:
         super().__init__()
@@ -51,7 +53,9 @@ class _Denoise(nn.Module):
         pooled: Tensor,
         values: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        cond = Cond(tokens, mask, pooled, dict(zip(self.columns, values, strict=True)))
+        count = len(self.columns)
+        lower = Lower(values[count], values[count + 1]) if len(values) > count else None
+        cond = Cond(tokens, mask, pooled, dict(zip(self.columns, values[:count], strict=True)), lower)
         guess = self.model(x, Level(alpha, alpha, sigma), cond)  # networks use only alpha and sigma of a level
         return guess.x0, guess.eps
 
@@ -122,6 +126,9 @@ def parts(artist: TextToImage) -> list[Part]:
     alpha, sigma = torch.tensor([0.2, 0.7]), torch.tensor([0.8, 0.3])
     values = [cond.properties[p.column] for p in known]
     names = ["x", "alpha", "sigma", "tokens", "mask", "pooled", *(f"property.{p.column}" for p in known)]
+    if model.config.stage.factor > 1:
+        values += [x.flip(0), torch.tensor([0.1, 0.4])]
+        names += ["lower", "lower_share"]
     denoiser = (x, alpha, sigma, cond.tokens, cond.mask, cond.pooled, values)
     return [
         ("denoiser", _Denoise(model), denoiser, names, ["x0", "eps"]),
@@ -141,6 +148,7 @@ def card(artist: TextToImage) -> dict[str, Any]:
         "shape": list(model.shape),
         "bounds": list(model.space.bounds) if model.space.bounds else None,
         "schedule": config.diffusion.schedule,
+        "stage": asdict(config.stage),
         "T": T,
         "text": {"encoder": encoder.name, "max_tokens": encoder.max_tokens, "width": encoder.width},
         "properties": [asdict(p) for p in config.properties],

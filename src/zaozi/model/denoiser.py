@@ -21,7 +21,8 @@ class Denoiser(nn.Module):
         self.config = config
         self.shape: Shape = config.space.shape(config.size, config.channels)
         """Shape (C, h, w) of the network's input."""
-        self.network = config.network.build(self.shape, Conditions(config.text.width, config.properties))
+        lower = self.shape[0] if config.stage.factor > 1 else 0
+        self.network = config.network.build(self.shape, Conditions(config.text.width, config.properties, lower))
         self.space: Space = config.space.build(config.channels)
         self.schedule: Schedule = schedules[config.diffusion.schedule]()
 

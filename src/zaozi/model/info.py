@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -10,7 +12,7 @@ from zaozi.core.components import named_size, spaces
 from zaozi.core.config import Config, to_dict
 from zaozi.core.errors import printable
 from zaozi.core.recipe import DiffusionConfig, ModelConfig, TextConfig
-from zaozi.core.types import Cond
+from zaozi.core.types import Cond, Lower
 from zaozi.model.denoiser import Denoiser, make_denoiser
 
 TOKENS = 16
@@ -27,6 +29,8 @@ def gflops(model: Denoiser) -> float:
     """Return the GFLOPs (a multiply-add counts as two) of one network call for one picture with 16 text tokens."""
     width, device = model.config.text.width, next(model.parameters()).device
     cond = Cond(torch.zeros(1, TOKENS, width), torch.ones(1, TOKENS, dtype=torch.bool), torch.zeros(1, width))
+    if model.config.stage.factor > 1:
+        cond = replace(cond, lower=Lower(torch.zeros(1, *model.shape), torch.zeros(1)))
     counter = FlopCounterMode(display=False)
     with counter:
         model.network(

@@ -39,6 +39,8 @@ class DiTConfig(AttentionConfig):
         check_places((height // self.patch) ** 2)
 
     def build(self, shape: Shape, conditions: Conditions) -> DiT:
+        if conditions.lower_channels:
+            raise ZaoziError("a vision transformer is no super-resolution stage; use network.kind = 'unet'")
         return DiT(self, shape[0], conditions)
 
     @property

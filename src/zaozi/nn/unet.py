@@ -34,6 +34,8 @@ class UNetConfig(AttentionConfig):
     """Channels of each level, as multiples of the width; each level halves the resolution."""
     attention_levels: tuple[Annotated[int, Range(0, LEVELS - 1)], ...] = (1, 2)
     """Levels (0 is the finest) with self-attention and text cross-attention."""
+    middle_attention: bool = True
+    """Whether the block between the two halves has them, too; without any attention, pictures can have any size."""
 
     @property
     def stride(self) -> int:
@@ -45,7 +47,9 @@ class UNetConfig(AttentionConfig):
         _, height, width = shape
         if height % self.stride or width % self.stride:
             raise ZaoziError(f"a picture of {width}x{height} does not fit; use sides divisible by {self.stride}")
-        last = len(self.multipliers) - 1  # the middle stage, at the last level's resolution, always has attention
+        last = len(self.multipliers) - 1
+        if not self.middle_attention and not any(level <= last for level in self.attention_levels):
+            return
         finest = min([level for level in self.attention_levels if level <= last], default=last)
         check_places((height // self.patch // 2**finest) * (width // self.patch // 2**finest))
 
@@ -125,7 +129,8 @@ class Stage(nn.Module):
 class UNet(nn.Module):
     """F(x_t, u, cond): pictures `[B, C, S, S]` and the noise share u `[B]` in [0, 1] -> `[B, C, S, S]`.
 
-    S must be divisible by patch * 2^(levels - 1). The output is zero at initialization.
+    S must be divisible by patch * 2^(levels - 1). The output is zero at initialization; that of a super-resolution stage is
+    the smaller picture, to which the network adds what is missing.
     Raises `ZaoziError` if S is not divisible.
     """
 
@@ -136,10 +141,12 @@ class UNet(nn.Module):
         text_widths = [conditions.text_width * (i in config.attention_levels) for i in range(len(widths))]
         cond_width = 4 * config.width
         pixels = channels * config.patch**2
+        seen = (channels + conditions.lower_channels) * config.patch**2
+        self.lower = LevelEmbedding(cond_width) if conditions.lower_channels else None
         self.level = LevelEmbedding(cond_width)
         self.pooled = TextProjection(conditions.text_width, cond_width) if config.pooled_text else None
         self.properties = PropertyEmbedding(conditions.properties, cond_width)
-        self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(seen, widths[0], 3, padding=1)
 
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         channels, skips = widths[0], [widths[0]]
@@ -153,7 +160,8 @@ class UNet(nn.Module):
             if i + 1 < len(widths):
                 self.shrink.append(nn.Conv2d(w, w, 3, stride=2, padding=1))
                 skips.append(w)
-        self.middle = nn.ModuleList(Stage(channels, channels, config, w) for w in (conditions.text_width, 0))
+        middle = (conditions.text_width * config.middle_attention, 0)
+        self.middle = nn.ModuleList(Stage(channels, channels, config, w) for w in middle)
         self.up, self.grow = nn.ModuleList(), nn.ModuleList()
         for i, w in reversed(list(enumerate(widths))):
             stages = nn.ModuleList()
@@ -173,6 +181,11 @@ class UNet(nn.Module):
         c = self.level(u)  # (B, cond_width)
         if self.pooled is not None:
             c = c + self.pooled(cond.pooled, cond.mask)  # (B, cond_width)
+        if self.lower is not None:
+            if cond.lower is None:
+                raise ZaoziError("a super-resolution stage needs a picture to enlarge; draw it with a smaller model")
+            c = c + self.lower(cond.lower.share)  # (B, cond_width)
+            x = torch.cat([x, cond.lower.picture.to(x)], dim=1)  # (B, 2 C, S, S)
         c = F.silu(self.properties(cond.properties, c))  # (B, cond_width)
 
         h = self.stem(F.pixel_unshuffle(x, p))  # (B, width, S/p, S/p)
@@ -192,4 +205,5 @@ class UNet(nn.Module):
             if i < len(self.grow):
                 h = self.grow[i](F.interpolate(h, scale_factor=2.0, mode="nearest"))  # twice the side
         h = self.last(F.silu(self.last_norm(h)))  # (B, C * p * p, S/p, S/p)
-        return F.pixel_shuffle(h, p)  # (B, C, S, S)
+        made = F.pixel_shuffle(h, p)  # (B, C, S, S)
+        return made if cond.lower is None else made + cond.lower.picture.to(made)

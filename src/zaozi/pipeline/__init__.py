@@ -1,7 +1,7 @@
 """From text to images: the API exposed by `import zaozi`."""
 
 from zaozi.core.sampling import Guidance, Sampling
-from zaozi.pipeline.drawing import Edit, Watch, check_alike, check_sampling, check_strength, draw, guided
+from zaozi.pipeline.drawing import Edit, Watch, check_alike, check_sampling, check_strength, draw, enlarge, guided
 from zaozi.pipeline.model import Short, TextToImage
 from zaozi.pipeline.pictures import from_picture, to_bytes, to_images, to_mask, to_pictures
 from zaozi.pipeline.texts import Prompt, check_texts, halfway, in_english, property_values
@@ -19,6 +19,7 @@ __all__ = [
     "check_strength",
     "check_texts",
     "draw",
+    "enlarge",
     "from_picture",
     "guided",
     "halfway",

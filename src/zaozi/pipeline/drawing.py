@@ -18,6 +18,7 @@ from zaozi.diffusion.guidance import Scale, Weight, clamped, composed, dynamic, 
 from zaozi.diffusion.levels import GRIDS, MAX_STEPS, levels
 from zaozi.diffusion.samplers import sampler as find_sampler
 from zaozi.model.denoiser import Denoiser
+from zaozi.model.stage import augmented, enlarged
 
 Watch = Callable[[float, Tensor, Tensor, Tensor], None]
 """Callback `on_step(t, x_t, x0_hat, eps_hat)`: the time before the step and three tensors `[B, C, s, s]`."""
@@ -152,6 +153,39 @@ def draw(
     if edit.init is not None and edit.mask is not None:
         made = torch.lerp(made, edit.init.to(made), edit.mask.to(made))
     return made
+
+
+DRAWS = 2**32
+"""Draws of noise that are reserved for each stage."""
+
+
+@torch.inference_mode()
+def enlarge(
+    stage: Denoiser, x: Tensor, nothing: Cond, how: Sampling, *, pictures: Sequence[int], number: int
+) -> Tensor:
+    """Draw pictures `[B, C, s, s]` in [-1, 1] anew at the size of a super-resolution stage, `[B, C, S, S]`.
+
+    The stage has its own number of steps, no guidance, and the noise of (seed, picture) from draw `number` * 2^32 on.
+    `nothing` is a condition without text, one row per picture. Raises `ZaoziError` if the sizes do not fit.
+    """
+    config, device = stage.config, next(stage.parameters()).device
+    factor = config.stage.factor
+    if factor == 1:
+        raise ZaoziError(f"{config.name} is no super-resolution stage; train one with stage.factor = 2")
+    if x.shape[-1] * factor != config.size or x.shape[1] != config.channels:
+        raise ZaoziError(
+            f"{config.name} makes {config.channels} x {config.size} x {config.size} out of pictures {factor} times smaller, "
+            f"not out of {x.shape[1]} x {x.shape[-1]} x {x.shape[-1]}; use another stage"
+        )
+    noise = picture_noise(how.seed, pictures, stage.shape, device)
+    share = torch.full((len(x),), config.stage.noise, device=device)
+    lower = augmented(enlarged(x.to(device), factor), share, noise(number * DRAWS))
+    denoise = guided(stage, [(replace(nothing.to(device), lower=lower), 1.0)], Guidance(1.0))
+    path = levels(stage.schedule, config.stage.steps, how.grid)
+    start = float(path[0].sigma) * noise(number * DRAWS + 1)
+    with autocast(how.precision, device):
+        x0 = find_sampler(how.sampler)(denoise, start, path, noise=lambda draw: noise(number * DRAWS + 1 + draw))
+        return stage.space.decode(x0)
 
 
 def check_alike(model: Denoiser, weak: Denoiser) -> None:

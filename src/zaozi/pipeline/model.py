@@ -20,7 +20,7 @@ from zaozi.diffusion.inversion import invert
 from zaozi.diffusion.levels import levels
 from zaozi.model.checkpoint import find_model, load_model
 from zaozi.model.denoiser import Denoiser
-from zaozi.pipeline.drawing import Edit, Watch, check_sampling, draw, guided
+from zaozi.pipeline.drawing import Edit, Watch, check_sampling, draw, enlarge, guided
 from zaozi.pipeline.pictures import from_picture, to_mask, to_pictures
 from zaozi.pipeline.texts import Prompt, check_texts, halfway, in_english, property_values
 from zaozi.text.encoders import TextEncoder, load_encoder
@@ -38,6 +38,7 @@ class Short(TypedDict, total=False):
     eta: float
     toward_seed: tuple[int, float | Sequence[float]] | None
     batch_size: int
+    size: int
     init: Image.Image | Tensor | None
     mask: Image.Image | Tensor | None
     strength: float
@@ -52,16 +53,24 @@ class TextToImage:
     >>> pictures = model("gold", count=16, num_steps=20, guidance_scale=5.0)   # doctest: +SKIP
     """
 
-    def __init__(self, model: Denoiser, encoder: TextEncoder) -> None:
+    def __init__(self, model: Denoiser, encoder: TextEncoder, stages: Sequence[Denoiser] = ()) -> None:
         self.model = model
         self.encoder = encoder
+        self.stages = stages
+        """Super-resolution stages, smallest first."""
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path = "base", *, device: str | None = None, allow_download: bool = False
+        cls,
+        name: str | Path = "base",
+        *,
+        stages: Sequence[str | Path] = (),
+        device: str | None = None,
+        allow_download: bool = False,
     ) -> TextToImage:
         """Load a bundled model by name, or your own model from a folder, on `device` (default: cuda if available, else cpu).
 
+        `stages` are super-resolution stages, for pictures of a larger `size`.
         Never executes code from the folder. A text encoder hosted on the hub is downloaded only with `allow_download`.
         Raises `ZaoziError` if the model or device does not exist or a file is damaged.
         """
@@ -79,7 +88,10 @@ class TextToImage:
         encoder = load_encoder(text.encoder, text.max_tokens, base=folder, allow_download=allow_download)
         if encoder.width != (wanted := model.config.text.width):
             raise ZaoziError(f"{name} reads text states of {wanted} channels, {encoder.name} gives {encoder.width}")
-        return cls(model, encoder)
+        larger = sorted(
+            (load_model(find_model(str(stage))).to(device) for stage in stages), key=lambda s: s.config.size
+        )
+        return cls(model, encoder, larger)
 
     def encode(self, prompts: Sequence[str], properties: Mapping[str, str | float] | None = None) -> Cond:
         """Encode prompts as a condition, one row per prompt, with shared properties. An empty prompt means no text.
@@ -140,6 +152,7 @@ class TextToImage:
         Raises `ZaoziError` if a prompt is empty or a value is out of range.
         """
         check_sampling(how)
+        self.check_size(how.size)
         if count < 1:
             raise ZaoziError(f"count {count} is out of range; use 1 or more")
         check_texts(self.encoder, prompts, bool(properties) or how.guidance.scale == 0)
@@ -171,8 +184,26 @@ class TextToImage:
                 weak=weak,
                 on_step=on_step,
             )
+            x = self.enlarged(x, how, numbers)
             for (p, i), picture in zip(part, to_pictures(x), strict=True):
                 yield p, i, picture
+
+    def check_size(self, size: int) -> None:
+        """Raises `ZaoziError` if the model with its stages does not draw pictures of that size (0: that of the model)."""
+        sizes = [self.model.config.size, *(stage.config.size for stage in self.stages)]
+        if size and size not in sizes:
+            raise ZaoziError(
+                f"pictures of {size} pixels need a stage that makes them (here: {', '.join(map(str, sizes))}); add one with "
+                "--stage"
+            )
+
+    def enlarged(self, x: Tensor, how: Sampling, pictures: Sequence[int]) -> Tensor:
+        """Return drawn pictures `[B, C, S, S]` at `how.size`, drawn anew by one stage after the other."""
+        for number, stage in enumerate(self.stages, 1):
+            if x.shape[-1] < how.size:
+                nothing = self.encoder.encode([""] * len(x))
+                x = enlarge(stage, x, nothing, how, pictures=pictures, number=number)
+        return x
 
     def __call__(
         self,

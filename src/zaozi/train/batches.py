@@ -21,6 +21,7 @@ from zaozi.data.pairs import Order, Pairs, balance_weights
 from zaozi.diffusion.losses import training_times
 from zaozi.diffusion.schedules import Schedule
 from zaozi.model.space import Space
+from zaozi.model.stage import augmented, cropped, lowered
 from zaozi.text.cache import TextCache
 
 
@@ -141,6 +142,9 @@ class Batches:
         share = self.order.rows(first, train.batch_size)[rank::world]
         generator = training_generator(train.seed, step, rank)
         x0 = self._x0(share, generator)
+        stage = self.recipe.stage
+        if stage.factor > 1:
+            x0 = cropped(x0, stage.crop, stage.factor, generator)
         cond = drop(
             perturb_text(self.cond(share, self._told(share, generator)), train.text_noise, generator),
             self.recipe.properties,
@@ -151,4 +155,15 @@ class Batches:
         how = self.recipe.diffusion
         times = training_times(how.times, len(share), generator, mean=how.times_mean, std=how.times_std)
         eps = torch.randn(x0.shape, generator=generator)
+        if stage.factor > 1:
+            cond = self.with_lower(cond, x0, generator)
         return Batch(x0, eps, self.schedule.level(times), cond)
+
+    def with_lower(self, cond: Cond, x0: Tensor, generator: torch.Generator) -> Cond:
+        """Add the smaller pictures of `x0` to a condition, with noise of a random share; unchanged for other models."""
+        stage = self.recipe.stage
+        if stage.factor == 1:
+            return cond
+        share = stage.augmentation * torch.rand(len(x0), generator=generator)
+        noise = torch.randn(x0.shape, generator=generator)
+        return replace(cond, lower=augmented(lowered(x0, stage.factor), share, noise))

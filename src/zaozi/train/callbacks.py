@@ -8,11 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from PIL import Image
 
+from zaozi.core.noise import training_generator
 from zaozi.core.progress import progress
 from zaozi.core.sampling import Sampling
 from zaozi.data.sheet import contact_sheet
-from zaozi.pipeline import draw, to_pictures
+from zaozi.pipeline import draw, enlarge, to_pictures
 from zaozi.train.run import Run
 from zaozi.train.validation import x0_error
 
@@ -92,11 +95,14 @@ class Validate(Callback):
 
 
 class SampleGrid(Callback):
-    """Draw fixed prompts from fixed noise with the averaged model."""
+    """Draw fixed prompts from fixed noise with the averaged model; for a super-resolution stage, enlarge held-out pictures."""
 
     def after_step(self, run: Run) -> None:
         train, journal = run.recipe.train, run.journal
         if journal is None or not run.every(train.sample_every):
+            return
+        if run.recipe.stage.factor > 1:
+            journal.picture("samples", enlargements(run), run.step)
             return
         prompts, count = train.prompts, 8
         cond = run.encoder.encode(prompts).take(torch.arange(len(prompts)).repeat_interleave(count))
@@ -105,6 +111,19 @@ class SampleGrid(Callback):
         made = to_pictures(x)
         sheet = contact_sheet([made[i * count : (i + 1) * count] for i in range(len(prompts))], prompts, tile=96)
         journal.picture("samples", sheet, run.step)
+
+
+def enlargements(run: Run) -> Image.Image:
+    """Return a sheet of held-out pictures (of training pictures, if there are none): smaller, enlarged, and real."""
+    batches, factor = run.held_out or run.batches, run.recipe.stage.factor
+    rows = batches.pairs.some(8)
+    real = batches.pairs.batch(rows)
+    small = F.avg_pool2d(real, factor)
+    nothing = run.encoder.encode([""] * len(rows))
+    with run.autocast():
+        drawn = enlarge(run.training.average, small, nothing, Sampling(), pictures=range(len(rows)), number=1)
+    lines = [F.interpolate(small, scale_factor=factor), drawn, real]
+    return contact_sheet([to_pictures(line) for line in lines], ["smaller", "enlarged", "real"], tile=128)
 
 
 class Checkpoint(Callback):
@@ -135,8 +154,10 @@ def validate(run: Run) -> dict[str, Any]:
         return {}
     rows = run.held_out.pairs.some(VALIDATION_PAIRS)
     x0 = run.held_out.space.encode(run.held_out.pairs.batch(rows))
+    cond = replace(run.held_out.cond(rows), properties={})
+    cond = run.held_out.with_lower(cond, x0, training_generator(0, 0, 0, 6))
     with run.autocast():
-        errors = x0_error(run.training.average, x0, replace(run.held_out.cond(rows), properties={}))
+        errors = x0_error(run.training.average, x0, cond)
     mean = sum(errors) / len(errors)
     run.workers.say(f"step {run.step}: validation x0 error {mean:.5f}")
     return {"step": run.step, "validation": mean, "validation_levels": [round(e, 6) for e in errors]}

@@ -28,6 +28,7 @@ from zaozi.model.checkpoint import WEIGHTS, fill, find_model, load_model, newest
 from zaozi.model.denoiser import make_denoiser
 from zaozi.model.release import history
 from zaozi.model.space import Pictures, Space
+from zaozi.model.stage import check_stage
 from zaozi.text.cache import cached
 from zaozi.text.captions import caption_report
 from zaozi.text.encoders import load_encoder
@@ -133,7 +134,9 @@ def _ready(
         diffusion=recipe.diffusion,
         text=recipe.text,
         properties=recipe.properties,
+        stage=recipe.stage,
     )
+    check_stage(config)
     captions = [*pairs.texts, *held_out.texts]
     if workers.main and state is None:
         for line in caption_report(encoder, captions).lines():

@@ -19,7 +19,6 @@ from zaozi.evaluate.two_sample import two_sample as accuracy
         "two_sample.real.full",
         unit="%",
         better="lower",
-        headline=True,
     ),
     Row(
         38, "the same at half the resolution", "two_sample.drawn.half", "two_sample.real.half", unit="%", better="lower"
