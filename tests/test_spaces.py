@@ -20,6 +20,7 @@ from zaozi.core.components import SpaceConfig, spaces
 from zaozi.core.config import to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import lent_generator, training_generator
+from zaozi.core.precision import autocast
 from zaozi.core.recipe import Recipe
 from zaozi.data.pairs import load_pairs
 from zaozi.evaluate.two_sample import two_sample
@@ -121,6 +122,18 @@ def test_fitting_keeps_more_of_the_pictures_and_standardises_the_latents(tiny_da
     assert mean.abs().max() < 1e-3
     assert (std - 1).abs().max() < 1e-3
     assert not any(p.requires_grad for p in space.parameters())
+
+
+@pytest.mark.parametrize("adversarial", [0.0, 0.05])
+def test_updates_are_seen_in_half_precision(tiny_data: Path, adversarial: float) -> None:
+    """PyTorch caches converted weights for as long as its context lasts, and does not notice updates."""
+    pairs = load_pairs(tiny_data, "train")
+    with lent_generator(0):
+        space = AutoencoderConfig(width=8, blocks=1, steps=60, adversarial=adversarial).build(1)
+    errors: list[float] = []
+    with autocast("bf16", torch.device("cpu")):
+        space.fit(pairs, watch=lambda _, error: errors.append(error))
+    assert np.mean(errors[-5:]) < 0.7 * np.mean(errors[:5])
 
 
 def test_statistics_are_those_of_all_values_of_a_channel(tiny_data: Path) -> None:

@@ -30,7 +30,10 @@ def name_of(wanted: str, device: torch.device) -> str:
 
 
 def autocast(wanted: str, device: torch.device) -> AbstractContextManager[object]:
-    """Return a context in which networks compute in bf16 if requested; a null context for fp32."""
+    """Return a context in which networks compute in bf16 if requested; a null context for fp32.
+
+    Converted weights are not cached: within one context, PyTorch's cache would keep using weights from before an update.
+    """
     if precision(wanted, device) == torch.bfloat16:
-        return torch.autocast(device.type, torch.bfloat16)
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
     return nullcontext()
