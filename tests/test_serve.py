@@ -201,6 +201,7 @@ def test_pages_come_with_the_headers_that_threads_need(client: TestClient) -> No
         {"prompt": "gold", "sampling": {"guidance": {"low": 0.9, "high": 0.1}}},
         {"prompt": "gold", "sampling": {"guidance": {"rescale": 3}}},
         {"prompt": "gold", "sampling": {"grid": "no grid"}},
+        {"prompt": "gold", "sampling": {"size": 64}},
         {"prompt": "gold", "sampling": {"eta": 0.5}},
         {"prompt": "gold", "sampling": {"stepz": 5}},
         {"prompt": "gold", "sampling": {"steps": "5"}},

@@ -107,6 +107,7 @@ class Desk:
         config = self.artist.model.config
         try:
             check_sampling(ask.sampling)
+            self.artist.check_size(ask.sampling.size)
             guided(self.artist.model, [(self._no_text, 1.0)], ask.sampling.guidance)
             return _properties(config, ask.properties), _start(config, ask.edit)
         except ZaoziError as error:

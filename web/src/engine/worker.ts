@@ -236,6 +236,7 @@ class Model {
   private async walk(request: Request, wanted: () => boolean, watch: (step: Step) => void): Promise<Float32Array> {
     if (!wanted()) throw new Stopped();
     const { init, steps } = request;
+    if (init && !this.card.bounds) throw new Error('this model runs in latents, which the page cannot compute from a picture');
     const [channels, side] = this.card.shape;
     const all = levels(schedule(this.card.schedule), steps);
     const path = all.slice(init ? steps - Math.max(1, Math.round(steps * init.strength)) : 0);
