@@ -20,6 +20,7 @@ WRITERS = {  # command -> its words, and a file that it would write; {m} is a mo
     "font": ("f.ttf --prompt gold --model {m}", "f.tsv"),
     "train": ("test --data.path {d} --steps 1 --out o", "o/log.jsonl"),
     "data build": ("--images {p} --size 16 --out o", "o/index.html"),
+    "space fit": ("test --data.path {d} --out o", "o/space.json"),
     "data show": ("{d} --out o/d.png", "o/d.png"),
     "evaluate": ("{m} --out o", "o/report.json"),
     "evaluate sweep": ("{m} --out o", "o/sweep.md"),

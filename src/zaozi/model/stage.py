@@ -46,7 +46,7 @@ def check_stage(config: ModelConfig) -> None:
     stage = config.stage
     if stage.factor == 1:
         return
-    if config.space.kind != "pixels":
+    if config.space.shape(config.size, config.channels) != (config.channels, config.size, config.size):
         raise ZaoziError(f"a stage draws pixels, not '{config.space.kind}'; use space.kind = 'pixels'")
     if config.diffusion.prediction != "sample":
         raise ZaoziError(
