@@ -1,4 +1,4 @@
-"""OpenMoji: 4,495 colour emoji with names and tags, from the npm package `openmoji` or its unpacked folder.
+"""OpenMoji: colour emoji with names and tags, from the npm package `openmoji` or its unpacked folder.
 
 OpenMoji is by the HfG Schwaebisch Gmuend, licensed under CC BY-SA 4.0 (https://openmoji.org). Nothing of it is part of zaozi:
 `npm pack openmoji` fetches the package, and models trained on it share its licence.
