@@ -18,20 +18,22 @@ from zaozi import TextToImage
 from zaozi.cli.main import main
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import training_generator
-from zaozi.core.recipe import DataConfig, Recipe, StageConfig
+from zaozi.core.recipe import DataConfig, ModelConfig, Recipe, StageConfig
 from zaozi.core.sampling import Sampling
 from zaozi.core.types import Cond
 from zaozi.data.folder import Square, build_folder
 from zaozi.export.onnx import export_onnx
 from zaozi.model.checkpoint import load_model, newest, read_tensors
-from zaozi.model.info import describe
+from zaozi.model.denoiser import make_denoiser
+from zaozi.model.info import describe, gflops
 from zaozi.model.spaces.pixels import PixelsConfig
-from zaozi.model.stage import augmented, cropped, enlarged, lowered
+from zaozi.model.stage import augmented, check_stage, cropped, enlarged, lowered
 from zaozi.nn.dit import DiTConfig
 from zaozi.nn.unet import UNetConfig
 from zaozi.pipeline import enlarge
 from zaozi.train.loop import train as train_run
 from zaozi.train.prepare import prepare
+from zaozi.train.recipes import read_recipe
 
 PLAIN = UNetConfig(
     width=8, depth=1, head_width=8, patch=2, multipliers=(1, 2), attention_levels=(), middle_attention=False,
@@ -171,3 +173,11 @@ def test_stages_that_do_not_fit_are_one_line(stage_recipe: Recipe, tiny_recipe: 
     with pytest.raises(ZaoziError, match="needs a picture to enlarge"):
         artist("a disc", num_steps=1)
     assert newest(Path(stage_recipe.train.out)) == folder
+
+
+def test_the_packaged_stage_is_cheap() -> None:
+    recipe = read_recipe(Path("upscale"))
+    config = ModelConfig("up", 128, 1, recipe.network, recipe.space, recipe.diffusion, recipe.text, (), recipe.stage)
+    check_stage(config)
+    assert gflops(make_denoiser(config).eval()) < 1.5
+    assert recipe.stage.steps <= 4
