@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -154,13 +154,7 @@ def fitted(picture: Image.Image, size: int, mode: str, *, paper: str = "white") 
         box = (left, upper, left + side, upper + side)
         factor = side // (2 * size)
         if factor > 1:
-            cells = -(-side // factor)
-            small = Image.new(mode, (cells, cells))
-            row = 0
-            for strip in _strips(picture, box, factor):
-                part = _opaque(strip, mode, paper, top).reduce(factor)
-                small.paste(part, (0, row))
-                row += part.height
+            small = _reduced(picture, box, factor, lambda strip: _opaque(strip, mode, paper, top))
             return small.resize((size, size), Image.Resampling.LANCZOS, (0, 0, side / factor, side / factor))
         picture = picture.crop(box)
     return ImageOps.fit(_opaque(picture, mode, paper, top), (size, size), Image.Resampling.LANCZOS)
@@ -171,13 +165,7 @@ def padded(picture: Image.Image, size: int, mode: str, *, paper: str = "white") 
     top = _white(picture)
     factor = min(picture.size) // (2 * size) if picture.width * picture.height > LARGE else 1
     if factor > 1:
-        cells = (-(-picture.width // factor), -(-picture.height // factor))
-        small = Image.new(mode, cells)
-        row = 0
-        for strip in _strips(picture, (0, 0, *picture.size), factor):
-            part = _opaque(strip, mode, paper, top).reduce(factor)
-            small.paste(part, (0, row))
-            row += part.height
+        small = _reduced(picture, (0, 0, *picture.size), factor, lambda strip: _opaque(strip, mode, paper, top))
     else:
         small = _opaque(picture, mode, paper, top)
     return ImageOps.pad(small, (size, size), Image.Resampling.LANCZOS, color=paper)
@@ -185,6 +173,19 @@ def padded(picture: Image.Image, size: int, mode: str, *, paper: str = "white") 
 
 FITS = {"crop": fitted, "pad": padded}
 """The ways in which a picture becomes square, by name."""
+
+
+def _reduced(
+    picture: Image.Image, box: tuple[int, int, int, int], factor: int, opaque: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
+    """Return a box of a large picture, made opaque and reduced by a factor, strip by strip."""
+    parts = [opaque(strip).reduce(factor) for strip in _strips(picture, box, factor)]
+    small = Image.new(parts[0].mode, (parts[0].width, sum(part.height for part in parts)))
+    row = 0
+    for part in parts:
+        small.paste(part, (0, row))
+        row += part.height
+    return small
 
 
 def _strips(picture: Image.Image, box: tuple[int, int, int, int], multiple: int) -> Iterator[Image.Image]:

@@ -51,13 +51,18 @@ _GRIDS: dict[str, Callable[[Schedule, int], list[float]]] = {
 GRIDS = tuple(_GRIDS)
 
 
+def check_levels(num_steps: int, grid: str) -> None:
+    """Raises `ZaoziError` if the number of steps is out of range or the grid is unknown."""
+    if not 1 <= num_steps <= MAX_STEPS:
+        raise ZaoziError(f"{num_steps} steps are out of range; use 1 to {MAX_STEPS}")
+    if grid not in _GRIDS:
+        raise unknown("grid", grid, _GRIDS)
+
+
 def levels(schedule: Schedule, num_steps: int, grid: str = "uniform") -> list[Level]:
     """Return `num_steps + 1` levels, strictly from noisy to clean, for 1 to 1000 steps.
 
     Raises `ZaoziError` if the number of steps is out of range or the grid is unknown.
     """
-    if not 1 <= num_steps <= MAX_STEPS:
-        raise ZaoziError(f"{num_steps} steps are out of range; use 1 to {MAX_STEPS}")
-    if grid not in _GRIDS:
-        raise unknown("grid", grid, _GRIDS)
+    check_levels(num_steps, grid)
     return [schedule.level(t) for t in [*_GRIDS[grid](schedule, num_steps), 0.0]]

@@ -18,7 +18,7 @@ from zaozi.core.precision import autocast
 from zaozi.core.progress import progress
 from zaozi.data.pairs import Pairs, training_rows
 from zaozi.evaluate.reference import Reference, in_words, labels, look, reserved, resized, targets
-from zaozi.evaluate.towers import Towers, encode_all, retrieval
+from zaozi.evaluate.towers import Towers, encode_all, matching_loss, numbered, retrieval
 from zaozi.text.encoders import TextEncoder
 
 BATCH = 128
@@ -124,8 +124,7 @@ def train_towers(
         raise ZaoziError("too few glyphs to train and validate two towers; build a larger dataset")
     said = pairs[1].texts
     texts = [encode_all(encoder, p.texts) for p in pairs]
-    names = {text: i for i, text in enumerate(sorted({t.casefold() for t in pairs[0].texts}))}
-    caption = torch.tensor([names[t.casefold()] for t in pairs[0].texts])
+    caption = numbered(pairs[0].texts)
     with lent_generator(seed):
         towers = Towers(features[0].shape[1], texts[0].shape[1])
     towers.standardise(features[0])
@@ -140,9 +139,7 @@ def train_towers(
         towers.train()
         with lent_generator(seed, step, 2):
             scores = towers(features[0][rows], texts[0][rows])
-        same = (caption[rows][:, None] == caption[rows][None]).float()
-        wanted = same / same.sum(1, keepdim=True)
-        loss = F.cross_entropy(scores, wanted) + F.cross_entropy(scores.T, wanted)
+        loss = matching_loss(scores, caption[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -37,7 +37,7 @@ from zaozi.evaluate.drawing import ParallelSampler, described
 from zaozi.evaluate.intervals import Figure, interval, resampled, share_figure
 from zaozi.evaluate.measure import COPIES_BELOW, LEAST, spread
 from zaozi.evaluate.report import plain
-from zaozi.evaluate.towers import Towers, encode_all, retrieval
+from zaozi.evaluate.towers import Towers, encode_all, matching_loss, numbered, retrieval
 from zaozi.evaluate.two_sample import two_sample
 from zaozi.model.checkpoint import fill, read_tensors
 from zaozi.pipeline import to_images
@@ -68,8 +68,7 @@ class PictureNetwork(nn.Module):
 def train_network(pairs: Pairs, encoder: TextEncoder, seed: int = 0) -> PictureNetwork:
     """Train on a training split with the symmetric InfoNCE loss (arXiv:2103.00020); equal captions are positives."""
     pooled = encode_all(encoder, pairs.texts)
-    names = {text: i for i, text in enumerate(sorted({t.casefold() for t in pairs.texts}))}
-    caption = torch.tensor([names[t.casefold()] for t in pairs.texts])
+    caption = numbered(pairs.texts)
     with lent_generator(seed):
         network = PictureNetwork(pairs.pictures.shape[1], pooled.shape[1])
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.1)
@@ -85,9 +84,7 @@ def train_network(pairs: Pairs, encoder: TextEncoder, seed: int = 0) -> PictureN
         network.train()
         with lent_generator(seed, step, 1), autocast("auto", CPU):
             scores = network.towers(network(x), pooled[rows]).float()
-        same = (caption[rows][:, None] == caption[rows][None]).float()
-        wanted = same / same.sum(1, keepdim=True)
-        loss = F.cross_entropy(scores, wanted) + F.cross_entropy(scores.T, wanted)
+        loss = matching_loss(scores, caption[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -144,7 +141,7 @@ class OwnJudge:
         """
         texts, own = [self.texts[r] for r in rows], self.features(drawn)
         count = min(len(drawn), len(self.real))
-        some = spread(np.arange(len(self.train)), count)
+        some = self.train.some(count)
         everything = spread(np.arange(len(drawn)), count)
         pooled, rivals = encode_all(self.encoder, texts), encode_all(self.encoder, self.texts)
 

@@ -13,7 +13,7 @@ from zaozi.core.errors import ZaoziError
 from zaozi.data.pairs import Pairs
 from zaozi.data.sheet import contact_sheet
 from zaozi.evaluate.distances import frechet
-from zaozi.evaluate.measure import Reader, spread
+from zaozi.evaluate.measure import Reader
 from zaozi.evaluate.reference import check_columns, look
 from zaozi.evaluate.two_sample import two_sample
 from zaozi.model.space import Space, psnr
@@ -41,7 +41,7 @@ def reconstruction(space: Space, pairs: Pairs) -> dict[str, Any]:
     """
     if not len(pairs):
         raise ZaoziError("the dataset has no held-out pictures to measure; build a larger one")
-    rows = spread(np.arange(len(pairs)), MOST)
+    rows = pairs.some(MOST)
     real, made = pairs.pictures[rows], decoded(space, pairs, rows)
     figures: dict[str, Any] = {
         "psnr": round(psnr(space, pairs, MOST), 2),
@@ -58,6 +58,6 @@ def reconstruction(space: Space, pairs: Pairs) -> dict[str, Any]:
 
 def sheet(space: Space, pairs: Pairs) -> Image.Image:
     """Return a sheet of held-out pictures, real above decoded."""
-    rows = spread(np.arange(len(pairs)), SHOWN)
+    rows = pairs.some(SHOWN)
     both = [to_images(pairs.pictures[rows]), to_images(decoded(space, pairs, rows))]
     return contact_sheet(both, ["real", "decoded"], tile=min(both[0][0].width, 128))

@@ -65,6 +65,22 @@ class Towers(nn.Module):
         return self.scale.clamp(max=4.0).exp() * self.glyphs(features) @ self.texts(pooled).T
 
 
+def numbered(texts: Sequence[str]) -> Tensor:
+    """Return a number for each text, `[N]`: equal texts, ignoring case, have the same."""
+    names = {text: i for i, text in enumerate(sorted({t.casefold() for t in texts}))}
+    return torch.tensor([names[t.casefold()] for t in texts])
+
+
+def matching_loss(scores: Tensor, captions: Tensor) -> Tensor:
+    """Return the symmetric InfoNCE loss (Radford et al. 2021, arXiv:2103.00020) of scores `[B, B]`, a scalar.
+
+    Pairs whose caption has the same number (`captions` `[B]`) count as positives for each other.
+    """
+    same = (captions[:, None] == captions[None]).float()
+    wanted = same / same.sum(1, keepdim=True)
+    return F.cross_entropy(scores, wanted) + F.cross_entropy(scores.T, wanted)
+
+
 @torch.inference_mode()
 def retrieval(
     towers: Towers,

@@ -27,6 +27,7 @@ from zaozi.core.journal import settle, verified
 from zaozi.core.outputs import Output
 from zaozi.core.recipe import ModelConfig
 from zaozi.core.record import Damaged
+from zaozi.data.sheet import png
 from zaozi.model.denoiser import Denoiser, make_denoiser
 from zaozi.model.space import Space
 from zaozi.text.encoders import located
@@ -56,13 +57,15 @@ def model_output(folder: Path, *, overwrite: bool = False) -> Output:
 
 
 def save_folder(output: Output, files: dict[str, dict[str, Tensor]], texts: dict[str, Any]) -> None:
-    """Write tensors, texts and JSON to a folder atomically, replacing an older one of the same kind."""
+    """Write tensors, texts, bytes and JSON to a folder atomically, replacing an older one of the same kind."""
     with output.write() as work:
         for name, tensors in files.items():
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, work / name)
         for name, value in texts.items():
             if isinstance(value, str):
                 (work / name).write_text(value, encoding="utf-8")
+            elif isinstance(value, bytes):
+                (work / name).write_bytes(value)
             else:
                 write_json(work / name, value)
 
@@ -212,11 +215,8 @@ def save_space(
     output: Output, space: Space, config: SpaceConfig, figures: Mapping[str, Any], sheet: Image.Image
 ) -> None:
     """Write a fitted space, its settings and figures, and a sheet of real and decoded pictures."""
-    weights = {k: v.detach().cpu().contiguous() for k, v in space.state_dict().items()}
-    with output.write() as work:
-        save_file(weights, work / SPACE_WEIGHTS)
-        write_json(work / SPACE, {"space": to_dict(config), **figures})
-        sheet.save(work / "space.png")
+    texts = {SPACE: {"space": to_dict(config), **figures}, "space.png": png(sheet)}
+    save_folder(output, {SPACE_WEIGHTS: space.state_dict()}, texts)
 
 
 def read_space(name: str, wanted: SpaceConfig) -> dict[str, Tensor]:
@@ -235,6 +235,7 @@ def read_space(name: str, wanted: SpaceConfig) -> dict[str, Tensor]:
         weights = read_tensors(folder / SPACE_WEIGHTS)
     else:
         folder = find_model(name)
+        verified(folder, (CONFIG, WEIGHTS))
         found = read_config(folder).space
         held = read_tensors(folder / WEIGHTS)
         weights = {k.removeprefix("space."): v for k, v in held.items() if k.startswith("space.")}

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 
 class Pictures(Protocol):
-    """Pictures of a dataset: uint8 `[N, C, S, S]`, and batches of rows as float tensors in [-1, 1]."""
+    """Pictures of a dataset: uint8 `[N, C, S, S]`, evenly spaced rows, and batches of rows as float tensors in [-1, 1]."""
 
     @property
     def pictures(self) -> NDArray[np.uint8]: ...
+
+    def some(self, count: int) -> NDArray[np.int64]: ...
 
     def batch(self, rows: NDArray[np.int64]) -> Tensor: ...
 
@@ -62,8 +64,7 @@ def crops(data: Pictures, generator: torch.Generator, *, count: int, side: int, 
 @torch.no_grad()
 def statistics(encode: Callable[[Tensor], Tensor], data: Pictures, count: int = 2048) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation per channel, `[C, 1, 1]` each, of up to `count` encoded pictures, evenly spaced."""
-    total = len(data.pictures)
-    rows = np.arange(min(count, total)) * total // min(count, total)
+    rows = data.some(count)
     sums = squares = torch.zeros(())
     places = 0
     for start in range(0, len(rows), 64):
@@ -80,8 +81,7 @@ def psnr(space: Space, data: Pictures, count: int = 256) -> float:
     """Return the peak signal-to-noise ratio, in dB, of up to `count` pictures decoded from their encoding: 20 log10(2 / RMSE)
     for pictures in [-1, 1].
     """
-    total = len(data.pictures)
-    rows = np.arange(min(count, total)) * total // min(count, total)
+    rows = data.some(count)
     errors = []
     for start in range(0, len(rows), 64):
         x = data.batch(rows[start : start + 64])

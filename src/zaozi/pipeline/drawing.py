@@ -15,7 +15,7 @@ from zaozi.core.precision import autocast
 from zaozi.core.sampling import Guidance, Sampling
 from zaozi.core.types import Cond, Conditional, Denoise, Level
 from zaozi.diffusion.guidance import Scale, Weight, clamped, composed, dynamic, inpainted, interval, rising
-from zaozi.diffusion.levels import GRIDS, MAX_STEPS, levels
+from zaozi.diffusion.levels import check_levels, levels
 from zaozi.diffusion.samplers import sampler as find_sampler
 from zaozi.model.denoiser import Denoiser
 from zaozi.model.stage import augmented, enlarged
@@ -54,10 +54,7 @@ def check_sampling(how: Sampling) -> None:
     find_sampler(how.sampler)
     if how.batch_size < 1:
         raise ZaoziError(f"batch size {how.batch_size} is out of range; use 1 or more")
-    if not 1 <= how.steps <= MAX_STEPS:
-        raise ZaoziError(f"{how.steps} steps are out of range; use 1 to {MAX_STEPS}")
-    if how.grid not in GRIDS:
-        raise unknown("grid", how.grid, GRIDS)
+    check_levels(how.steps, how.grid)
     if how.eta and (how.sampler != "ddim" or not 0 <= how.eta <= 1):
         raise ZaoziError(f"eta {how.eta} does not suit '{how.sampler}'; use it with ddim, from 0 to 1")
 
