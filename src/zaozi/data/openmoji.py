@@ -27,7 +27,7 @@ LIST, PICTURE = "data/openmoji.json", "color/svg/{}.svg"
 EDITION = 1
 """Version of the pictures and columns."""
 LARGEST = 2**20
-"""Maximum size of one drawing, in bytes; the largest of the package has a tenth of it."""
+"""Maximum size of one drawing, in bytes, far above that of any drawing in the package."""
 LARGEST_LIST = 2**25
 _LOADS = re.compile(r"<\s*([\w.-]+:)?(fe)?image\b|<!(doctype|entity)", re.IGNORECASE)
 
