@@ -29,11 +29,11 @@ def name_of(wanted: str, device: torch.device) -> str:
     return "bf16" if precision(wanted, device) == torch.bfloat16 else "fp32"
 
 
-def autocast(wanted: str, device: torch.device) -> AbstractContextManager[object]:
+def autocast(wanted: str, device: torch.device, *, cache: bool = True) -> AbstractContextManager[object]:
     """Return a context in which networks compute in bf16 if requested; a null context for fp32.
 
-    Converted weights are not cached: within one context, PyTorch's cache would keep using weights from before an update.
+    PyTorch keeps converted weights until the context ends, also after an update: use `cache=False` to update weights in it.
     """
     if precision(wanted, device) == torch.bfloat16:
-        return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=cache)
     return nullcontext()

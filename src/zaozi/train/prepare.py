@@ -211,7 +211,7 @@ def fit_space(space: Space, pairs: Pictures, train: TrainConfig, workers: Worker
         spent += clock.tick()
         bar.update()
 
-    with bar, Clock().listening() as clock, autocast(train.precision, CPU):
+    with bar, Clock().listening() as clock, autocast(train.precision, CPU, cache=False):
         line = space.fit(pairs, seed=train.seed, watch=watch)
     if line:
         workers.say(line)
