@@ -17,6 +17,14 @@ def fast_in_half(device: torch.device) -> bool:
     return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in known)
 
 
+def for_convolutions(wanted: str, device: torch.device) -> str:
+    """Return the precision of convolutional networks: `auto` becomes fp32 on CPUs without AMX tiles, where convolutions in
+    bf16 are slower.
+    """
+    slow = device.type == "cpu" and not getattr(torch.cpu, "_is_amx_tile_supported", bool)()
+    return "fp32" if wanted == "auto" and slow else wanted
+
+
 def precision(wanted: str, device: torch.device) -> torch.dtype:
     """Return bf16 if requested, or (`auto`) if it is faster on the device."""
     if wanted == "auto":

@@ -22,7 +22,7 @@ class Adversary:
 
     def __init__(self, channels: int, *, seed: int = 0, lr: float = 5e-4) -> None:
         with lent_generator(seed, 5):
-            self.network = patch_discriminator(channels)
+            self.network = patch_discriminator(channels).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=lr, betas=(0.5, 0.99))
         self.steps = 0
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -46,6 +47,16 @@ class Space(nn.Module):
         Returns a one-line summary of the result, or '' if there is nothing to fit.
         """
         return ""
+
+
+@contextmanager
+def fitting(space: Space) -> Iterator[None]:
+    """Context in which the weights of a space are trained: with gradients, in the memory format that is fastest on CPUs."""
+    space.train().requires_grad_(True).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        yield
+    finally:
+        space.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def crops(data: Pictures, generator: torch.Generator, *, count: int, side: int, multiple: int) -> Tensor:

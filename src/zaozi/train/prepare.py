@@ -17,7 +17,7 @@ from zaozi.core.files import home, sha256
 from zaozi.core.machine import usable_cores, using_threads
 from zaozi.core.noise import lent_generator
 from zaozi.core.outputs import Output
-from zaozi.core.precision import autocast
+from zaozi.core.precision import autocast, for_convolutions
 from zaozi.core.progress import progress
 from zaozi.core.recipe import ModelConfig, Recipe, TrainConfig
 from zaozi.core.record import read_record
@@ -211,7 +211,8 @@ def fit_space(space: Space, pairs: Pictures, train: TrainConfig, workers: Worker
         spent += clock.tick()
         bar.update()
 
-    with bar, Clock().listening() as clock, autocast(train.precision, CPU, cache=False):
+    precision = for_convolutions(train.precision, CPU)
+    with bar, Clock().listening() as clock, autocast(precision, CPU, cache=False):
         line = space.fit(pairs, seed=train.seed, watch=watch)
     if line:
         workers.say(line)

@@ -15,7 +15,7 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import training_generator
 from zaozi.core.types import Shape
 from zaozi.model.adversary import Adversary
-from zaozi.model.space import Pictures, Space, crops, psnr, statistics
+from zaozi.model.space import Pictures, Space, crops, fitting, psnr, statistics
 from zaozi.nn.convolutional import ConvBlock
 
 BATCH, CROP = 32, 64
@@ -103,37 +103,36 @@ class Autoencoder(Space):
     def fit(self, data: Pictures, *, seed: int = 0, watch: Callable[[int, float], None] | None = None) -> str:
         """Train on random crops, then compute the latents' mean and standard deviation per channel."""
         how = self.settings
-        self.train().requires_grad_(True)
         optimiser = torch.optim.Adam(self.parameters(), lr=1e-3, betas=(0.5, 0.99))
         decay = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: min(1.0, (step + 1) / 50, max(2.0 - 2.0 * step / max(self.fit_steps, 1), 0.02))
         )
         adversary = Adversary(data.pictures.shape[1], seed=seed) if how.adversarial else None
-        for step in range(self.fit_steps):
-            generator = training_generator(seed, step, 0, 4)
-            real = crops(data, generator, count=BATCH, side=CROP, multiple=how.factor)
-            z = self.encoder(real)
-            spread = (
-                how.noise
-                * torch.rand(len(z), 1, 1, 1, generator=generator)
-                * z.detach().float().std((0, 2, 3), keepdim=True)
-            )
-            made = self.decoder(z + spread * torch.randn(z.shape, generator=generator)).float()
-            error = (made - real).abs().mean()
-            loss = error + how.norm * z.float().square().mean()
-            other = None
-            if adversary and step >= self.fit_steps // 2:
-                other = crops(data, generator, count=BATCH, side=CROP, multiple=how.factor)
-                loss = loss + how.adversarial * adversary.loss(made, other)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            decay.step()
-            if adversary and other is not None:
-                adversary.step(made, other)
-            if watch:
-                watch(step, error.item())
-        self.eval().requires_grad_(False)
+        with fitting(self):
+            for step in range(self.fit_steps):
+                generator = training_generator(seed, step, 0, 4)
+                real = crops(data, generator, count=BATCH, side=CROP, multiple=how.factor)
+                z = self.encoder(real)
+                spread = (
+                    how.noise
+                    * torch.rand(len(z), 1, 1, 1, generator=generator)
+                    * z.detach().float().std((0, 2, 3), keepdim=True)
+                )
+                made = self.decoder(z + spread * torch.randn(z.shape, generator=generator)).float()
+                error = (made - real).abs().mean()
+                loss = error + how.norm * z.float().square().mean()
+                other = None
+                if adversary and step >= self.fit_steps // 2:
+                    other = crops(data, generator, count=BATCH, side=CROP, multiple=how.factor)
+                    loss = loss + how.adversarial * adversary.loss(made, other)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                decay.step()
+                if adversary and other is not None:
+                    adversary.step(made, other)
+                if watch:
+                    watch(step, error.item())
         if not self.fit_steps:
             return ""
         self.mean.copy_(torch.zeros_like(self.mean))

@@ -15,12 +15,12 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import training_generator
 from zaozi.core.types import Shape
 from zaozi.model.adversary import Adversary
-from zaozi.model.space import Pictures, Space, crops
+from zaozi.model.space import Pictures, Space, crops, fitting
 from zaozi.nn.convolutional import ConvBlock
 from zaozi.nn.layers import zeroed
 
 CROP = 64
-"""Size of the crops on which the 2x stage is trained, and their number per step."""
+"""Size of the crops on which the 2x stage is trained, in pixels."""
 
 
 @spaces.add
@@ -35,6 +35,10 @@ class HalvedConfig(SpaceConfig):
     """Residual blocks of the 2x stage; 0 for four plain convolutions."""
     steps: Annotated[int, Range(0)] = 600
     """Training steps of the 2x stage, before the denoiser is trained."""
+    crops: Annotated[int, Range(1)] = 64
+    """Crops per training step of the 2x stage."""
+    rate: Annotated[float, Range(0, 1)] = 2e-3
+    """Initial learning rate of the 2x stage."""
     noise: Annotated[float, Range(0, 2)] = 0.15
     """Largest standard deviation of the noise on the small pictures while the 2x stage is trained."""
     adversarial: Annotated[float, Range(0)] = 0.0
@@ -83,32 +87,33 @@ class Halved(Space):
         Mean absolute error, and an adversarial loss in the second half of the steps; Adam with cosine decay.
         """
         how = self.settings
-        optimiser = torch.optim.Adam(self.parameters(), lr=2e-3, betas=(0.5, 0.99) if how.adversarial else (0.9, 0.999))
+        optimiser = torch.optim.Adam(
+            self.parameters(), lr=how.rate, betas=(0.5, 0.99) if how.adversarial else (0.9, 0.999)
+        )
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(self.fit_steps, 1))
         adversary = Adversary(data.pictures.shape[1], seed=seed) if how.adversarial else None
         errors: list[float] = []
-        self.train().requires_grad_(True)
-        for step in range(self.fit_steps):
-            generator = training_generator(seed, step, 0, 2)
-            large = crops(data, generator, count=CROP, side=CROP, multiple=2)
-            small = self.encode(large)
-            spread = how.noise * torch.rand(len(small), 1, 1, 1, generator=generator)
-            noisy = small + spread * torch.randn(small.shape, generator=generator)
-            made = self.enlarge(noisy.clamp(-1.0, 1.0))
-            error = (made - large).abs().mean()
-            loss, other = error, None
-            if adversary and 2 * step >= self.fit_steps:
-                other = crops(data, generator, count=CROP, side=CROP, multiple=2)
-                loss = error + how.adversarial * adversary.loss(made, other)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            decay.step()
-            if adversary and other is not None:
-                adversary.step(made.float(), other)
-            errors.append(error.item())
-            if watch:
-                watch(step, errors[-1])
-        self.eval().requires_grad_(False)
+        with fitting(self):
+            for step in range(self.fit_steps):
+                generator = training_generator(seed, step, 0, 2)
+                large = crops(data, generator, count=how.crops, side=CROP, multiple=2)
+                small = self.encode(large)
+                spread = how.noise * torch.rand(len(small), 1, 1, 1, generator=generator)
+                noisy = small + spread * torch.randn(small.shape, generator=generator)
+                made = self.enlarge(noisy.clamp(-1.0, 1.0))
+                error = (made - large).abs().mean()
+                loss, other = error, None
+                if adversary and 2 * step >= self.fit_steps:
+                    other = crops(data, generator, count=how.crops, side=CROP, multiple=2)
+                    loss = error + how.adversarial * adversary.loss(made, other)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                decay.step()
+                if adversary and other is not None:
+                    adversary.step(made.float(), other)
+                errors.append(error.item())
+                if watch:
+                    watch(step, errors[-1])
         last = errors[-20:]
         return f"2x stage: mean absolute error {sum(last) / len(last) / 2:.4f} of the range" if last else ""
