@@ -33,6 +33,7 @@ WRITERS = {  # command -> its words, and a file that it would write; {m} is a mo
     "guide figures": ("o --only 1 --model {m}", "o/01-gaussian.png"),
     "guide build": ("o --model {m} --no-figures", "o/index.html"),
     "model release": ("{r} o", "o/config.json"),
+    "model assemble": ("{m} o", "o/config.json"),
 }
 
 

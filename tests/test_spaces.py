@@ -31,8 +31,10 @@ from zaozi.model.space import crops, psnr, statistics
 from zaozi.model.spaces.autoencoder import AutoencoderConfig
 from zaozi.model.spaces.diffusers import DiffusersConfig
 from zaozi.model.spaces.halved import HalvedConfig
+from zaozi.model.spaces.pixels import PixelsConfig
 from zaozi.train.loop import train as train_run
 from zaozi.train.prepare import fit_space, prepare
+from zaozi.train.redraw import redrawn
 from zaozi.train.run import Workers
 
 SMALL = AutoencoderConfig(factor=4, latent_channels=3, width=8, blocks=1, steps=4, adversarial=0.1)
@@ -136,7 +138,8 @@ def test_updates_are_seen_in_half_precision(
     errors: list[float] = []
     fit = space.fit
     monkeypatch.setattr(space, "fit", lambda data, **options: fit(data, watch=lambda _, error: errors.append(error)))
-    fit_space(space, pairs, TrainConfig(precision="bf16"), Workers(Accelerator(cpu=True), 1, print))
+    recipe = Recipe(train=TrainConfig(precision="bf16"))
+    fit_space(space, pairs, recipe, Workers(Accelerator(cpu=True), 1, print))
     assert np.mean(errors[-5:]) < 0.7 * np.mean(errors[:5])
 
 
@@ -322,6 +325,36 @@ def test_every_space_has_defaults_that_survive_a_file() -> None:
 
 
 # -- the two-sample test --------------------------------------------------------------------------------------------
+
+
+def test_a_decoder_learns_from_what_a_model_draws(
+    tiny_recipe: Recipe, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = load_pairs(tiny_data, "train")
+    folder = train_run(prepare(tiny_recipe, say=lambda _: None))
+    how = HalvedConfig(width=8, blocks=1, steps=4, crops=4, adversarial=0.1)
+    recipe = with_train(replace(tiny_recipe, space=how), drawn_by=str(folder))
+    x0 = redrawn(str(folder), recipe, pairs, count=40)
+    assert x0.shape == (min(40, len(pairs)), 1, 16, 16)
+    with lent_generator(0):
+        space, other, third = how.build(1), how.build(1), SMALL.build(1)
+    halves = space.encode(pairs.batch(pairs.some(40)))
+    assert torch.equal(x0, redrawn(str(folder), recipe, pairs, count=40))
+    assert 0 < (x0 - halves).abs().mean() < (x0.flip(0) - halves).abs().mean(), "each is like its picture"
+
+    seen: list[torch.Tensor] = []
+    enlarge = space.enlarge
+    monkeypatch.setattr(space, "enlarge", lambda small: (seen.append(small), enlarge(small))[1])
+    space.fit(pairs, drawn=x0)
+    assert len(seen) == 8, "real and drawn ones at each step"
+    assert all(any(torch.equal(one, some.clamp(-1, 1)) for some in x0) for one in seen[1])
+
+    workers = Workers(Accelerator(cpu=True), 1, lambda _: None)
+    with pytest.raises(ZaoziError, match="'autoencoder' does not learn from drawn pictures"):
+        fit_space(third, pairs, replace(recipe, space=SMALL), workers)
+    with pytest.raises(ZaoziError, match="draws in the space 'halved', not 'pixels'"):
+        redrawn(str(folder), replace(recipe, space=PixelsConfig()), pairs)
+    assert fit_space(other, pairs, recipe, workers) > 0
 
 
 def test_two_samples_of_one_distribution_cannot_be_told_apart_and_two_of_others_can() -> None:

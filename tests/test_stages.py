@@ -135,6 +135,46 @@ def test_a_stage_resumes_bit_for_bit_and_enlarges(
     assert "GFLOP" in describe(load_model(whole))
 
 
+def test_a_model_is_assembled_of_parts(
+    stage_recipe: Recipe, tiny_recipe: Recipe, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = train_run(prepare(stage_recipe, say=lambda _: None))
+    base = train_run(prepare(tiny_recipe, say=lambda _: None))
+    options = ["--space.width", "8", "--space.blocks", "1", "--space.steps", "3", "--data.path", str(tiny_data)]
+    assert main(["space", "fit", "test", *options, "--out", str(tmp_path / "space")]) == 0
+    out = tmp_path / "whole"
+    parts = ["--space-from", str(tmp_path / "space"), "--stage", str(stage), "--name", "whole"]
+    assert main(["model", "assemble", str(base), str(out), *parts]) == 0
+
+    artist = TextToImage.from_pretrained(out)
+    assert artist("a disc", num_steps=2, size=64)[0].size == (64, 64)
+    assert not len(TextToImage.from_pretrained(out, stages=()).stages)
+    before, after = read_tensors(base / "model.safetensors"), read_tensors(out / "model.safetensors")
+    fitted = read_tensors(tmp_path / "space" / "space.safetensors")
+    assert all(torch.equal(v.half(), after[k]) for k, v in before.items() if not k.startswith("space."))
+    assert all(torch.equal(v.half(), after[f"space.{k}"]) for k, v in fitted.items())
+    card = (out / "card.md").read_text()
+    assert "The space, `halved`, was fitted afterwards: 3 steps" in card
+    assert "draws pictures of 64 pixels" in card
+
+    command = ["generate", "a disc", "--model", str(out), "--steps", "2", "--count", "1", "--size", "64"]
+    assert main([*command, "--out", str(tmp_path / "o")]) == 0
+    record = tmp_path / "o" / "run.json"
+    assert f"{out}, stages/64" in json.loads(record.read_text())["sha256"]
+    assert main(["generate", "--redo", str(record), "--out", str(tmp_path / "again")]) == 0
+    picture = Path("000-a-disc", "0.png")
+    assert (tmp_path / "o" / picture).read_bytes() == (tmp_path / "again" / picture).read_bytes()
+    assert main(["model", "assemble", str(out), str(tmp_path / "other"), "--stage", str(stage)]) == 0
+    assert (tmp_path / "other" / "card.md").read_text() == card
+    capsys.readouterr()
+    assert main(["model", "assemble", str(stage), str(tmp_path / "wrong"), "--stage", str(stage)]) == 2
+    assert "draws 1 x 64 pixels from 32, and there are 1 x 64" in capsys.readouterr().err
+    weights = out / "stages" / "64" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert main([*command, "--out", str(tmp_path / "damaged")]) == 2
+    assert "model.safetensors is damaged" in capsys.readouterr().err
+
+
 def test_a_stage_learns_to_sharpen(stage_recipe: Recipe) -> None:
     """After some seconds of training it is closer to the real pictures than interpolation."""
     recipe = with_train(stage_recipe, steps=400, save_every=0, save_minutes=0.0, batch_size=16)

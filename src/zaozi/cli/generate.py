@@ -67,7 +67,7 @@ class Drawing(Config):
     model: str = "base"
     """Name of a shipped model, or the folder of a model or training run."""
     stage: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="MODEL")] = ()
-    """A super-resolution stage, for a larger --size; can be repeated."""
+    """A super-resolution stage, for a larger --size, instead of those in the model's folder; can be repeated."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
     """The output folder; by default out, or out-2 and so on if it contains files that zaozi did not write."""
     property: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -152,7 +152,7 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
 
     check_strength(s.edit.strength)
     check_sampling(s.sampling)
-    artist = TextToImage.from_pretrained(s.model, stages=s.stage, device=s.device or None)
+    artist = TextToImage.from_pretrained(s.model, stages=s.stage or None, device=s.device or None)
     artist.check_size(s.sampling.size)
     size = artist.model.config.size
     init = picture_to_start_from(s.edit.init, size) if s.edit.init else None
@@ -206,7 +206,7 @@ def settled(s: Drawing, recorded: dict[str, str]) -> tuple[Drawing, list[Path], 
     Raises `ZaoziError` if a file does not match its `recorded` hash.
     """
     from zaozi.core.files import sha256
-    from zaozi.model.checkpoint import SHIPPED, WEIGHTS, find_model
+    from zaozi.model.checkpoint import SHIPPED, WEIGHTS, find_model, stages_in
 
     def known(name: str) -> str:
         if not name or len(name) == 1 or name in KEPT:
@@ -218,6 +218,8 @@ def settled(s: Drawing, recorded: dict[str, str]) -> tuple[Drawing, list[Path], 
     edit = replace(s.edit, init=known(s.edit.init), keep=known(s.edit.keep))
     stages = tuple(known(name) for name in s.stage)
     used = {name: find_model(name) / WEIGHTS for name in (model, weak, *stages) if name}
+    if s.sampling.size and not stages:
+        used |= {f"{model}, {own.parent.name}/{own.name}": own / WEIGHTS for own in stages_in(find_model(model))}
     used |= {name: Path(name) for name in (edit.init, edit.keep) if name and Path(name).is_file()}
     digests = {name: sha256(path) for name, path in used.items()}
     for name, digest in recorded.items():

@@ -1,4 +1,4 @@
-"""`zaozi model info`, `zaozi model error` and `zaozi model release`."""
+"""`zaozi model info`, `zaozi model error`, `zaozi model release` and `zaozi model assemble`."""
 
 from __future__ import annotations
 
@@ -65,3 +65,27 @@ def release(
     from zaozi.model.release import release_model
 
     print(release_model(run, out, name or out.name, overwrite=overwrite))
+
+
+def assemble(
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")],
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")],
+    /,
+    space_from: Annotated[str, tyro.conf.arg(metavar="DIR")] = "",
+    stage: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="MODEL")] = (),
+    name: str = "",
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> None:
+    """Write a model with another space, or with super-resolution stages, in half precision; its network is unchanged.
+
+    Args:
+        model: Name of a shipped model, or the folder of a model or training run.
+        out: The output folder.
+        space_from: The folder of `zaozi space fit`, or a model, whose space is used; the evaluation is then left out.
+        stage: A super-resolution stage that belongs to the model from then on; can be repeated.
+        name: Model name; by default that of the model.
+        overwrite: Overwrite existing model files that zaozi did not write; by default this is an error.
+    """
+    from zaozi.model.assemble import assemble as put_together
+
+    print(put_together(model, out, space_from=space_from, stages=stage, name=name, overwrite=overwrite))

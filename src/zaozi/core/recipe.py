@@ -132,6 +132,8 @@ class TrainConfig(Config):
     """A model to start from; only its weights are used. Its space is used if it has the same settings."""
     space_from: str = ""
     """A model, or the folder of `zaozi space fit`, whose space is used instead of fitting one."""
+    drawn_by: str = ""
+    """A model in the same space, from which the decoder also learns: it redraws some training pictures (takes minutes)."""
 
     def __post_init__(self) -> None:
         if self.sample_every and not self.prompts:

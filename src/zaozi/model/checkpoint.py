@@ -43,6 +43,8 @@ FILES = (
     "card.md",
     "report.json",
     "misses.png",
+    "space.json",
+    "stages/*",
 )
 SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 
@@ -59,6 +61,8 @@ def model_output(folder: Path, *, overwrite: bool = False) -> Output:
 def save_folder(output: Output, files: dict[str, dict[str, Tensor]], texts: dict[str, Any]) -> None:
     """Write tensors, texts, bytes and JSON to a folder atomically, replacing an older one of the same kind."""
     with output.write() as work:
+        for name in (*files, *texts):
+            (work / name).parent.mkdir(parents=True, exist_ok=True)
         for name, tensors in files.items():
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, work / name)
         for name, value in texts.items():
@@ -90,6 +94,14 @@ def save_model(folder: Path, model: Denoiser, *, half: bool = False) -> None:
     """Save only the model, in fp32, or fp16 with `half`."""
     weights = {k: v.half() if half and v.is_floating_point() else v for k, v in model.state_dict().items()}
     save_folder(model_output(folder), {WEIGHTS: weights}, {CONFIG: schema.written(model.config)})
+
+
+def stages_in(folder: Path) -> list[Path]:
+    """Return the super-resolution stages that belong to a model: the folders in its `stages`, verified."""
+    found = sorted(path.parent for path in folder.glob(f"stages/*/{CONFIG}"))
+    if found:
+        verified(folder, [f"stages/{stage.name}/{name}" for stage in found for name in (CONFIG, WEIGHTS)])
+    return found
 
 
 def newest(run: Path) -> Path | None:
@@ -219,8 +231,8 @@ def save_space(
     save_folder(output, {SPACE_WEIGHTS: space.state_dict()}, texts)
 
 
-def read_space(name: str, wanted: SpaceConfig) -> dict[str, Tensor]:
-    """Return the weights of the space in the folder of a model, of a training run or of `zaozi space fit`.
+def read_space(name: str, wanted: SpaceConfig | None = None) -> tuple[SpaceConfig, dict[str, Tensor]]:
+    """Return the settings and weights of the space in the folder of a model, of a training run or of `zaozi space fit`.
 
     Raises `ZaoziError` if its settings are not the `wanted` ones, or a file is missing or damaged.
     """
@@ -239,11 +251,11 @@ def read_space(name: str, wanted: SpaceConfig) -> dict[str, Tensor]:
         found = read_config(folder).space
         held = read_tensors(folder / WEIGHTS)
         weights = {k.removeprefix("space."): v for k, v in held.items() if k.startswith("space.")}
-    if found != wanted:
+    if wanted is not None and found != wanted:
         raise ZaoziError(
             f"the space in {folder} has other settings ({to_dict(found)}); use the same ones in the recipe"
         )
-    return weights
+    return found, weights
 
 
 def fill(model: torch.nn.Module, weights: dict[str, Tensor], where: Path) -> None:

@@ -30,6 +30,8 @@ class Space(nn.Module):
     """Range of x0, or None if unknown."""
     cacheable = False
     """Whether encoding is slower than reading from disk; if so, training encodes the dataset once, into a file."""
+    learns_from_drawn = False
+    """Whether `fit` uses x0 as a model draws it."""
     fit_steps = 0
     """Number of steps of `fit`."""
 
@@ -41,9 +43,17 @@ class Space(nn.Module):
         """Map x0 to pictures in [-1, 1]."""
         raise NotImplementedError
 
-    def fit(self, data: Pictures, *, seed: int = 0, watch: Callable[[int, float], None] | None = None) -> str:
+    def fit(
+        self,
+        data: Pictures,
+        *,
+        seed: int = 0,
+        drawn: Tensor | None = None,
+        watch: Callable[[int, float], None] | None = None,
+    ) -> str:
         """Fit the space to pictures before the denoiser is trained; `watch(step, error)` is called at each step.
 
+        `drawn` is x0 as a model draws it, `[N, c, h, w]`: the decoder is also trained on these, if the space supports it.
         Returns a one-line summary of the result, or '' if there is nothing to fit.
         """
         return ""
@@ -67,9 +77,7 @@ def crops(data: Pictures, generator: torch.Generator, *, count: int, side: int, 
     total, _, whole, _ = data.pictures.shape
     side = min(whole, max(side - side % multiple, multiple))
     rows = torch.randint(0, total, (count,), generator=generator).numpy()
-    places = (whole - side) // multiple + 1
-    y, x = (multiple * int(v) for v in torch.randint(0, places, (2,), generator=generator))
-    return data.batch(rows)[:, :, y : y + side, x : x + side]
+    return data.batch(rows)[(..., *place(generator, whole, side, multiple))]
 
 
 @torch.no_grad()
@@ -98,3 +106,9 @@ def psnr(space: Space, data: Pictures, count: int = 256) -> float:
         x = data.batch(rows[start : start + 64])
         errors.append((space.decode(space.encode(x)).float() - x).square().mean((1, 2, 3)))
     return float(20 * np.log10(2 / max(float(torch.cat(errors).mean()) ** 0.5, 1e-12)))
+
+
+def place(generator: torch.Generator, whole: int, side: int, multiple: int = 1) -> tuple[slice, slice]:
+    """Return the rows and columns of a random square of `side` in a picture of `whole` pixels, at a multiple of `multiple`."""
+    y, x = (multiple * int(v) for v in torch.randint(0, (whole - side) // multiple + 1, (2,), generator=generator))
+    return slice(y, y + side), slice(x, x + side)

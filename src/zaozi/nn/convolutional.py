@@ -20,11 +20,14 @@ class ConvBlock(nn.Module):
         return x + self.conv2(F.silu(self.conv1(F.silu(x))))
 
 
-def patch_discriminator(channels: int, width: int = 32) -> nn.Sequential:
-    """Build a network that scores patches of pictures: `[B, C, S, S] -> [B, 1, S/16, S/16]`."""
-    layers: list[nn.Module] = []
-    before = channels
-    for after, stride in ((width, 1), (width, 2), (2 * width, 2), (4 * width, 2), (4 * width, 2)):
+def patch_discriminator(channels: int, width: int = 48) -> nn.Sequential:
+    """Build a network that scores patches of pictures: `[B, C, S, S] -> [B, 1, S/16, S/16]`, for S divisible by 2.
+
+    It begins with a pixel-unshuffle: convolutions at full resolution would take most of its time.
+    """
+    layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
+    before = 4 * channels
+    for after, stride in ((width, 1), (4 * width // 3, 2), (2 * width, 2), (8 * width // 3, 2)):
         layers += [nn.Conv2d(before, after, 3, stride=stride, padding=1), nn.LeakyReLU(0.2)]
         before = after
     return nn.Sequential(*layers, nn.Conv2d(before, 1, 1))

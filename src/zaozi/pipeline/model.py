@@ -18,7 +18,7 @@ from zaozi.core.types import Cond
 from zaozi.diffusion.guidance import Weight
 from zaozi.diffusion.inversion import invert
 from zaozi.diffusion.levels import levels
-from zaozi.model.checkpoint import find_model, load_model
+from zaozi.model.checkpoint import find_model, load_model, stages_in
 from zaozi.model.denoiser import Denoiser
 from zaozi.pipeline.drawing import Edit, Watch, check_sampling, draw, enlarge, guided
 from zaozi.pipeline.pictures import from_picture, to_mask, to_pictures
@@ -64,13 +64,13 @@ class TextToImage:
         cls,
         name: str | Path = "base",
         *,
-        stages: Sequence[str | Path] = (),
+        stages: Sequence[str | Path] | None = None,
         device: str | None = None,
         allow_download: bool = False,
     ) -> TextToImage:
         """Load a bundled model by name, or your own model from a folder, on `device` (default: cuda if available, else cpu).
 
-        `stages` are super-resolution stages, for pictures of a larger `size`.
+        `stages` are super-resolution stages, for pictures of a larger `size`; by default those in the model's folder.
         Never executes code from the folder. A text encoder hosted on the hub is downloaded only with `allow_download`.
         Raises `ZaoziError` if the model or device does not exist or a file is damaged.
         """
@@ -88,9 +88,8 @@ class TextToImage:
         encoder = load_encoder(text.encoder, text.max_tokens, base=folder, allow_download=allow_download)
         if encoder.width != (wanted := model.config.text.width):
             raise ZaoziError(f"{name} reads text states of {wanted} channels, {encoder.name} gives {encoder.width}")
-        larger = sorted(
-            (load_model(find_model(str(stage))).to(device) for stage in stages), key=lambda s: s.config.size
-        )
+        found = stages_in(folder) if stages is None else [find_model(str(stage)) for stage in stages]
+        larger = sorted((load_model(stage).to(device) for stage in found), key=lambda s: s.config.size)
         return cls(model, encoder, larger)
 
     def encode(self, prompts: Sequence[str], properties: Mapping[str, str | float] | None = None) -> Cond:

@@ -27,7 +27,7 @@ from zaozi.data.shards import data_hash, read_manifest
 from zaozi.model.checkpoint import WEIGHTS, fill, find_model, load_model, newest, newest_sound, read_config, read_space
 from zaozi.model.denoiser import make_denoiser
 from zaozi.model.release import history
-from zaozi.model.space import Pictures, Space
+from zaozi.model.space import Space
 from zaozi.model.stage import check_stage
 from zaozi.text.cache import cached
 from zaozi.text.captions import caption_report
@@ -35,6 +35,7 @@ from zaozi.text.encoders import load_encoder
 from zaozi.train.batches import Batches, hints
 from zaozi.train.clock import Clock
 from zaozi.train.journal import check_trackers
+from zaozi.train.redraw import redrawn
 from zaozi.train.run import Run, Training, Workers
 from zaozi.train.state import (
     KEEP,
@@ -153,9 +154,9 @@ def _ready(
         fitted = start_from(model, load_model(where), where, say)
         began_with, earlier = sha256(where / WEIGHTS), history(where)
     if train.space_from and state is None:
-        fill(space, read_space(train.space_from, recipe.space), Path(train.space_from))
+        fill(space, read_space(train.space_from, recipe.space)[1], Path(train.space_from))
     elif not fitted:
-        seconds = fit_space(space, pairs, train, workers)
+        seconds = fit_space(space, pairs, recipe, workers)
     average = copy.deepcopy(model).eval().requires_grad_(False).to(workers.device)
     model.to(workers.device).train()
     if workers.device.type == "cuda":
@@ -201,9 +202,19 @@ def _ready(
     )
 
 
-def fit_space(space: Space, pairs: Pictures, train: TrainConfig, workers: Workers) -> float:
-    """Fit the space to the data. Returns the seconds taken, which count as time of the run."""
-    spent = 0.0
+def fit_space(space: Space, pairs: Pairs, recipe: Recipe, workers: Workers) -> float:
+    """Fit the space to the data. Returns the seconds taken, which count as time of the run. Raises `ZaoziError` if
+    `train.drawn_by` does not suit it.
+    """
+    train, drawn, spent = recipe.train, None, 0.0
+    if train.drawn_by:
+        if not space.learns_from_drawn:
+            raise ZaoziError(
+                f"the space '{recipe.space.kind}' does not learn from drawn pictures; remove train.drawn_by"
+            )
+        with Clock().listening() as clock:
+            drawn = redrawn(train.drawn_by, recipe, pairs, shown=workers.main)
+            spent = clock.tick()
     bar = progress(total=space.fit_steps, desc="space", unit="step", shown=workers.main and space.fit_steps > 0)
 
     def watch(*_: Any) -> None:
@@ -213,7 +224,7 @@ def fit_space(space: Space, pairs: Pictures, train: TrainConfig, workers: Worker
 
     precision = for_convolutions(train.precision, CPU)
     with bar, Clock().listening() as clock, autocast(precision, CPU, cache=False):
-        line = space.fit(pairs, seed=train.seed, watch=watch)
+        line = space.fit(pairs, seed=train.seed, drawn=drawn, watch=watch)
     if line:
         workers.say(line)
     return spent
@@ -228,4 +239,4 @@ def fitted_space(recipe: Recipe) -> tuple[Space, Pairs, float]:
         raise ZaoziError(f"{data} has no training pair; build it from more pictures")
     with lent_generator(recipe.train.seed):
         space: Space = recipe.space.build(read_manifest(data)["channels"])
-    return space, held_out, fit_space(space, pairs, recipe.train, workers)
+    return space, held_out, fit_space(space, pairs, recipe, workers)

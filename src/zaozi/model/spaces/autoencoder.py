@@ -100,7 +100,14 @@ class Autoencoder(Space):
         made: Tensor = self.decoder(x0 * self.std + self.mean)
         return made.clamp(-1.0, 1.0)
 
-    def fit(self, data: Pictures, *, seed: int = 0, watch: Callable[[int, float], None] | None = None) -> str:
+    def fit(
+        self,
+        data: Pictures,
+        *,
+        seed: int = 0,
+        drawn: Tensor | None = None,
+        watch: Callable[[int, float], None] | None = None,
+    ) -> str:
         """Train on random crops, then compute the latents' mean and standard deviation per channel."""
         how = self.settings
         optimiser = torch.optim.Adam(self.parameters(), lr=1e-3, betas=(0.5, 0.99))

@@ -110,7 +110,14 @@ class Diffusers(Space):
         made: Tensor = self.network.decode((x0 * self.std + self.mean) / self.scale + self.shift).sample
         return (made.mean(1, keepdim=True) if self.grey else made).clamp(-1.0, 1.0)
 
-    def fit(self, data: Pictures, *, seed: int = 0, watch: Callable[[int, float], None] | None = None) -> str:
+    def fit(
+        self,
+        data: Pictures,
+        *,
+        seed: int = 0,
+        drawn: Tensor | None = None,
+        watch: Callable[[int, float], None] | None = None,
+    ) -> str:
         """Load the pretrained weights, then compute the latents' mean and standard deviation per channel.
 
         Raises `ZaoziError` if the weights cannot be read.

@@ -15,7 +15,7 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import training_generator
 from zaozi.core.types import Shape
 from zaozi.model.adversary import Adversary
-from zaozi.model.space import Pictures, Space, crops, fitting
+from zaozi.model.space import Pictures, Space, crops, fitting, place
 from zaozi.nn.convolutional import ConvBlock
 from zaozi.nn.layers import zeroed
 
@@ -59,6 +59,8 @@ class Halved(Space):
     The residual is computed by 3x3 convolutions at low resolution and a pixel shuffle (arXiv:1609.05158).
     """
 
+    learns_from_drawn = True
+
     def __init__(self, settings: HalvedConfig, channels: int) -> None:
         super().__init__()
         self.settings, self.fit_steps = settings, settings.steps
@@ -81,15 +83,22 @@ class Halved(Space):
     def decode(self, x0: Tensor) -> Tensor:
         return self.enlarge(x0.clamp(-1.0, 1.0)).clamp(-1.0, 1.0)
 
-    def fit(self, data: Pictures, *, seed: int = 0, watch: Callable[[int, float], None] | None = None) -> str:
+    def fit(
+        self,
+        data: Pictures,
+        *,
+        seed: int = 0,
+        drawn: Tensor | None = None,
+        watch: Callable[[int, float], None] | None = None,
+    ) -> str:
         """Train the 2x stage on crops of real pictures, with noise so that it also works on generated ones.
 
-        Mean absolute error, and an adversarial loss in the second half of the steps; Adam with cosine decay.
+        Mean absolute error, and an adversarial loss in the second half of the steps; Adam with cosine decay. `drawn` x0
+        `[N, C, h, w]` have no large picture: what is made of them is averaged again for the error.
         """
         how = self.settings
-        optimiser = torch.optim.Adam(
-            self.parameters(), lr=how.rate, betas=(0.5, 0.99) if how.adversarial else (0.9, 0.999)
-        )
+        betas = (0.5, 0.99) if how.adversarial else (0.9, 0.999)
+        optimiser = torch.optim.Adam(self.parameters(), lr=how.rate, betas=betas)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(self.fit_steps, 1))
         adversary = Adversary(data.pictures.shape[1], seed=seed) if how.adversarial else None
         errors: list[float] = []
@@ -103,9 +112,16 @@ class Halved(Space):
                 made = self.enlarge(noisy.clamp(-1.0, 1.0))
                 error = (made - large).abs().mean()
                 loss, other = error, None
+                if drawn is not None:
+                    chosen = torch.randint(0, len(drawn), (how.crops,), generator=generator)
+                    side = min(CROP // 2, drawn.shape[-1])
+                    some = drawn[(chosen, slice(None), *place(generator, drawn.shape[-1], side))].clamp(-1.0, 1.0)
+                    more = self.enlarge(some)
+                    loss = error + (self.encode(more) - some).abs().mean()
+                    made = torch.cat([made, more])
                 if adversary and 2 * step >= self.fit_steps:
-                    other = crops(data, generator, count=how.crops, side=CROP, multiple=2)
-                    loss = error + how.adversarial * adversary.loss(made, other)
+                    other = crops(data, generator, count=len(made), side=CROP, multiple=2)
+                    loss = loss + how.adversarial * adversary.loss(made, other)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
