@@ -27,7 +27,7 @@ from zaozi.text.encoders import TextEncoder
 OPSET = 20
 EDITION = 2
 """Version of the files; cached files of an older version are recreated."""
-FILES = ("denoiser.onnx", "decoder.onnx", "encoder.onnx")
+FILES = ("denoiser.onnx", "decoder.onnx", "encoder.onnx", "space.onnx")
 MARKER = "model.json"
 TOLERANCE = 1e-3
 """Maximum difference of a part's outputs from PyTorch, relative to the largest output or 1."""
@@ -71,6 +71,17 @@ class _Decode(nn.Module):
         return self.space.decode(x0)
 
 
+class _ToLatents(nn.Module):
+    """Pictures `[B, C, S, S]` -> x0 `[B, c, h, w]`."""
+
+    def __init__(self, model: Denoiser) -> None:
+        super().__init__()
+        self.space = model.space
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return self.space.encode(picture)
+
+
 class _Encode(nn.Module):
     """Token ids and mask `[B, L]` -> token states `[B, L, D]` and pooled vector `[B, D]`."""
 
@@ -89,7 +100,8 @@ def onnx_output(out: Path, *, overwrite: bool = False) -> Output:
 
 
 def export_onnx(artist: TextToImage, out: Path, *, overwrite: bool = False) -> None:
-    """Write denoiser.onnx, decoder.onnx, encoder.onnx, tokenizer.json and model.json (shapes, schedule, properties, hashes).
+    """Write denoiser.onnx, decoder.onnx, encoder.onnx, tokenizer.json and model.json (shapes, schedule, properties, hashes);
+    for latents also space.onnx, which encodes pictures.
 
     Opset 20; weights are stored in half precision and cast on loading, so all arithmetic is float32. Each part is checked
     against PyTorch. Raises `ZaoziError` if outputs differ by more than 1e-3 of the largest, or if the folder contains
@@ -119,22 +131,29 @@ Part = tuple[str, nn.Module, tuple[Any, ...], list[str], list[str]]
 def parts(artist: TextToImage) -> list[Part]:
     """Return the parts to export."""
     model, encoder = artist.model.cpu().eval(), artist.encoder
-    known = model.config.properties
+    config = model.config
+    known = config.properties
     prompts = ["gold", "a small song bird"]
     cond = artist.encode(prompts, {p.column: p.example() for p in known})
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, *model.shape))).float()
     alpha, sigma = torch.tensor([0.2, 0.7]), torch.tensor([0.8, 0.3])
     values = [cond.properties[p.column] for p in known]
     names = ["x", "alpha", "sigma", "tokens", "mask", "pooled", *(f"property.{p.column}" for p in known)]
-    if model.config.stage.factor > 1:
+    if config.stage.factor > 1:
         values += [x.flip(0), torch.tensor([0.1, 0.4])]
         names += ["lower", "lower_share"]
     denoiser = (x, alpha, sigma, cond.tokens, cond.mask, cond.pooled, values)
-    return [
+    made: list[Part] = [
         ("denoiser", _Denoise(model), denoiser, names, ["x0", "eps"]),
         ("decoder", _Decode(model), (x.clamp(-1, 1),), ["x0"], ["picture"]),
         ("encoder", _Encode(encoder), encoder.ids(prompts), ["ids", "mask"], ["tokens", "pooled"]),
     ]
+    if not model.space.bounds:
+        picture = torch.from_numpy(
+            np.random.default_rng(1).uniform(-1, 1, (2, config.channels, config.size, config.size))
+        )
+        made.append(("space", _ToLatents(model), (picture.float(),), ["picture"], ["x0"]))
+    return made
 
 
 def card(artist: TextToImage) -> dict[str, Any]:

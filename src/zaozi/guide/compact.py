@@ -215,7 +215,8 @@ EXAMPLES = (
 
 def compact_model(name: str = "base") -> Path:
     """Return the folder of the page's model files, for a bundled model or a folder: `denoiser.onnx.gz`, `decoder.onnx.gz`,
-    `encoder.onnx.gz`, `judge.onnx.gz`, `tokenizer.json.gz`, `examples.bin.gz`, model.json, and the tables for explanations.
+    `encoder.onnx.gz`, `space.onnx.gz` (for latents), `judge.onnx.gz`, `tokenizer.json.gz`, `examples.bin.gz`, model.json, and
+    the tables for explanations.
 
     Cached by the hash of the weights. Takes a few seconds for the model with bundled graphs, about half a minute for others.
     Raises `ZaoziError` if there is no such model.
@@ -282,7 +283,7 @@ def _write(
     from zaozi.core.files import sha256, write_json
 
     made = {}
-    for part in PARTS:
+    for part in graphs:
         proto = onnx.load_model_from_string(graphs[part])
         places = {name: (source, bool(transposed)) for name, (source, transposed) in index["places"][part].items()}
         _fill(proto, places, states[part])

@@ -32,6 +32,7 @@ def skeletons(artist: TextToImage) -> tuple[dict[str, bytes], dict[str, Any], St
     states: States = {
         "denoiser": model,
         "decoder": model,
+        "space": model,
         "encoder": {f"network.{name}": w for name, w in _state(artist.encoder.network).items()},
     }
     graphs, places = {}, {}

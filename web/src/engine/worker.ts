@@ -45,6 +45,7 @@ class Model {
   private tables = new Map<string, Promise<Uint8Array<ArrayBuffer>>>();
   private encoder: Promise<{ session: Ort.InferenceSession; tokenizer: Tokenizer }> | null = null;
   private judge: Promise<Ort.InferenceSession> | null = null;
+  private space: Promise<Ort.InferenceSession> | null = null; // from pictures to latents
 
   private constructor(
     private readonly base: string,
@@ -236,14 +237,13 @@ class Model {
   private async walk(request: Request, wanted: () => boolean, watch: (step: Step) => void): Promise<Float32Array> {
     if (!wanted()) throw new Stopped();
     const { init, steps } = request;
-    if (init && !this.card.bounds) throw new Error('this model runs in latents, which the page cannot compute from a picture');
     const [channels, side] = this.card.shape;
     const all = levels(schedule(this.card.schedule), steps);
     const path = all.slice(init ? steps - Math.max(1, Math.round(steps * init.strength)) : 0);
     const noise = pictureNoise(request.seed, request.picture, this.card.shape.reduce((a, b) => a * b));
     const rows = await this.conditions(request);
     const blank = !request.prompt.trim() && !request.to?.trim() && !Object.keys(request.properties ?? {}).length;
-    const known = init && shrunk(init.pixels, channels, this.card.size / side);
+    const known = init && (this.inLatents ? await this.latents(init.pixels) : shrunk(init.pixels, channels, this.card.size / side));
     let denoise = composed(
       (x, level, which) => this.estimates(x, level, which.map((i) => (i === null ? null : rows[i][0]))),
       rows.map(([, weight]) => weight),
@@ -253,17 +253,41 @@ class Model {
     if (known && init.keep) denoise = inpainted(denoise, known, halfMask(init.keep, side));
     const x = start(noise(0), path[0], known);
     const x0 = await SAMPLERS[request.sampler](denoise, x, path, noise, async (level, x, guess) => {
-      if (!request.quiet) watch({ t: level.t, x: Float32Array.from(x), x0: Float32Array.from(guess.x0), eps: Float32Array.from(guess.eps) });
+      if (!request.quiet) watch(await this.shown(level.t, x, guess));
       await new Promise((resolve) => setTimeout(resolve)); // so that a stop is heard
       if (!wanted()) throw new Stopped();
     });
-    const found = await this.run(this.decoder, { x0: this.tensor('float32', Float32Array.from(x0), [1, ...this.card.shape]) });
-    const made = found.picture.data as Float32Array;
+    const made = await this.decoded(x0);
     if (init?.keep) {
       const mask = halfMask(init.keep, this.card.size);
       for (let i = 0; i < made.length; i++) if (mask[i % mask.length]) made[i] = init.pixels[i];
     }
     return made;
+  }
+
+  /** Whether diffusion runs in latents, which are no pictures. */
+  private get inLatents() {
+    return !this.card.bounds;
+  }
+
+  private async latents(pixels: Float32Array): Promise<Float32Array> {
+    const { channels, size } = this.card;
+    this.space ??= this.table('space.onnx.gz').then((data) => this.open(data));
+    const found = await this.run(await this.space, { picture: this.tensor('float32', pixels, [1, channels, size, size]) });
+    return found.x0.data as Float32Array;
+  }
+
+  private async decoded(x0: Picture): Promise<Float32Array> {
+    const found = await this.run(this.decoder, { x0: this.tensor('float32', Float32Array.from(x0), [1, ...this.card.shape]) });
+    return found.picture.data as Float32Array;
+  }
+
+  /** A step as pictures: latents are decoded, and of their noise the first channels are shown. */
+  private async shown(t: number, x: Picture, guess: Estimate): Promise<Step> {
+    const [now, x0] = this.inLatents ? [await this.decoded(x), await this.decoded(guess.x0)] : [x, guess.x0];
+    const [, height, width] = this.card.shape;
+    const eps = this.inLatents ? guess.eps.slice(0, this.card.channels * height * width) : guess.eps;
+    return { t, x: Float32Array.from(now), x0: Float32Array.from(x0), eps: Float32Array.from(eps) };
   }
 
   /** What is to be seen in a picture [C, S, S]. */
