@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -27,7 +28,9 @@ from hypothesis import HealthCheck, given, settings
 
 from zaozi.cli.main import main
 from zaozi.core.errors import ZaoziError
+from zaozi.core.recipe import Recipe
 from zaozi.core.sampling import Guidance, Sampling
+from zaozi.model.spaces.autoencoder import AutoencoderConfig
 from zaozi.pipeline import Edit, TextToImage, draw
 from zaozi.serve import (
     MAX_BODY,
@@ -46,6 +49,8 @@ from zaozi.serve import (
 )
 from zaozi.serve.desk import STOPPING, Desk
 from zaozi.serve.guard import HEADERS
+from zaozi.train.loop import train as train_run
+from zaozi.train.prepare import prepare
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import fuzz_server
@@ -93,6 +98,18 @@ def test_it_draws_what_the_pipeline_draws(client: TestClient, glyph_artist: Text
     assert floats(last["picture"]) == pytest.approx(wanted.numpy().ravel(), abs=1e-6)
     assert [s["t"] for s in steps] == [1000, 750, 500, 250]
     assert all(len(floats(s[view])) == np.prod(glyph_artist.model.shape) for s in steps for view in ("x", "x0", "eps"))
+
+
+def test_steps_in_latents_are_sent_as_pictures(tiny_recipe: Recipe, site: Path) -> None:
+    recipe = replace(tiny_recipe, space=AutoencoderConfig(factor=4, latent_channels=3, width=8, blocks=1, steps=2))
+    artist = TextToImage.from_pretrained(train_run(prepare(recipe, say=lambda _: None)))
+    with TestClient(make_app(artist, site), "http://localhost") as client:
+        answer = client.post("/api/generate", json={"prompt": "a disc", "sampling": {"steps": 2}})
+    *steps, last = [json.loads(line) for line in answer.text.splitlines()]
+    assert len(floats(last["picture"])) == 32 * 32
+    assert [[len(floats(step[view])) for view in ("x", "x0", "eps")] for step in steps] == [
+        [32 * 32, 32 * 32, 8 * 8]
+    ] * 2
 
 
 @pytest.mark.parametrize("prompt", ["", "   "])

@@ -197,10 +197,26 @@ def test_a_run_in_a_space_resumes_bit_for_bit_and_draws(
     seen: list[torch.Size] = []
     artist("a disc", num_steps=2, on_step=lambda t, x, x0, eps: seen.append(x0.shape))
     assert seen == [torch.Size([1, *artist.model.shape])] * 2
+    film = tmp_path / "o.gif"
+    command = [
+        "generate",
+        "a disc",
+        "--model",
+        str(folder),
+        "--steps",
+        "3",
+        "--count",
+        "1",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    assert main([*command, "--video", str(film)]) == 0
+    assert Image.open(film).size == (256, 256)
     export_onnx(artist, tmp_path / "onnx")  # raises if a part is off by 1e-3
     card = json.loads((tmp_path / "onnx" / "model.json").read_text())
     assert card["shape"] == list(artist.model.shape)
     assert (card["bounds"] is None) == (space is SMALL)
+    assert ("space.onnx" in card["files"]) == (space is SMALL), "to start from a picture in latents"
 
 
 def test_latents_are_encoded_once_and_a_changed_space_again(

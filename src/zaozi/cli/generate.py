@@ -172,7 +172,7 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
     output = first_free(
         run_output(folder, labels, s.count, outlines=s.svg, used=used, overwrite=s.overwrite) for folder in folders
     )
-    film = Frames(s, used)
+    film = Frames(s, used, artist.model.space.preview)
     shown: list[list[Image.Image]] = [[] for _ in labels[:SHOWN]]
     stopped, drawn = False, 0
     drawings = len(labels) * s.count
@@ -278,7 +278,8 @@ def stream(
 class Frames:
     """Collect video frames for the first prompt: x_t of its first pictures, batch by batch, at up to 150 of the steps."""
 
-    def __init__(self, s: Drawing, used: Sequence[Path]) -> None:
+    def __init__(self, s: Drawing, used: Sequence[Path], preview: Callable[[Tensor], Tensor]) -> None:
+        self.preview = preview
         self.output = file_output(Path(s.video), "film", overwrite=s.overwrite, inputs=used) if s.video else None
         if self.output:
             self.output.check()
@@ -295,7 +296,7 @@ class Frames:
         if self.seen == 0:
             self.batches.append([])
         if self.seen % self.every == 0:
-            self.batches[-1].append(x[: self.wanted - self.have].to("cpu", copy=True))
+            self.batches[-1].append(self.preview(x[: self.wanted - self.have]).to("cpu", copy=True))
         self.seen += 1
 
     def drawn(self, row: int) -> None:

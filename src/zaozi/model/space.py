@@ -43,6 +43,10 @@ class Space(nn.Module):
         """Map x0 to pictures in [-1, 1]."""
         raise NotImplementedError
 
+    def preview(self, x: Tensor) -> Tensor:
+        """Return x0 or x_t as pictures to look at: unchanged, or decoded from latents."""
+        return x if self.bounds else self.decode(x)
+
     def fit(
         self,
         data: Pictures,

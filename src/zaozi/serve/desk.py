@@ -146,6 +146,9 @@ class Desk:
             self.counts["steps"] += 1
             if ask.quiet:
                 return
+            model = self.artist.model
+            if not model.space.bounds:  # of the noise of latents, the first channels are shown
+                x, x0, eps = model.space.preview(x), model.space.preview(x0), eps[:, : model.config.channels]
             job.tell({"t": t, "x": _floats(x), "x0": _floats(x0), "eps": _floats(eps)})
 
         try:
