@@ -11,6 +11,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from PIL import Image
 
@@ -341,6 +342,22 @@ def test_every_space_has_defaults_that_survive_a_file() -> None:
 
 
 # -- the two-sample test --------------------------------------------------------------------------------------------
+
+
+def test_a_discriminator_that_sees_originals_finds_a_small_difference() -> None:
+    generator = training_generator(0)
+    with lent_generator(0):
+        adversary = Adversary(1)
+    ranked: list[float] = []
+    for _ in range(60):
+        real = F.interpolate(torch.randn(8, 1, 8, 8, generator=generator), scale_factor=4.0)
+        made = F.interpolate(F.avg_pool2d(real, 2), scale_factor=2.0, mode="bilinear")
+        adversary.step(made, real)
+        with torch.no_grad():
+            ranked.append(float((adversary.network(real) > adversary.network(made)).float().mean()))
+    assert np.mean(ranked[-10:]) > 0.9
+    assert adversary.loss(made, real) > np.log(2) > adversary.loss(real, made), "the decoder wants to look real"
+    assert all(weight.requires_grad for weight in adversary.network.parameters())
 
 
 def test_a_decoder_learns_from_what_a_model_draws(

@@ -16,6 +16,9 @@ PENALTY, EVERY = 1.0, 4
 class Adversary:
     """A discriminator of patches, trained beside a decoder.
 
+    Decoded pictures are compared with the real ones they were encoded from, where there are any: the discriminator then finds
+    small differences at once, and with other real pictures often never.
+
     Relativistic pairing loss with zero-centred gradient penalties on real and decoded pictures: softplus(D(fake) - D(real))
     for the discriminator and softplus(D(real) - D(fake)) for the decoder (Huang et al. 2024, arXiv:2501.05441, eqs. 2 to 4).
     """
@@ -27,7 +30,7 @@ class Adversary:
         self.steps = 0
 
     def loss(self, made: Tensor, real: Tensor) -> Tensor:
-        """Return the decoder's loss, a scalar, for decoded and other real pictures `[B, C, S, S]`."""
+        """Return the decoder's loss, a scalar, for decoded and real pictures `[B, C, S, S]`."""
         self.network.requires_grad_(False)
         value = F.softplus(self.network(real) - self.network(made)).float().mean()
         self.network.requires_grad_(True)

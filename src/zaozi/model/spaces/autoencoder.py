@@ -42,7 +42,7 @@ class AutoencoderConfig(SpaceConfig):
     """Largest standard deviation of the noise that the decoder learns to ignore, relative to that of the latents."""
     norm: Annotated[float, Range(0)] = 1e-4
     """Weight of the latents' mean square in the loss, which keeps them bounded."""
-    adversarial: Annotated[float, Range(0)] = 0.02
+    adversarial: Annotated[float, Range(0)] = 0.5
     """Weight of the adversarial loss in the second half of the steps; 0 for none."""
 
     def shape(self, size: int, channels: int) -> Shape:
@@ -128,16 +128,15 @@ class Autoencoder(Space):
                 made = self.decoder(z + spread * torch.randn(z.shape, generator=generator)).float()
                 error = (made - real).abs().mean()
                 loss = error + how.norm * z.float().square().mean()
-                other = None
-                if adversary and step >= self.fit_steps // 2:
-                    other = crops(data, generator, count=BATCH, side=CROP, multiple=how.factor)
-                    loss = loss + how.adversarial * adversary.loss(made, other)
+                judged = adversary is not None and step >= self.fit_steps // 2
+                if adversary and judged:
+                    loss = loss + how.adversarial * adversary.loss(made, real)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
                 decay.step()
-                if adversary and other is not None:
-                    adversary.step(made, other)
+                if adversary and judged:
+                    adversary.step(made, real)
                 if watch:
                     watch(step, error.item())
         if not self.fit_steps:

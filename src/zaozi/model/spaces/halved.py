@@ -42,7 +42,7 @@ class HalvedConfig(SpaceConfig):
     noise: Annotated[float, Range(0, 2)] = 0.15
     """Largest standard deviation of the noise on the small pictures while the 2x stage is trained."""
     adversarial: Annotated[float, Range(0)] = 0.0
-    """Weight of the adversarial loss in the second half of the steps; 0 for none."""
+    """Weight of the adversarial loss after a quarter of the steps; 0 for none."""
 
     def shape(self, size: int, channels: int) -> Shape:
         if size % 2:
@@ -93,7 +93,7 @@ class Halved(Space):
     ) -> str:
         """Train the 2x stage on crops of real pictures, with noise so that it also works on generated ones.
 
-        Mean absolute error, and an adversarial loss in the second half of the steps; Adam with cosine decay. `drawn` x0
+        Mean absolute error, and an adversarial loss after a quarter of the steps; Adam with cosine decay. `drawn` x0
         `[N, C, h, w]` have no large picture: what is made of them is averaged again for the error.
         """
         how = self.settings
@@ -111,7 +111,7 @@ class Halved(Space):
                 noisy = small + spread * torch.randn(small.shape, generator=generator)
                 made = self.enlarge(noisy.clamp(-1.0, 1.0))
                 error = (made - large).abs().mean()
-                loss, other = error, None
+                loss, other = error, large
                 if drawn is not None:
                     chosen = torch.randint(0, len(drawn), (how.crops,), generator=generator)
                     side = min(CROP // 2, drawn.shape[-1])
@@ -119,14 +119,15 @@ class Halved(Space):
                     more = self.enlarge(some)
                     loss = error + (self.encode(more) - some).abs().mean()
                     made = torch.cat([made, more])
-                if adversary and 2 * step >= self.fit_steps:
-                    other = crops(data, generator, count=len(made), side=CROP, multiple=2)
+                    other = torch.cat([large, crops(data, generator, count=len(more), side=CROP, multiple=2)])
+                judged = adversary is not None and 4 * step >= self.fit_steps
+                if adversary and judged:
                     loss = loss + how.adversarial * adversary.loss(made, other)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
                 decay.step()
-                if adversary and other is not None:
+                if adversary and judged:
                     adversary.step(made.float(), other)
                 errors.append(error.item())
                 if watch:
