@@ -149,6 +149,10 @@ def test_a_model_is_assembled_of_parts(
     artist = TextToImage.from_pretrained(out)
     assert artist("a disc", num_steps=2, size=64)[0].size == (64, 64)
     assert not len(TextToImage.from_pretrained(out, stages=()).stages)
+    export_onnx(artist, tmp_path / "onnx")  # raises if a part is off by 1e-3
+    about = json.loads((tmp_path / "onnx" / "model.json").read_text())
+    assert [stage["size"] for stage in about["stages"]] == [64]
+    assert "stage-64.onnx" in about["files"]
     before, after = read_tensors(base / "model.safetensors"), read_tensors(out / "model.safetensors")
     fitted = read_tensors(tmp_path / "space" / "space.safetensors")
     assert all(torch.equal(v.half(), after[k]) for k, v in before.items() if not k.startswith("space."))

@@ -32,7 +32,16 @@ const sides = await page.evaluate(() => [...document.querySelectorAll('.playgrou
 const kept = await off('[data-do=keep-left]', wanted.kept);
 assert.equal(await page.locator('[name=seed]').inputValue(), `${wanted.kept_seed}`);
 assert(kept < 2e-2, `with its left half kept, the picture lies ${kept} from Python's`);
+await page.evaluate(() => addEventListener('enlarged', (event) => (globalThis.enlarged = [...event.detail.pixels])));
+await page.locator('[data-do=share]').click();
+await page.locator('[data-do=large]').click();
+await page.waitForFunction(() => globalThis.enlarged || /could not/.test(document.querySelector('[data-told]').textContent), null, { timeout: 60_000 });
+const large = await page.evaluate(() => globalThis.enlarged);
+assert(large, await page.locator('[data-told]').textContent());
+assert.equal(large.length, wanted.large.length);
+const larger = Math.max(...large.map((v, i) => Math.abs(v - wanted.large[i])));
+assert(larger < 2e-2, `the large picture lies ${larger} from Python's`);
 const figures = /^404: .*\/(figures|data)\/|404 \(Not Found\)/; // the site is built without them
 assert.deepEqual(wrong.filter((words) => !figures.test(words)), []);
-console.log(`latents: ${first.toExponential(1)} from Python's, with half kept ${kept.toExponential(1)}; canvases of ${[...new Set(sides)]} pixels`);
+console.log(`latents: ${first.toExponential(1)} from Python's, with half kept ${kept.toExponential(1)}, twice as large ${larger.toExponential(1)}; canvases of ${[...new Set(sides)]} pixels`);
 await browser.close();

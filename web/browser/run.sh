@@ -16,8 +16,9 @@ for _ in $(seq 100); do
 done
 sleep 1
 node browser/guide.mjs "http://127.0.0.1:$port/" "$shots/golden.json" "$shots" "$site"
+rm -rf "$shots/latents-model"
 "$bin/python" ../tools/browser_latents.py "$shots/latents-model" >"$shots/latents.json"
-"$bin/zaozi" guide build "$shots/latents" --model "$shots/latents-model" --no-figures --overwrite
+"$bin/zaozi" guide build "$shots/latents" --model "$shots/latents-model/whole" --no-figures --overwrite
 "$bin/zaozi" guide serve "$shots/latents" --port "$((port + 1))" --no-api >"$shots/latents.log" 2>&1 &
 server="$server $!"
 for _ in $(seq 100); do

@@ -11,7 +11,7 @@ import { DEEPEST, HALVES, START, type Wanted, depth, fromLink, toLink, withSeed 
 import { Options } from './options';
 import { paint } from './paint';
 import { Player } from './player';
-import { Share } from './share';
+import { Share, type Shown } from './share';
 import { GRID, type Manner, SKETCH, Studio, type Watcher, around } from './studio';
 
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
@@ -45,7 +45,7 @@ export class Playground implements Watcher {
     this.gallery = new Gallery(root.querySelector('[data-seeds]') as HTMLElement, GRID, (seed) => this.choose(seed));
     new Share(
       root,
-      () => this.player.final && { wanted: this.shown, final: this.player.final, explanation: this.explanation, frames: () => this.frames() },
+      () => this.taken(),
       (text, wrong) => this.say(text, wrong),
     );
     (root.querySelector('form') as HTMLFormElement).addEventListener('submit', (event) => {
@@ -331,6 +331,21 @@ export class Playground implements Watcher {
     this.options.show(this.shown);
     await this.draw();
     return null; // they were shown as they came
+  }
+
+  /** What there is to take along. */
+  private taken(): Shown | null {
+    const { final } = this.player;
+    if (!final) return null;
+    const wanted = this.shown;
+    return {
+      wanted,
+      final,
+      explanation: this.explanation,
+      frames: () => this.frames(),
+      largest: this.engine.card?.stages?.[0]?.size ?? 0,
+      enlarge: async () => ((await this.load()) ? this.engine.enlarge(final, wanted) : null),
+    };
   }
 
   private async frames(): Promise<Float32Array[]> {

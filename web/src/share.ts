@@ -11,6 +11,10 @@ export interface Shown {
   explanation: Explanation | null;
   /** The pictures of its steps, noisy first. */
   frames(): Promise<Float32Array[]>;
+  /** Side of the pictures that the model's super-resolution stage makes; 0 without one. */
+  largest: number;
+  /** The same picture, drawn anew by that stage; null if it cannot be drawn now. */
+  enlarge(): Promise<Float32Array | null>;
 }
 
 export class Share {
@@ -35,11 +39,8 @@ export class Share {
       if (this.card) save(name(shown.wanted, 'card.png'), this.card);
     });
     on('send', (shown) => this.send(shown));
-    on('png', (shown) => {
-      const canvas = document.createElement('canvas');
-      paint(canvas, shown.final);
-      canvas.toBlob((blob) => blob && save(name(shown.wanted, 'png'), blob));
-    });
+    on('png', (shown) => savePng(shown.final, name(shown.wanted, 'png')));
+    on('large', (shown) => this.large(shown));
     on('svg', (shown) => save(name(shown.wanted, 'svg'), new Blob([outline(shown.final)], { type: 'image/svg+xml' })));
     on('gif', async (shown) => {
       const bytes = await animation([...(await shown.frames()), shown.final]);
@@ -57,7 +58,21 @@ export class Share {
     (this.dialog.querySelector('[data-card]') as HTMLElement).replaceChildren(canvas);
     canvas.toBlob((blob) => (this.card = blob));
     (this.dialog.querySelector('[data-do="send"]') as HTMLElement).hidden = !navigator.share;
+    (this.dialog.querySelector('[data-do="large"]') as HTMLElement).hidden = !shown.largest;
     this.dialog.showModal();
+  }
+
+  private async large(shown: Shown): Promise<void> {
+    this.tell(`Drawing ${shown.largest} x ${shown.largest} pixels.`);
+    try {
+      const pixels = await shown.enlarge();
+      if (!pixels) return;
+      dispatchEvent(new CustomEvent('enlarged', { detail: { pixels } }));
+      await savePng(pixels, name(shown.wanted, `${shown.largest}.png`));
+      this.tell('Saved.');
+    } catch (error) {
+      this.tell(`The large picture could not be drawn (${error instanceof Error ? error.message : error}).`);
+    }
   }
 
   private link({ wanted }: Shown): string {
@@ -85,6 +100,13 @@ export class Share {
     (this.dialog.querySelector('[data-told]') as HTMLElement).textContent = text;
     this.say(text);
   }
+}
+
+async function savePng(pixels: Float32Array, file: string): Promise<void> {
+  const canvas = document.createElement('canvas');
+  paint(canvas, pixels);
+  const blob = await new Promise<Blob | null>((resolve) => canvas.toBlob(resolve));
+  if (blob) save(file, blob);
 }
 
 /** "gold-7.png" */

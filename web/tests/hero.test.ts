@@ -110,6 +110,7 @@ class Fake implements Engine {
   private waiting: ((drawn: Drawn | null) => void) | null = null;
   size = async () => 0;
   load = async () => 'a fake';
+  enlarge = async (pixels: Float32Array) => pixels;
   read = async (prompt: string): Promise<Reading> => ({ text: prompt, unknown: [], note: null });
   explain = async (): Promise<Explanation> => {
     if (!this.explaining) throw new Error('not here');

@@ -27,7 +27,7 @@ from zaozi.text.encoders import TextEncoder
 OPSET = 20
 EDITION = 2
 """Version of the files; cached files of an older version are recreated."""
-FILES = ("denoiser.onnx", "decoder.onnx", "encoder.onnx", "space.onnx")
+FILES = ("denoiser.onnx", "decoder.onnx", "encoder.onnx", "space.onnx", "stage-*.onnx")
 MARKER = "model.json"
 TOLERANCE = 1e-3
 """Maximum difference of a part's outputs from PyTorch, relative to the largest output or 1."""
@@ -101,7 +101,7 @@ def onnx_output(out: Path, *, overwrite: bool = False) -> Output:
 
 def export_onnx(artist: TextToImage, out: Path, *, overwrite: bool = False) -> None:
     """Write denoiser.onnx, decoder.onnx, encoder.onnx, tokenizer.json and model.json (shapes, schedule, properties, hashes);
-    for latents also space.onnx, which encodes pictures.
+    for latents also space.onnx, which encodes pictures, and stage-SIZE.onnx for each super-resolution stage of the model.
 
     Opset 20; weights are stored in half precision and cast on loading, so all arithmetic is float32. Each part is checked
     against PyTorch. Raises `ZaoziError` if outputs differ by more than 1e-3 of the largest, or if the folder contains
@@ -136,15 +136,8 @@ def parts(artist: TextToImage) -> list[Part]:
     prompts = ["gold", "a small song bird"]
     cond = artist.encode(prompts, {p.column: p.example() for p in known})
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, *model.shape))).float()
-    alpha, sigma = torch.tensor([0.2, 0.7]), torch.tensor([0.8, 0.3])
-    values = [cond.properties[p.column] for p in known]
-    names = ["x", "alpha", "sigma", "tokens", "mask", "pooled", *(f"property.{p.column}" for p in known)]
-    if config.stage.factor > 1:
-        values += [x.flip(0), torch.tensor([0.1, 0.4])]
-        names += ["lower", "lower_share"]
-    denoiser = (x, alpha, sigma, cond.tokens, cond.mask, cond.pooled, values)
     made: list[Part] = [
-        ("denoiser", _Denoise(model), denoiser, names, ["x0", "eps"]),
+        _denoiser("denoiser", model, cond),
         ("decoder", _Decode(model), (x.clamp(-1, 1),), ["x0"], ["picture"]),
         ("encoder", _Encode(encoder), encoder.ids(prompts), ["ids", "mask"], ["tokens", "pooled"]),
     ]
@@ -153,7 +146,26 @@ def parts(artist: TextToImage) -> list[Part]:
             np.random.default_rng(1).uniform(-1, 1, (2, config.channels, config.size, config.size))
         )
         made.append(("space", _ToLatents(model), (picture.float(),), ["picture"], ["x0"]))
+    made += [_denoiser(stage_name(stage), stage.cpu().eval(), cond) for stage in artist.stages]
     return made
+
+
+def stage_name(stage: Denoiser) -> str:
+    """Return the name of a super-resolution stage's part."""
+    return f"stage-{stage.config.size}"
+
+
+def _denoiser(name: str, model: Denoiser, cond: Cond) -> Part:
+    """Return the part that calls a model's network, with random inputs."""
+    known = model.config.properties
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, *model.shape))).float()
+    values = [cond.properties[p.column] for p in known]
+    names = ["x", "alpha", "sigma", "tokens", "mask", "pooled", *(f"property.{p.column}" for p in known)]
+    if model.config.stage.factor > 1:
+        values += [x.flip(0), torch.tensor([0.1, 0.4])]
+        names += ["lower", "lower_share"]
+    levels = torch.tensor([0.2, 0.7]), torch.tensor([0.8, 0.3])
+    return name, _Denoise(model), (x, *levels, cond.tokens, cond.mask, cond.pooled, values), names, ["x0", "eps"]
 
 
 def card(artist: TextToImage) -> dict[str, Any]:
@@ -171,6 +183,15 @@ def card(artist: TextToImage) -> dict[str, Any]:
         "T": T,
         "text": {"encoder": encoder.name, "max_tokens": encoder.max_tokens, "width": encoder.width},
         "properties": [asdict(p) for p in config.properties],
+        "stages": [
+            {
+                "size": stage.config.size,
+                **{key: getattr(stage.config.stage, key) for key in ("factor", "steps", "noise")},
+                "schedule": stage.config.diffusion.schedule,
+                "bounds": list(stage.space.bounds or ()),
+            }
+            for stage in artist.stages
+        ],
         "opset": OPSET,
     }
 

@@ -203,7 +203,6 @@ def packed(data: bytes) -> bytes:
 
 GRAPHS = Path(__file__).parent / "graphs"
 INDEX = "index.json"
-PARTS = ("denoiser", "decoder", "encoder")
 TABLES = ("judge.onnx.gz", "judge.json.gz", "relatives.json.gz", "relatives.bin.gz", "meanings.json.gz")
 CARD = "model.json"
 EXAMPLES = (
@@ -223,11 +222,11 @@ def compact_model(name: str = "base") -> Path:
     """
     from zaozi.core.caches import cached
     from zaozi.core.files import home, sha256
-    from zaozi.model.checkpoint import WEIGHTS, find_model
+    from zaozi.model.checkpoint import find_model
     from zaozi.text.encoders import load_encoder
 
     folder = find_model(name)
-    weights = sha256(folder / WEIGHTS)
+    weights = digest(folder)
     index = _index()
     shipped = "".join(sha256(file) for file in sorted(GRAPHS.iterdir()) if file.is_file())
     recipe = f"{shipped} {EDITION} {EXAMPLES} {LEVELS}"
@@ -235,7 +234,7 @@ def compact_model(name: str = "base") -> Path:
 
     def make(work: Path) -> None:
         if index["weights"] == weights:
-            graphs = {part: gzip.decompress((GRAPHS / f"{part}.onnx.gz").read_bytes()) for part in PARTS}
+            graphs = {part: gzip.decompress((GRAPHS / f"{part}.onnx.gz").read_bytes()) for part in index["places"]}
             encoder = load_encoder("minilm", index["card"]["text"]["max_tokens"], network=False)
             _write(work, graphs, index, _states(folder), encoder)
         else:
@@ -249,6 +248,16 @@ def compact_model(name: str = "base") -> Path:
     return cached(home() / "page" / key, "onnx", make)
 
 
+def digest(folder: Path) -> str:
+    """Return the SHA-256 of a model's weights, its super-resolution stages included."""
+    from zaozi.core.files import sha256
+    from zaozi.model.checkpoint import WEIGHTS, stages_in
+
+    own = sha256(folder / WEIGHTS)
+    others = [sha256(stage / WEIGHTS) for stage in stages_in(folder)]
+    return hashlib.sha256(" ".join([own, *others]).encode()).hexdigest() if others else own
+
+
 def _index() -> dict[str, Any]:
     index: dict[str, Any] = json.loads((GRAPHS / INDEX).read_text(encoding="utf-8"))
     return index
@@ -258,7 +267,7 @@ def _states(folder: Path) -> dict[str, dict[str, NDArray[Any]]]:
     """Read the weights of every part, by their names in the graphs."""
     from safetensors.numpy import load_file
 
-    from zaozi.model.checkpoint import WEIGHTS
+    from zaozi.model.checkpoint import WEIGHTS, stages_in
     from zaozi.text.minilm import minilm_folder
 
     model = load_file(folder / WEIGHTS)
@@ -267,6 +276,7 @@ def _states(folder: Path) -> dict[str, dict[str, NDArray[Any]]]:
         "denoiser": model,
         "decoder": model,
         "encoder": {f"network.{name}": w for name, w in encoder.items()},
+        **{f"stage-{stage.name}": load_file(stage / WEIGHTS) for stage in stages_in(folder)},
     }
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zaozi.core.files import as_json, sha256
+from zaozi.core.files import as_json
 from zaozi.core.recipe import DataConfig
 from zaozi.data.pairs import find_dataset
 from zaozi.evaluate.reference import load_reference
-from zaozi.export.onnx import card, exported, parts
+from zaozi.export.onnx import card, exported, parts, stage_name
 from zaozi.guide import compact
 from zaozi.guide.explain import Judge, meanings, names, relatives
-from zaozi.model.checkpoint import WEIGHTS, find_model
+from zaozi.model.checkpoint import find_model
 from zaozi.pipeline import TextToImage
 
 States = dict[str, dict[str, NDArray[Any]]]
@@ -34,6 +34,7 @@ def skeletons(artist: TextToImage) -> tuple[dict[str, bytes], dict[str, Any], St
         "decoder": model,
         "space": model,
         "encoder": {f"network.{name}": w for name, w in _state(artist.encoder.network).items()},
+        **{stage_name(stage): _state(stage) for stage in artist.stages},
     }
     graphs, places = {}, {}
     for name, module, arguments, inputs, named in parts(artist):
@@ -71,7 +72,7 @@ def write(folder: Path) -> None:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         (folder / name).write_bytes(compact.packed(text.encode()))
     (folder / "relatives.bin.gz").write_bytes(compact.packed(np.ascontiguousarray(rows).tobytes()))
-    weights = sha256(find_model("base") / WEIGHTS)
+    weights = compact.digest(find_model("base"))
     (folder / compact.INDEX).write_text(as_json({"weights": weights, **index}), encoding="utf-8")
 
 

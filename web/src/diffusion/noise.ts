@@ -85,7 +85,8 @@ export function standardNormal(seed: number | bigint, picture: number, draw: num
       used.set(key);
       words.fill(0);
       words[0] = i / 8 + 1;
-      words[2] = draw;
+      words[2] = draw; // modulo 2^32
+      words[3] = Math.floor(draw / TWO32);
       rounds(used, words);
     }
     const u1 = (words[2 * word + 1] + 1) / TWO32;

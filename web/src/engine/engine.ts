@@ -7,7 +7,8 @@ type Asked =
   | Omit<Extract<ToWorker, { kind: 'load' }>, 'id'>
   | Omit<Extract<ToWorker, { kind: 'draw' }>, 'id'>
   | Omit<Extract<ToWorker, { kind: 'read' }>, 'id'>
-  | Omit<Extract<ToWorker, { kind: 'explain' }>, 'id'>;
+  | Omit<Extract<ToWorker, { kind: 'explain' }>, 'id'>
+  | Omit<Extract<ToWorker, { kind: 'enlarge' }>, 'id'>;
 
 export interface Drawn {
   pixels: Float32Array;
@@ -24,6 +25,8 @@ export interface Engine {
   /** Null where it was stopped or overtaken: the last request wins. */
   draw(request: Request, watch: (step: Step) => void): Promise<Drawn | null>;
   explain(pixels: Float32Array): Promise<Explanation>;
+  /** A finished picture of a request, drawn anew by the model's first super-resolution stage. */
+  enlarge(pixels: Float32Array, request: Request): Promise<Float32Array>;
   stop(): void;
 }
 
@@ -83,6 +86,12 @@ export class BrowserEngine implements Engine {
     const answer = await this.ask({ kind: 'explain', pixels });
     if (answer?.kind !== 'explained') throw new Error('no explanation was returned');
     return answer.explanation;
+  }
+
+  async enlarge(pixels: Float32Array, request: Request): Promise<Float32Array> {
+    const answer = await this.ask({ kind: 'enlarge', pixels, request });
+    if (answer?.kind !== 'picture') throw new Error('no larger picture was returned');
+    return answer.pixels;
   }
 
   stop() {
@@ -153,6 +162,11 @@ export class ServerEngine implements Engine {
   async explain(pixels: Float32Array): Promise<Explanation> {
     await this.helper();
     return this.browser.explain(pixels);
+  }
+
+  async enlarge(pixels: Float32Array, request: Request): Promise<Float32Array> {
+    await this.helper();
+    return this.browser.enlarge(pixels, request);
   }
 
   private helper(): Promise<unknown> {

@@ -1,5 +1,7 @@
 /** What the page and its drawing worker say to each other. */
 
+import type { StageCard } from './stage';
+
 export interface Request {
   prompt: string;
   steps: number;
@@ -42,6 +44,7 @@ export type ToWorker =
   | { kind: 'draw'; id: number; request: Request }
   | { kind: 'read'; id: number; prompt: string }
   | { kind: 'explain'; id: number; pixels: Float32Array }
+  | { kind: 'enlarge'; id: number; pixels: Float32Array; request: Request }
   | { kind: 'stop' };
 
 export type FromWorker =
@@ -77,6 +80,8 @@ export interface Card {
   schedule: string;
   text: { max_tokens: number; width: number };
   properties: PropertyCard[];
+  /** Super-resolution stages that belong to the model, smallest first. */
+  stages?: StageCard[];
   files: Record<string, { bytes: number; sha256: string }>;
   /** Prompts that are drawn without a text encoder, and how many tokens each has. */
   examples?: string[];

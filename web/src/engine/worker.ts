@@ -12,6 +12,7 @@ import { CORE, type Progress, TEXT, fetchAll, fetchCard, hasGpu, isExample, runt
 import type { Card, Explanation, FromWorker, Reading, Request, Step, ToWorker } from './messages';
 import { isChinese, reading } from './reading';
 import { halfMask, shrunk, start } from './edit';
+import { beginning } from './stage';
 
 interface Text {
   tokens: Float32Array;
@@ -46,6 +47,7 @@ class Model {
   private encoder: Promise<{ session: Ort.InferenceSession; tokenizer: Tokenizer }> | null = null;
   private judge: Promise<Ort.InferenceSession> | null = null;
   private space: Promise<Ort.InferenceSession> | null = null; // from pictures to latents
+  private larger: Promise<Ort.InferenceSession> | null = null; // the super-resolution stage
 
   private constructor(
     private readonly base: string,
@@ -290,6 +292,39 @@ class Model {
     return { t, x: Float32Array.from(now), x0: Float32Array.from(x0), eps: Float32Array.from(eps) };
   }
 
+  /** A finished picture, drawn anew by the first stage: as Python's from the same seed. */
+  async enlarge(pixels: Float32Array, request: Request): Promise<Float32Array> {
+    const stage = this.card.stages?.[0];
+    if (!stage) throw new Error('this model has no super-resolution stage');
+    this.larger ??= this.table(`stage-${stage.size}.onnx.gz`).then((data) => this.open(data));
+    const session = await this.larger;
+    const { channels, text } = this.card;
+    const shape = [1, channels, stage.size, stage.size];
+    const noise = pictureNoise(request.seed, request.picture, channels * stage.size ** 2);
+    const { lower, first, further } = beginning(pixels, channels, stage, noise);
+    const fixed: Record<string, Ort.Tensor> = {
+      tokens: this.tensor('float32', new Float32Array(text.width), [1, 1, text.width]),
+      mask: this.tensor('bool', new Uint8Array(1), [1, 1]),
+      pooled: this.tensor('float32', new Float32Array(text.width), [1, text.width]),
+      lower: this.tensor('float32', lower, shape),
+      lower_share: this.tensor('float32', Float32Array.of(stage.noise), [1]),
+    };
+    const denoise = clamped(async (x, level) => {
+      const feeds: Record<string, Ort.Tensor> = {
+        ...fixed,
+        x: this.tensor('float32', Float32Array.from(x), shape),
+        alpha: this.tensor('float32', Float32Array.of(level.alpha), [1]),
+        sigma: this.tensor('float32', Float32Array.of(level.sigma), [1]),
+      };
+      const read = Object.fromEntries(session.inputNames.map((name) => [name, feeds[name]]));
+      const found = await this.run(session, read);
+      return { x0: found.x0.data as Float32Array, eps: found.eps.data as Float32Array };
+    }, ...stage.bounds);
+    const path = levels(schedule(stage.schedule), stage.steps);
+    const x0 = await SAMPLERS[request.sampler](denoise, start(first, path[0]), path, further, async () => undefined);
+    return Float32Array.from(x0, (v) => Math.min(Math.max(v, -1), 1));
+  }
+
   /** What is to be seen in a picture [C, S, S]. */
   async explain(pixels: Float32Array): Promise<Explanation> {
     this.judge ??= this.table('judge.onnx.gz').then((data) => this.open(data));
@@ -343,6 +378,10 @@ addEventListener('message', async ({ data }: MessageEvent<ToWorker>) => {
       say({ kind: 'read', id, reading: await model.read(data.prompt) });
     } else if (data.kind === 'explain') {
       say({ kind: 'explained', id, explanation: await model.explain(data.pixels) });
+    } else if (data.kind === 'enlarge') {
+      const start = performance.now();
+      const pixels = await model.enlarge(data.pixels, data.request);
+      say({ kind: 'picture', id, pixels, seconds: (performance.now() - start) / 1000 });
     } else {
       const start = performance.now();
       const pixels = await model.draw(data.request, (step) => say({ kind: 'step', id, step }, [step.x.buffer, step.x0.buffer, step.eps.buffer]));
