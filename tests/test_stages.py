@@ -170,6 +170,8 @@ def test_a_model_is_assembled_of_parts(
     assert (tmp_path / "o" / picture).read_bytes() == (tmp_path / "again" / picture).read_bytes()
     assert main(["model", "assemble", str(out), str(tmp_path / "other"), "--stage", str(stage)]) == 0
     assert (tmp_path / "other" / "card.md").read_text() == card
+    assert main(["model", "assemble", str(out), str(tmp_path / "kept")]) == 0
+    assert (tmp_path / "kept" / "stages" / "64" / "model.safetensors").is_file()
     capsys.readouterr()
     assert main(["model", "assemble", str(stage), str(tmp_path / "wrong"), "--stage", str(stage)]) == 2
     assert "draws 1 x 64 pixels from 32, and there are 1 x 64" in capsys.readouterr().err

@@ -24,6 +24,7 @@ from zaozi.model.checkpoint import (
     read_config,
     read_space,
     save_folder,
+    stages_in,
 )
 from zaozi.model.denoiser import Denoiser, make_denoiser
 from zaozi.model.info import describe, parameters
@@ -45,10 +46,11 @@ def assemble(
 ) -> str:
     """Write a model to `out`, in half precision, with the space of another folder and with super-resolution stages.
 
-    The network is unchanged. With another space, the model's evaluation is left out. Returns a one-line summary. Raises
+    The network is unchanged, and so are its stages if none are given. With another space, the model's evaluation is left out. Returns a one-line summary. Raises
     `ZaoziError` if the space has another shape, or a stage does not enlarge the pictures of the model or of the stage before.
     """
-    folder, others = find_model(model), [find_model(stage) for stage in stages]
+    folder = find_model(model)
+    others = [find_model(stage) for stage in stages] or stages_in(folder)
     output = model_output(out, overwrite=overwrite)
     output = replace(output, inputs=(folder, *others))
     output.check()
