@@ -46,8 +46,9 @@ def assemble(
 ) -> str:
     """Write a model to `out`, in half precision, with the space of another folder and with super-resolution stages.
 
-    The network is unchanged, and so are its stages if none are given. With another space, the model's evaluation is left out. Returns a one-line summary. Raises
-    `ZaoziError` if the space has another shape, or a stage does not enlarge the pictures of the model or of the stage before.
+    The network is unchanged, and so are the stages if none are given. With another space, the model's evaluation is left out.
+    Returns a one-line summary. Raises `ZaoziError` if the space has another shape, or a stage does not enlarge the pictures of
+    the model or of the stage before.
     """
     folder = find_model(model)
     others = [find_model(stage) for stage in stages] or stages_in(folder)
