@@ -17,15 +17,16 @@ from conftest import draw_folder, with_train
 from zaozi import TextToImage
 from zaozi.cli.main import main
 from zaozi.core.errors import ZaoziError
-from zaozi.core.noise import training_generator
+from zaozi.core.noise import lent_generator, training_generator
 from zaozi.core.recipe import DataConfig, ModelConfig, Recipe, StageConfig
 from zaozi.core.sampling import Sampling
 from zaozi.core.types import Cond
 from zaozi.data.folder import Square, build_folder
 from zaozi.export.onnx import export_onnx
-from zaozi.model.checkpoint import load_model, newest, read_tensors
+from zaozi.model.checkpoint import load_model, newest, read_tensors, save_space, space_output
 from zaozi.model.denoiser import make_denoiser
 from zaozi.model.info import describe, gflops
+from zaozi.model.spaces.autoencoder import AutoencoderConfig
 from zaozi.model.spaces.pixels import PixelsConfig
 from zaozi.model.stage import augmented, check_stage, cropped, enlarged, lowered
 from zaozi.nn.dit import DiTConfig
@@ -135,50 +136,90 @@ def test_a_stage_resumes_bit_for_bit_and_enlarges(
     assert "GFLOP" in describe(load_model(whole))
 
 
-def test_a_model_is_assembled_of_parts(
-    stage_recipe: Recipe, tiny_recipe: Recipe, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    stage = train_run(prepare(stage_recipe, say=lambda _: None))
-    base = train_run(prepare(tiny_recipe, say=lambda _: None))
+@pytest.fixture
+def parts(stage_recipe: Recipe, tiny_recipe: Recipe, tiny_data: Path, tmp_path: Path) -> Path:
+    """A released model, a fitted space and a stage, in three folders."""
+    train_run(prepare(stage_recipe, say=lambda _: None))
+    run = train_run(prepare(tiny_recipe, say=lambda _: None))
+    assert main(["model", "release", str(run), str(tmp_path / "released"), "--name", "tiny"]) == 0
     options = ["--space.width", "8", "--space.blocks", "1", "--space.steps", "3", "--data.path", str(tiny_data)]
     assert main(["space", "fit", "test", *options, "--out", str(tmp_path / "space")]) == 0
-    out = tmp_path / "whole"
-    parts = ["--space-from", str(tmp_path / "space"), "--stage", str(stage), "--name", "whole"]
-    assert main(["model", "assemble", str(base), str(out), *parts]) == 0
+    return tmp_path
+
+
+def test_a_model_is_assembled_of_parts(parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, stage, space, out = (parts / name for name in ("released", "stage", "space", "whole"))
+    options = ["--space-from", str(space), "--stage", str(stage), "--name", "whole"]
+    assert main(["model", "assemble", str(base), str(out), *options]) == 0
 
     artist = TextToImage.from_pretrained(out)
     assert artist("a disc", num_steps=2, size=64)[0].size == (64, 64)
     assert not len(TextToImage.from_pretrained(out, stages=()).stages)
-    export_onnx(artist, tmp_path / "onnx")  # raises if a part is off by 1e-3
-    about = json.loads((tmp_path / "onnx" / "model.json").read_text())
-    assert [stage["size"] for stage in about["stages"]] == [64]
+    export_onnx(artist, parts / "onnx")  # raises if a part is off by 1e-3
+    about = json.loads((parts / "onnx" / "model.json").read_text())
+    assert [one["size"] for one in about["stages"]] == [64]
     assert "stage-64.onnx" in about["files"]
     before, after = read_tensors(base / "model.safetensors"), read_tensors(out / "model.safetensors")
-    fitted = read_tensors(tmp_path / "space" / "space.safetensors")
-    assert all(torch.equal(v.half(), after[k]) for k, v in before.items() if not k.startswith("space."))
+    fitted = read_tensors(space / "space.safetensors")
+    assert all(torch.equal(v, after[k]) for k, v in before.items() if not k.startswith("space."))
     assert all(torch.equal(v.half(), after[f"space.{k}"]) for k, v in fitted.items())
     card = (out / "card.md").read_text()
-    assert "The space, `halved`, was fitted afterwards: 3 steps" in card
+    assert card.startswith("# whole\n")
+    assert "The decoder of the space, `halved`, was fitted afterwards: 3 steps" in card
     assert "draws pictures of 64 pixels" in card
 
     command = ["generate", "a disc", "--model", str(out), "--steps", "2", "--count", "1", "--size", "64"]
-    assert main([*command, "--out", str(tmp_path / "o")]) == 0
-    record = tmp_path / "o" / "run.json"
+    assert main([*command, "--out", str(parts / "o")]) == 0
+    record = parts / "o" / "run.json"
     assert f"{out}, stages/64" in json.loads(record.read_text())["sha256"]
-    assert main(["generate", "--redo", str(record), "--out", str(tmp_path / "again")]) == 0
+    assert main(["generate", "--redo", str(record), "--out", str(parts / "again")]) == 0
     picture = Path("000-a-disc", "0.png")
-    assert (tmp_path / "o" / picture).read_bytes() == (tmp_path / "again" / picture).read_bytes()
-    assert main(["model", "assemble", str(out), str(tmp_path / "other"), "--stage", str(stage)]) == 0
-    assert (tmp_path / "other" / "card.md").read_text() == card
-    assert main(["model", "assemble", str(out), str(tmp_path / "kept")]) == 0
-    assert (tmp_path / "kept" / "stages" / "64" / "model.safetensors").is_file()
+    assert (parts / "o" / picture).read_bytes() == (parts / "again" / picture).read_bytes()
+
+    assert main(["model", "assemble", str(out), str(parts / "kept")]) == 0
+    assert (parts / "kept" / "card.md").read_text() == card
+    assert (parts / "kept" / "stages" / "64" / "model.safetensors").is_file()
+    again = ["model", "assemble", str(base), str(parts / "third"), "--space-from", str(out), "--name", "whole"]
+    assert main(again) == 0, "the space of an assembled model"
+    assert "draws pictures of 64" not in (parts / "third" / "card.md").read_text()
     capsys.readouterr()
-    assert main(["model", "assemble", str(stage), str(tmp_path / "wrong"), "--stage", str(stage)]) == 2
-    assert "draws 1 x 64 pixels from 32, and there are 1 x 64" in capsys.readouterr().err
     weights = out / "stages" / "64" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    assert main([*command, "--out", str(tmp_path / "damaged")]) == 2
+    assert main([*command, "--out", str(parts / "damaged")]) == 2
     assert "model.safetensors is damaged" in capsys.readouterr().err
+
+
+def test_parts_that_do_not_fit_are_one_line(parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, stage, out = (str(parts / name) for name in ("released", "stage", "out"))
+
+    def says(words: str, *arguments: str) -> None:
+        capsys.readouterr()
+        assert main(["model", "assemble", *arguments]) == 2
+        said = capsys.readouterr().err
+        assert words in said
+        assert said.count("\n") == 1
+
+    run = str(next(parts.glob("run/step-*")))
+    says("release it first", run, out)
+    says("is no super-resolution stage", base, out, "--stage", base)
+    says("is an input of this command", base, base)
+    says("is an input of this command", base, str(parts / "space"), "--space-from", str(parts / "space"), "--overwrite")
+    assert main(["model", "assemble", base, out, "--stage", stage]) == 0
+    says(
+        "enlarges 32 to 64 pixels with 1 channels, and there are 64",
+        out,
+        str(parts / "two"),
+        "--stage",
+        stage,
+        "--stage",
+        stage,
+    )
+    says("is an input of this command", base, out, "--stage", str(Path(out) / "stages" / "64"))
+    config = AutoencoderConfig(factor=2, latent_channels=1, width=8, blocks=1)
+    with lent_generator(0):
+        other = config.build(1)
+    save_space(space_output(parts / "other"), other, config, {"seconds": 0.0}, Image.new("L", (8, 8)))
+    says("does not encode pictures as the model's does", base, str(parts / "x"), "--space-from", str(parts / "other"))
 
 
 def test_a_stage_learns_to_sharpen(stage_recipe: Recipe) -> None:
@@ -208,11 +249,19 @@ def test_stages_that_do_not_fit_are_one_line(stage_recipe: Recipe, tiny_recipe: 
         with pytest.raises(ZaoziError, match=text):
             prepare(recipe, say=lambda _: None)
 
+    says(
+        replace(stage_recipe, network=replace(PLAIN, pooled_text=True)),
+        "a stage sees only the smaller picture; remove its properties",
+    )
     says(replace(stage_recipe, space=tiny_recipe.space), "a stage draws pixels, not 'halved'")
     says(replace(stage_recipe, stage=StageConfig(factor=3, crop=33)), "pictures of 64 pixels do not divide by")
     says(replace(stage_recipe, stage=StageConfig(factor=2, crop=31)), "stage.crop 31 pixels do not divide by")
     says(
-        replace(stage_recipe, network=DiTConfig(width=32, depth=2, head_width=16, patch=4)), "use network.kind = 'unet'"
+        replace(
+            stage_recipe,
+            network=DiTConfig(width=32, depth=2, head_width=16, patch=4, cross_attention=False, pooled_text=False),
+        ),
+        "use network.kind = 'unet'",
     )
     folder = train_run(prepare(stage_recipe, say=lambda _: None))
     artist = TextToImage.from_pretrained(folder)

@@ -31,7 +31,8 @@ def strokes(model: str) -> Image.Image:
     artist = TextToImage.from_pretrained(model)
     real = [glyph(character, default_font(), LARGE) for character in DRAWN.values()]
     rows = [real, *([artist(prompt, size=size)[0] for prompt in DRAWN] for size in (artist.model.config.size, LARGE))]
-    labels = ["real glyphs, 256 pixels", "drawings, 128 pixels", "the same drawings, 256 pixels"]
+    small = artist.model.config.size
+    labels = [f"real glyphs, {LARGE} pixels", f"drawings, {small} pixels", f"the same drawings, {LARGE} pixels"]
     return contact_sheet(
         [[part(picture) for picture in row] for row in rows], labels, columns=len(DRAWN), tile=256, text_size=20
     )

@@ -59,6 +59,8 @@ export class Share {
     canvas.toBlob((blob) => (this.card = blob));
     (this.dialog.querySelector('[data-do="send"]') as HTMLElement).hidden = !navigator.share;
     (this.dialog.querySelector('[data-do="large"]') as HTMLElement).hidden = !shown.largest;
+    const grey = Number.isInteger(Math.sqrt(shown.final.length));
+    for (const one of ['svg', 'gif']) (this.dialog.querySelector(`[data-do="${one}"]`) as HTMLElement).hidden = !grey;
     this.dialog.showModal();
   }
 
@@ -66,7 +68,7 @@ export class Share {
     this.tell(`Drawing ${shown.largest} x ${shown.largest} pixels.`);
     try {
       const pixels = await shown.enlarge();
-      if (!pixels) return;
+      if (!pixels) return this.tell('The model is not loaded. Draw something first.');
       dispatchEvent(new CustomEvent('enlarged', { detail: { pixels } }));
       await savePng(pixels, name(shown.wanted, `${shown.largest}.png`));
       this.tell('Saved.');

@@ -66,7 +66,7 @@ def export(
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/onnx"),
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
-    """Export a model for other engines: the denoiser, the decoder to pixels and the text encoder. Takes about 30 seconds.
+    """Export a model for other engines: denoiser, decoder to pixels, text encoder and stages. Takes about 30 seconds.
 
     The files are ONNX, opset 20, with weights in half precision and float32 arithmetic; model.json describes how to call them.
 

@@ -50,7 +50,7 @@ COMMANDS = {
     "cache prune": ("zaozi.cli.cache", "prune", "remove damaged parts of the cache, or all of it"),
     "model info": ("zaozi.cli.model", "info", "what a model is: parts, parameters, GFLOPs a call"),
     "model error": ("zaozi.cli.model", "error", "a model's x0 error on held-out pairs at twenty levels"),
-    "model assemble": ("zaozi.cli.model", "assemble", "a model with another space, or with super-resolution stages"),
+    "model assemble": ("zaozi.cli.model", "assemble", "a model with another decoder, or with super-resolution stages"),
     "model release": ("zaozi.cli.model", "release", "a training run's model alone, in half precision, to share"),
 }
 

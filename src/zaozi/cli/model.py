@@ -76,12 +76,13 @@ def assemble(
     name: str = "",
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
-    """Write a model with another space, or with super-resolution stages, in half precision; its network is unchanged.
+    """Write a model with another decoder, or with super-resolution stages, in half precision; its network is unchanged.
 
     Args:
-        model: Name of a shipped model, or the folder of a model or training run.
+        model: Name of a shipped model, or the folder of a released model.
         out: The output folder.
-        space_from: The folder of `zaozi space fit`, or a model, whose space is used; the evaluation is then left out.
+        space_from: The folder of `zaozi space fit`, or a model, whose decoder is used. The encoder must be the same. The
+            evaluation (report.json and misses.png) is then not copied.
         stage: A super-resolution stage that belongs to the model from then on; can be repeated.
         name: Model name; by default that of the model.
         overwrite: Overwrite existing model files that zaozi did not write; by default this is an error.

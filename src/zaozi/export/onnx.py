@@ -1,4 +1,4 @@
-"""ONNX export of a model: the denoiser, the decoder to pixels, and the text encoder."""
+"""ONNX export of a model: the denoiser, the decoder to pixels, the text encoder, the encoder to latents, and the stages."""
 
 from __future__ import annotations
 

@@ -214,15 +214,15 @@ EXAMPLES = (
 
 def compact_model(name: str = "base") -> Path:
     """Return the folder of the page's model files, for a bundled model or a folder: `denoiser.onnx.gz`, `decoder.onnx.gz`,
-    `encoder.onnx.gz`, `space.onnx.gz` (for latents), `judge.onnx.gz`, `tokenizer.json.gz`, `examples.bin.gz`, model.json, and
-    the tables for explanations.
+    `encoder.onnx.gz`, `space.onnx.gz` (for latents), `stage-SIZE.onnx.gz` (for stages), `judge.onnx.gz`, `tokenizer.json.gz`,
+    `examples.bin.gz`, model.json, and the tables for explanations.
 
     Cached by the hash of the weights. Takes a few seconds for the model with bundled graphs, about half a minute for others.
     Raises `ZaoziError` if there is no such model.
     """
     from zaozi.core.caches import cached
     from zaozi.core.files import home, sha256
-    from zaozi.model.checkpoint import find_model
+    from zaozi.model.checkpoint import CONFIG, find_model
     from zaozi.text.encoders import load_encoder
 
     folder = find_model(name)
@@ -230,7 +230,7 @@ def compact_model(name: str = "base") -> Path:
     index = _index()
     shipped = "".join(sha256(file) for file in sorted(GRAPHS.iterdir()) if file.is_file())
     recipe = f"{shipped} {EDITION} {EXAMPLES} {LEVELS}"
-    key = hashlib.sha256(f"{weights} {recipe}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{weights} {sha256(folder / CONFIG)} {recipe}".encode()).hexdigest()[:24]
 
     def make(work: Path) -> None:
         if index["weights"] == weights:
@@ -275,6 +275,7 @@ def _states(folder: Path) -> dict[str, dict[str, NDArray[Any]]]:
     return {
         "denoiser": model,
         "decoder": model,
+        "space": model,
         "encoder": {f"network.{name}": w for name, w in encoder.items()},
         **{f"stage-{stage.name}": load_file(stage / WEIGHTS) for stage in stages_in(folder)},
     }

@@ -16,8 +16,8 @@ PENALTY, EVERY = 1.0, 4
 class Adversary:
     """A discriminator of patches, trained beside a decoder.
 
-    Decoded pictures are compared with the real ones they were encoded from, where there are any: the discriminator then finds
-    small differences at once, and with other real pictures often never.
+    Each decoded picture is compared with its own original, if there is one: this exposes small differences early, and comparison
+    with unrelated pictures often does not.
 
     Relativistic pairing loss with zero-centred gradient penalties on real and decoded pictures: softplus(D(fake) - D(real))
     for the discriminator and softplus(D(real) - D(fake)) for the decoder (Huang et al. 2024, arXiv:2501.05441, eqs. 2 to 4).

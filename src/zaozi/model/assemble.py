@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zaozi.core import schema
 from zaozi.core.errors import ZaoziError
+from zaozi.core.journal import verified
+from zaozi.core.noise import training_generator
+from zaozi.core.recipe import ModelConfig
 from zaozi.model.checkpoint import (
     CONFIG,
     HISTORY,
     SPACE,
+    STATE,
     WEIGHTS,
     fill,
     find_model,
@@ -24,15 +30,18 @@ from zaozi.model.checkpoint import (
     read_config,
     read_space,
     save_folder,
+    space_folder,
     stages_in,
 )
 from zaozi.model.denoiser import Denoiser, make_denoiser
 from zaozi.model.info import describe, parameters
-from zaozi.model.release import history, model_card
+from zaozi.model.release import history, in_markdown, model_card
 
-KEPT = ("recipe.json", "training.json")
 MEASURED = ("report.json", "misses.png")
 """Files about the pictures of a model, which another space changes."""
+PARTS = re.compile(r"<!-- parts -->.*?<!-- /parts -->\n\n", re.DOTALL)
+"""What the card says of the parts."""
+LICENCE = "The weights are licensed"
 
 
 def assemble(
@@ -44,60 +53,81 @@ def assemble(
     name: str = "",
     overwrite: bool = False,
 ) -> str:
-    """Write a model to `out`, in half precision, with the space of another folder and with super-resolution stages.
+    """Write a model to `out`, in half precision, with the decoder of another space and with super-resolution stages.
 
     The network is unchanged, and so are the stages if none are given. With another space, the model's evaluation is left out.
-    Returns a one-line summary. Raises `ZaoziError` if the space has another shape, or a stage does not enlarge the pictures of
-    the model or of the stage before.
+    Returns a one-line summary. Raises `ZaoziError` if the model is a checkpoint, if the space encodes pictures in another way,
+    or if a stage does not enlarge the pictures of the model or of the stage before.
     """
     folder = find_model(model)
     others = [find_model(stage) for stage in stages] or stages_in(folder)
-    output = model_output(out, overwrite=overwrite)
-    output = replace(output, inputs=(folder, *others))
+    read = [folder, *others, *([space_folder(space_from)] if space_from else [])]
+    files = [file for one in read for file in one.iterdir() if file.is_file()]
+    output = replace(model_output(out, overwrite=overwrite), inputs=(*read, *files))
     output.check()
+    if (folder / STATE).is_file():
+        raise ZaoziError(f"{folder} is a checkpoint of a training run; release it first: zaozi model release")
+    verified(folder)
     made = load_model(folder)
     config = replace(read_config(folder), name=name or made.config.name)
     texts: dict[str, Any] = {}
+    kept = ["recipe.json", "training.json", "card.md"]
     if space_from:
         config, made = _with_space(config, made, space_from)
-        if (Path(space_from) / SPACE).is_file():
-            texts[SPACE] = json.loads((Path(space_from) / SPACE).read_text(encoding="utf-8"))
+        if (file := space_folder(space_from) / SPACE).is_file():
+            texts[SPACE] = file.read_bytes()
+    else:
+        kept += [*MEASURED, SPACE]
     runs = history(folder)
-    kept = KEPT if space_from else (*KEPT, *MEASURED, SPACE, "card.md")
     texts |= {key: (folder / key).read_bytes() for key in kept if (folder / key).is_file()}
     texts |= {CONFIG: schema.written(config), HISTORY: runs}
-    weights = {WEIGHTS: _half(made)}
-    size, log = config.size, json.loads(texts.get("training.json", b"[]"))
-    lines = [_space_line(texts[SPACE])] if isinstance(texts.get(SPACE), dict) else []
+    weights, size = {WEIGHTS: _half(made)}, config.size
+    lines = [_space_line(texts[SPACE])] if SPACE in texts else []
     for other in sorted(others, key=lambda path: read_config(path).size):
         stage = load_model(other)
-        if stage.config.stage.factor * size != stage.config.size or stage.config.channels != config.channels:
+        own = stage.config
+        if own.stage.factor == 1:
+            raise ZaoziError(f"{other} is no super-resolution stage; train one with stage.factor = 2")
+        if own.stage.factor * size != own.size or own.channels != config.channels:
             raise ZaoziError(
-                f"{other} draws {stage.config.channels} x {stage.config.size} pixels from "
-                f"{stage.config.size // stage.config.stage.factor}, and there are {config.channels} x {size}; use another stage"
+                f"{other} enlarges {own.size // own.stage.factor} to {own.size} pixels with {own.channels} channels, and there "
+                f"are {size} pixels with {config.channels}; use another stage"
             )
-        size = stage.config.size
-        place = f"stages/{size}"
-        weights[f"{place}/{WEIGHTS}"] = _half(stage)
-        texts[f"{place}/{CONFIG}"] = schema.written(read_config(other))
-        texts[f"{place}/{HISTORY}"] = history(other)
+        size = own.size
+        weights[f"stages/{size}/{WEIGHTS}"] = _half(stage)
+        texts[f"stages/{size}/{CONFIG}"] = schema.written(read_config(other))
+        texts[f"stages/{size}/{HISTORY}"] = history(other)
         lines.append(_stage_line(stage, history(other)))
-    if "card.md" not in texts and runs:
-        texts["card.md"] = model_card(config.name, describe(made), runs, log, lines)
+    if runs:
+        old = texts["card.md"].decode() if "card.md" in texts and not space_from else ""
+        texts["card.md"] = _card(old or model_card(config.name, describe(made), runs, []), config.name, lines)
     save_folder(output, weights, texts)
     return f"{out}: {sum(path.stat().st_size for path in out.rglob('*.safetensors')) / 1e6:.1f} MB, up to {size} pixels"
 
 
-def _space_line(fit: Mapping[str, Any]) -> str:
-    steps, kind = fit["space"].get("steps", 0), fit["space"]["kind"]
-    return f"The space, `{kind}`, was fitted afterwards: {steps} steps in {fit['seconds'] / 60:.0f} minutes."
+def _card(text: str, name: str, lines: Sequence[str]) -> str:
+    """Return a card with a model's name as its title and these lines about its parts, before its licence."""
+    text = re.sub(r"\A# .*", lambda _: f"# {in_markdown(name)}", PARTS.sub("", text))
+    before, licence, after = text.partition(LICENCE)
+    block = f"<!-- parts -->\n{' '.join(lines)}\n<!-- /parts -->\n\n" if lines else ""
+    return before + block + licence + after
+
+
+def _space_line(found: bytes) -> str:
+    try:
+        fit = json.loads(found)
+        kind, steps, seconds = fit["space"]["kind"], fit["space"].get("steps", 0), float(fit["seconds"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ZaoziError(f"{SPACE} cannot be read ({error}); fit the space again") from None
+    return f"The decoder of the space, `{kind}`, was fitted afterwards: {steps} steps in {seconds / 60:.0f} minutes."
 
 
 def _stage_line(stage: Denoiser, runs: Sequence[Mapping[str, Any]]) -> str:
     seconds, samples = (sum(run[key] for run in runs) for key in ("seconds", "samples"))
+    trained = f"; trained on {samples:,} crops in {seconds / 60:.0f} minutes" if runs else ""
     return (
         f"A super-resolution stage draws pictures of {stage.config.size} pixels: {parameters(stage.network) / 1e6:.1f} M "
-        f"parameters, {stage.config.stage.steps} steps per picture; trained on {samples} crops in {seconds / 60:.0f} minutes."
+        f"parameters, {stage.config.stage.steps} steps per picture{trained}."
     )
 
 
@@ -105,14 +135,19 @@ def _half(model: Denoiser) -> dict[str, Tensor]:
     return {key: value.half() for key, value in model.state_dict().items()}
 
 
-def _with_space(config: Any, model: Denoiser, where: str) -> tuple[Any, Denoiser]:
+def _with_space(config: ModelConfig, model: Denoiser, where: str) -> tuple[ModelConfig, Denoiser]:
+    """Return the model with another decoder. Raises `ZaoziError` unless the space's encoder is the same."""
     found, weights = read_space(where)
     changed = replace(config, space=found)
     made = make_denoiser(changed)
-    if made.shape != model.shape:
-        raise ZaoziError(
-            f"the space in {where} has the shape {made.shape}, the model's {model.shape}; use another space"
-        )
     kept = {key: value for key, value in model.state_dict().items() if not key.startswith("space.")}
     fill(made, kept | {f"space.{key}": value for key, value in weights.items()}, Path(where))
+    side = config.size
+    picture = torch.rand(1, config.channels, side, side, generator=training_generator(0)) * 2 - 1
+    with torch.no_grad():
+        old, new = model.space.encode(picture), made.space.encode(picture)
+    if old.shape != new.shape or not torch.allclose(old, new, atol=1e-3):
+        raise ZaoziError(
+            f"the space in {where} does not encode pictures as the model's does; the model must be trained again in it"
+        )
     return changed, made.eval().requires_grad_(False)

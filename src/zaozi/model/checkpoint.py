@@ -231,13 +231,18 @@ def save_space(
     save_folder(output, {SPACE_WEIGHTS: space.state_dict()}, texts)
 
 
+def space_folder(name: str) -> Path:
+    """Return the folder of `zaozi space fit` of that name, or else of the model of that name."""
+    return Path(name) if (Path(name) / SPACE_WEIGHTS).is_file() else find_model(name)
+
+
 def read_space(name: str, wanted: SpaceConfig | None = None) -> tuple[SpaceConfig, dict[str, Tensor]]:
     """Return the settings and weights of the space in the folder of a model, of a training run or of `zaozi space fit`.
 
     Raises `ZaoziError` if its settings are not the `wanted` ones, or a file is missing or damaged.
     """
-    folder = Path(name)
-    if (folder / SPACE).is_file():
+    folder = space_folder(name)
+    if (folder / SPACE_WEIGHTS).is_file():
         verified(folder, (SPACE, SPACE_WEIGHTS))
         try:
             values = json.loads((folder / SPACE).read_text(encoding="utf-8"))["space"]
@@ -246,7 +251,6 @@ def read_space(name: str, wanted: SpaceConfig | None = None) -> tuple[SpaceConfi
             raise ZaoziError(f"{folder / SPACE} cannot be read ({error}); fit the space again") from None
         weights = read_tensors(folder / SPACE_WEIGHTS)
     else:
-        folder = find_model(name)
         verified(folder, (CONFIG, WEIGHTS))
         found = read_config(folder).space
         held = read_tensors(folder / WEIGHTS)

@@ -119,10 +119,8 @@ def _thin(log: list[dict[str, Any]], keep: int = 200) -> list[dict[str, Any]]:
     return sorted(kept, key=lambda e: (e["step"], "validation" in e))
 
 
-def model_card(
-    name: str, description: str, runs: list[dict[str, Any]], log: list[dict[str, Any]], more: Iterable[str] = ()
-) -> str:
-    """Return a model's card in Markdown: what it is, how it was trained, and `more` paragraphs."""
+def model_card(name: str, description: str, runs: list[dict[str, Any]], log: list[dict[str, Any]]) -> str:
+    """Return a model's card in Markdown: what it is, and how it was trained."""
     validations = [e for e in log if "validation" in e]
     held_out = f"{validations[-1]['validation']:.5f}" if validations else "not measured"
     spent = sum(watt_hours(r["machine"], r["seconds"]) for r in runs)
@@ -146,7 +144,7 @@ Trained for {sum(r["seconds"] for r in runs) / 60:.0f} minutes{energy}, {sum(r["
 
 The last run's recipe is in `recipe.json`, its log in `training.json`. Mean x0 error on held-out pairs, text alone, twenty levels:
 {held_out}. Data: SHA-256 `{runs[-1]["data"]}`.
-{"".join(f"{chr(10)}{line}{chr(10)}" for line in more)}
+
 The weights are licensed under Apache-2.0. The flagship data they may have learned from are Noto Sans CJK TC (SIL Open
 Font License 1.1) and Unihan (Unicode License); the text encoder, all-MiniLM-L6-v2 (Apache-2.0), is not included.
 """

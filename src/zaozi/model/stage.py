@@ -57,3 +57,9 @@ def check_stage(config: ModelConfig) -> None:
             raise ZaoziError(f"{name} {side} pixels do not divide by stage.factor {stage.factor}; use another size")
     if stage.crop:
         config.network.check((config.channels, stage.crop, stage.crop))
+    reads = [name for name in ("cross_attention", "pooled_text") if getattr(config.network, name)]
+    if config.properties or reads:
+        raise ZaoziError(
+            "a stage sees only the smaller picture; remove its properties, and set network.cross_attention and "
+            "network.pooled_text to false"
+        )

@@ -163,6 +163,7 @@ class Desk:
                 edit=job.edit,
                 on_step=watch,
             )
+            picture = self.artist.enlarged(picture, ask.sampling, [ask.picture])
             job.tell({"picture": _floats(picture)})
             self.counts["finished"] += 1
             self.seconds += 0.1 * (time.monotonic() - start - self.seconds)

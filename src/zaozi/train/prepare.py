@@ -153,6 +153,8 @@ def _ready(
     if where is not None:
         fitted = start_from(model, load_model(where), where, say)
         began_with, earlier = sha256(where / WEIGHTS), history(where)
+    if train.drawn_by and state is None and (fitted or train.space_from):
+        raise ZaoziError("train.drawn_by is used when a space is fitted, and this run has one; remove it")
     if train.space_from and state is None:
         fill(space, read_space(train.space_from, recipe.space)[1], Path(train.space_from))
     elif not fitted:
@@ -213,7 +215,7 @@ def fit_space(space: Space, pairs: Pairs, recipe: Recipe, workers: Workers) -> f
                 f"the space '{recipe.space.kind}' does not learn from drawn pictures; remove train.drawn_by"
             )
         with Clock().listening() as clock:
-            drawn = redrawn(train.drawn_by, recipe, pairs, shown=workers.main)
+            drawn = redrawn(train.drawn_by, recipe, pairs, device=str(workers.device), shown=workers.main)
             spent = clock.tick()
     bar = progress(total=space.fit_steps, desc="space", unit="step", shown=workers.main and space.fit_steps > 0)
 
@@ -237,6 +239,8 @@ def fitted_space(recipe: Recipe) -> tuple[Space, Pairs, float]:
     pairs, held_out = load_pairs(data, "train"), load_pairs(data, "validation")
     if not len(pairs):
         raise ZaoziError(f"{data} has no training pair; build it from more pictures")
+    manifest = read_manifest(data)
+    recipe.space.shape(manifest["size"], manifest["channels"])  # raises if they do not fit
     with lent_generator(recipe.train.seed):
-        space: Space = recipe.space.build(read_manifest(data)["channels"])
+        space: Space = recipe.space.build(manifest["channels"])
     return space, held_out, fit_space(space, pairs, recipe, workers)

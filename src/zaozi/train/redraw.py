@@ -34,13 +34,15 @@ class _Undecoded(Space):
         return x0
 
 
-def redrawn(name: str, recipe: Recipe, pairs: Pairs, *, count: int = COUNT, shown: bool = True) -> Tensor:
+def redrawn(
+    name: str, recipe: Recipe, pairs: Pairs, *, device: str = "cpu", count: int = COUNT, shown: bool = True
+) -> Tensor:
     """Return x0 `[N, c, h, w]` that a model draws from `count` evenly spaced pictures and their captions, noised to part of the
     way, at guidance 4.
 
-    Raises `ZaoziError` if the model has another space or size than the recipe, or if the recipe's space cannot learn from it.
+    Raises `ZaoziError` if the model has another space than the recipe, or another size than the pictures.
     """
-    artist = TextToImage.from_pretrained(name)
+    artist = TextToImage.from_pretrained(name, device=device)
     model, (channels, side) = artist.model, pairs.pictures.shape[1:3]
     if (found := model.config.space.kind) != recipe.space.kind:
         raise ZaoziError(
@@ -58,6 +60,6 @@ def redrawn(name: str, recipe: Recipe, pairs: Pairs, *, count: int = COUNT, show
             some = rows[start : start + BATCH]
             edit = Edit(init=pairs.batch(some), strength=STRENGTHS[number % len(STRENGTHS)])
             conditions = artist.conditions([pairs.texts[row] for row in some])
-            made.append(draw(model, conditions, how, pictures=range(start, start + len(some)), edit=edit).float())
+            made.append(draw(model, conditions, how, pictures=range(start, start + len(some)), edit=edit).float().cpu())
             bar.update(len(some))
     return torch.cat(made).clone()

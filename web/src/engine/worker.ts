@@ -275,6 +275,7 @@ class Model {
   private async latents(pixels: Float32Array): Promise<Float32Array> {
     const { channels, size } = this.card;
     this.space ??= this.table('space.onnx.gz').then((data) => this.open(data));
+    this.space.catch(() => (this.space = null));
     const found = await this.run(await this.space, { picture: this.tensor('float32', pixels, [1, channels, size, size]) });
     return found.x0.data as Float32Array;
   }
@@ -297,6 +298,7 @@ class Model {
     const stage = this.card.stages?.[0];
     if (!stage) throw new Error('this model has no super-resolution stage');
     this.larger ??= this.table(`stage-${stage.size}.onnx.gz`).then((data) => this.open(data));
+    this.larger.catch(() => (this.larger = null));
     const session = await this.larger;
     const { channels, text } = this.card;
     const shape = [1, channels, stage.size, stage.size];
@@ -328,6 +330,7 @@ class Model {
   /** What is to be seen in a picture [C, S, S]. */
   async explain(pixels: Float32Array): Promise<Explanation> {
     this.judge ??= this.table('judge.onnx.gz').then((data) => this.open(data));
+    this.judge.catch(() => (this.judge = null));
     const [judge, names, relatives, rows, meanings] = await Promise.all([
       this.judge,
       this.json<Names>('judge'),
