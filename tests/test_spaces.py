@@ -387,7 +387,10 @@ def test_a_decoder_learns_from_what_a_model_draws(
         fit_space(third, pairs, replace(recipe, space=SMALL), workers)
     with pytest.raises(ZaoziError, match="draws in the space 'halved', not 'pixels'"):
         redrawn(str(folder), replace(recipe, space=PixelsConfig()), pairs)
-    assert fit_space(other, pairs, recipe, workers) > 0
+    said: list[str] = []
+    monkeypatch.setattr("zaozi.train.prepare.SAY_SECONDS", 0.0)
+    assert fit_space(other, pairs, recipe, Workers(Accelerator(cpu=True), 1, said.append)) > 0
+    assert said[0].startswith("space: step 1 of 4, error 0."), "where there is no bar"
 
 
 def test_two_samples_of_one_distribution_cannot_be_told_apart_and_two_of_others_can() -> None:

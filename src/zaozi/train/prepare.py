@@ -33,6 +33,7 @@ from zaozi.text.cache import cached
 from zaozi.text.captions import caption_report
 from zaozi.text.encoders import load_encoder
 from zaozi.train.batches import Batches, hints
+from zaozi.train.callbacks import SAY_SECONDS
 from zaozi.train.clock import Clock
 from zaozi.train.journal import check_trackers
 from zaozi.train.redraw import redrawn
@@ -208,7 +209,7 @@ def fit_space(space: Space, pairs: Pairs, recipe: Recipe, workers: Workers) -> f
     """Fit the space to the data. Returns the seconds taken, which count as time of the run. Raises `ZaoziError` if
     `train.drawn_by` does not suit it.
     """
-    train, drawn, spent = recipe.train, None, 0.0
+    train, drawn, spent, said = recipe.train, None, 0.0, 0.0
     if train.drawn_by:
         if not space.learns_from_drawn:
             raise ZaoziError(
@@ -219,10 +220,13 @@ def fit_space(space: Space, pairs: Pairs, recipe: Recipe, workers: Workers) -> f
             spent = clock.tick()
     bar = progress(total=space.fit_steps, desc="space", unit="step", shown=workers.main and space.fit_steps > 0)
 
-    def watch(*_: Any) -> None:
-        nonlocal spent
+    def watch(step: int, error: float) -> None:
+        nonlocal spent, said
         spent += clock.tick()
         bar.update()
+        if bar.disable and spent >= said + SAY_SECONDS:
+            said = spent
+            workers.say(f"space: step {step + 1} of {space.fit_steps}, error {error:.4f}")
 
     precision = for_convolutions(train.precision, CPU)
     with bar, Clock().listening() as clock, autocast(precision, CPU, cache=False):
