@@ -73,7 +73,7 @@ def test_every_part_answers_as_pytorch_does_with_the_same_weights(files: Path) -
     from onnxruntime import InferenceSession
 
     artist = TextToImage.from_pretrained("base", device="cpu")
-    for network in (artist.model, artist.encoder.network):
+    for network in (artist.model, *artist.stages, artist.encoder.network):
         compact.use_compact_weights(network)
     for name, module, arguments, inputs, _ in parts(artist):
         session = InferenceSession(gzip.decompress((files / f"{name}.onnx.gz").read_bytes()))
