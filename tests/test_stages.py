@@ -22,8 +22,9 @@ from zaozi.core.recipe import DataConfig, ModelConfig, Recipe, StageConfig
 from zaozi.core.sampling import Sampling
 from zaozi.core.types import Cond
 from zaozi.data.folder import Square, build_folder
+from zaozi.data.font import default_font, glyph
 from zaozi.export.onnx import export_onnx
-from zaozi.model.checkpoint import load_model, newest, read_tensors, save_space, space_output
+from zaozi.model.checkpoint import find_model, load_model, newest, read_space, read_tensors, save_space, space_output
 from zaozi.model.denoiser import make_denoiser
 from zaozi.model.info import describe, gflops
 from zaozi.model.spaces.autoencoder import AutoencoderConfig
@@ -31,7 +32,7 @@ from zaozi.model.spaces.pixels import PixelsConfig
 from zaozi.model.stage import augmented, check_stage, cropped, enlarged, lowered
 from zaozi.nn.dit import DiTConfig
 from zaozi.nn.unet import UNetConfig
-from zaozi.pipeline import enlarge
+from zaozi.pipeline import enlarge, from_picture
 from zaozi.train.loop import train as train_run
 from zaozi.train.prepare import prepare
 from zaozi.train.recipes import read_recipe
@@ -187,6 +188,22 @@ def test_a_model_is_assembled_of_parts(parts: Path, capsys: pytest.CaptureFixtur
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert main([*command, "--out", str(parts / "damaged")]) == 2
     assert "model.safetensors is damaged" in capsys.readouterr().err
+
+
+def test_the_space_that_ships_belongs_to_the_recipe_and_to_the_model(tmp_path: Path) -> None:
+    recipe = read_recipe(Path("base"))
+    read_space(recipe.train.space_from, recipe.space)  # raises if its settings differ
+    out = tmp_path / "sharp"
+    assert main(["model", "assemble", "base", str(out), "--space-from", recipe.train.space_from]) == 0
+    picture = glyph("龜", default_font(), 128)
+    x = from_picture(picture, 128, 1)
+    errors = []
+    for name in ("base", str(out)):
+        space = load_model(find_model(name)).space
+        errors.append(float((space.decode(space.encode(x)) - x).abs().mean()) / 2)
+    assert errors[1] < 0.004 < errors[0], "of the range"
+    assert not (out / "report.json").exists()
+    assert (out / "stages" / "256" / "model.safetensors").is_file()
 
 
 def test_parts_that_do_not_fit_are_one_line(parts: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -232,8 +232,9 @@ def save_space(
 
 
 def space_folder(name: str) -> Path:
-    """Return the folder of `zaozi space fit` of that name, or else of the model of that name."""
-    return Path(name) if (Path(name) / SPACE_WEIGHTS).is_file() else find_model(name)
+    """Return the folder of `zaozi space fit`, of a space that ships with zaozi (`glyphs-2x`), or of a model of that name."""
+    found = [folder for folder in (Path(name), SHIPPED / name) if (folder / SPACE_WEIGHTS).is_file()]
+    return found[0] if found else find_model(name)
 
 
 def read_space(name: str, wanted: SpaceConfig | None = None) -> tuple[SpaceConfig, dict[str, Tensor]]:
