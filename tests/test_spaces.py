@@ -360,6 +360,16 @@ def test_a_discriminator_that_sees_originals_finds_a_small_difference() -> None:
     assert all(weight.requires_grad for weight in adversary.network.parameters())
 
 
+def test_contrast_turns_faint_grey_into_white() -> None:
+    with lent_generator(0):
+        plain, clear = (HalvedConfig(width=8, contrast=contrast).build(1) for contrast in (1.0, 1.25))
+    clear.load_state_dict(plain.state_dict())
+    x0 = torch.full((1, 1, 8, 8), 0.8)
+    assert torch.equal(clear.decode(x0), plain.decode(torch.ones_like(x0)))
+    assert torch.equal(clear.decode(-x0 / 2), plain.decode(-x0 / 2 * 1.25))
+    assert torch.equal(plain.decode(x0), plain.enlarge(x0).clamp(-1, 1))
+
+
 def test_a_decoder_learns_from_what_a_model_draws(
     tiny_recipe: Recipe, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,8 @@ class HalvedConfig(SpaceConfig):
     """Largest standard deviation of the noise on the small pictures while the 2x stage is trained."""
     adversarial: Annotated[float, Range(0)] = 0.0
     """Weight of the adversarial loss after a quarter of the steps; 0 for none."""
+    contrast: Annotated[float, Range(1, 4)] = 1.0
+    """Factor on x0 before it is decoded, clamped to [-1, 1]: drawings have faint grey in their white."""
 
     def shape(self, size: int, channels: int) -> Shape:
         if size % 2:
@@ -81,7 +83,12 @@ class Halved(Space):
         return smooth + F.pixel_shuffle(self.net(small), 2)
 
     def decode(self, x0: Tensor) -> Tensor:
-        return self.enlarge(x0.clamp(-1.0, 1.0)).clamp(-1.0, 1.0)
+        return self.enlarge(self._clear(x0)).clamp(-1.0, 1.0)
+
+    def _clear(self, x0: Tensor) -> Tensor:
+        """Apply the contrast, and clamp."""
+        contrast = self.settings.contrast
+        return (x0 if contrast == 1 else contrast * x0).clamp(-1.0, 1.0)
 
     def fit(
         self,
@@ -109,13 +116,13 @@ class Halved(Space):
                 small = self.encode(large)
                 spread = how.noise * torch.rand(len(small), 1, 1, 1, generator=generator)
                 noisy = small + spread * torch.randn(small.shape, generator=generator)
-                made = self.enlarge(noisy.clamp(-1.0, 1.0))
+                made = self.enlarge(self._clear(noisy))
                 error = (made - large).abs().mean()
                 loss, other = error, large
                 if drawn is not None:
                     chosen = torch.randint(0, len(drawn), (how.crops,), generator=generator)
                     side = min(CROP // 2, drawn.shape[-1])
-                    some = drawn[(chosen, slice(None), *place(generator, drawn.shape[-1], side))].clamp(-1.0, 1.0)
+                    some = self._clear(drawn[(chosen, slice(None), *place(generator, drawn.shape[-1], side))])
                     more = self.enlarge(some)
                     loss = error + (self.encode(more) - some).abs().mean()
                     made = torch.cat([made, more])
