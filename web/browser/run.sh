@@ -7,24 +7,22 @@ cd "$(dirname "$0")/.."
 port=${PORT:-8791}
 mkdir -p "$shots"
 "$bin/python" ../tools/browser_golden.py >"$shots/golden.json"
-"$bin/zaozi" guide serve "$site" --port "$port" --no-api >"$shots/server.log" 2>&1 &
-server=$!
-trap 'kill $server 2>/dev/null' EXIT
-for _ in $(seq 100); do
-    grep -q http "$shots/server.log" && break
-    sleep 0.2
-done
-sleep 1
+servers=
+trap 'kill $servers 2>/dev/null' EXIT
+serve() { # SITE PORT LOG
+    "$bin/zaozi" guide serve "$1" --port "$2" --no-api >"$3" 2>&1 &
+    servers="$servers $!"
+    for _ in $(seq 100); do
+        grep -q http "$3" && break
+        sleep 0.2
+    done
+    sleep 1
+}
+serve "$site" "$port" "$shots/server.log"
 node browser/guide.mjs "http://127.0.0.1:$port/" "$shots/golden.json" "$shots" "$site"
 rm -rf "$shots/latents-model"
 "$bin/python" ../tools/browser_latents.py "$shots/latents-model" >"$shots/latents.json"
 "$bin/zaozi" guide build "$shots/latents" --model "$shots/latents-model/whole" --no-figures --overwrite
-"$bin/zaozi" guide serve "$shots/latents" --port "$((port + 1))" --no-api >"$shots/latents.log" 2>&1 &
-server="$server $!"
-for _ in $(seq 100); do
-    grep -q http "$shots/latents.log" && break
-    sleep 0.2
-done
-sleep 1
+serve "$shots/latents" "$((port + 1))" "$shots/latents.log"
 node browser/latents.mjs "http://127.0.0.1:$((port + 1))/" "$shots/latents.json"
 [ -n "${SLOW:-}" ] || node browser/lighthouse.mjs "http://127.0.0.1:$port/" "$shots"

@@ -135,10 +135,10 @@ def parts(artist: TextToImage) -> list[Part]:
     known = config.properties
     prompts = ["gold", "a small song bird"]
     cond = artist.encode(prompts, {p.column: p.example() for p in known})
-    x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, *model.shape))).float()
+    denoiser = _denoiser("denoiser", model, cond)
     made: list[Part] = [
-        _denoiser("denoiser", model, cond),
-        ("decoder", _Decode(model), (x.clamp(-1, 1),), ["x0"], ["picture"]),
+        denoiser,
+        ("decoder", _Decode(model), (denoiser[2][0].clamp(-1, 1),), ["x0"], ["picture"]),
         ("encoder", _Encode(encoder), encoder.ids(prompts), ["ids", "mask"], ["tokens", "pooled"]),
     ]
     if not model.space.bounds:

@@ -217,7 +217,7 @@ def compact_model(name: str = "base") -> Path:
     `encoder.onnx.gz`, `space.onnx.gz` (for latents), `stage-SIZE.onnx.gz` (for stages), `judge.onnx.gz`, `tokenizer.json.gz`,
     `examples.bin.gz`, model.json, and the tables for explanations.
 
-    Cached by the hash of the weights. Takes a few seconds for the model with bundled graphs, about half a minute for others.
+    Cached by the hash of weights and settings. Takes a few seconds for the model with bundled graphs, half a minute for others.
     Raises `ZaoziError` if there is no such model.
     """
     from zaozi.core.caches import cached

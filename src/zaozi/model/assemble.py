@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from zaozi.core import schema
 from zaozi.core.errors import ZaoziError
@@ -25,6 +24,7 @@ from zaozi.model.checkpoint import (
     WEIGHTS,
     fill,
     find_model,
+    in_half,
     load_model,
     model_output,
     read_config,
@@ -61,7 +61,8 @@ def assemble(
     """
     folder = find_model(model)
     others = [find_model(stage) for stage in stages] or stages_in(folder)
-    read = [folder, *others, *([space_folder(space_from)] if space_from else [])]
+    space = space_folder(space_from) if space_from else None
+    read = [folder, *others, *([space] if space else [])]
     files = [file for one in read for file in one.iterdir() if file.is_file()]
     output = replace(model_output(out, overwrite=overwrite), inputs=(*read, *files))
     output.check()
@@ -72,16 +73,16 @@ def assemble(
     config = replace(read_config(folder), name=name or made.config.name)
     texts: dict[str, Any] = {}
     kept = ["recipe.json", "training.json", "card.md"]
-    if space_from:
+    if space:
         config, made = _with_space(config, made, space_from)
-        if (file := space_folder(space_from) / SPACE).is_file():
-            texts[SPACE] = file.read_bytes()
+        if (space / SPACE).is_file():
+            texts[SPACE] = (space / SPACE).read_bytes()
     else:
         kept += [*MEASURED, SPACE]
     runs = history(folder)
     texts |= {key: (folder / key).read_bytes() for key in kept if (folder / key).is_file()}
     texts |= {CONFIG: schema.written(config), HISTORY: runs}
-    weights, size = {WEIGHTS: _half(made)}, config.size
+    weights, size = {WEIGHTS: in_half(made)}, config.size
     lines = [_space_line(texts[SPACE])] if SPACE in texts else []
     for other in sorted(others, key=lambda path: read_config(path).size):
         stage = load_model(other)
@@ -94,12 +95,12 @@ def assemble(
                 f"are {size} pixels with {config.channels}; use another stage"
             )
         size = own.size
-        weights[f"stages/{size}/{WEIGHTS}"] = _half(stage)
+        weights[f"stages/{size}/{WEIGHTS}"] = in_half(stage)
         texts[f"stages/{size}/{CONFIG}"] = schema.written(read_config(other))
-        texts[f"stages/{size}/{HISTORY}"] = history(other)
-        lines.append(_stage_line(stage, history(other)))
+        texts[f"stages/{size}/{HISTORY}"] = trained = history(other)
+        lines.append(_stage_line(stage, trained))
     if runs:
-        old = texts["card.md"].decode() if "card.md" in texts and not space_from else ""
+        old = texts["card.md"].decode() if "card.md" in texts and not space else ""
         texts["card.md"] = _card(old or model_card(config.name, describe(made), runs, []), config.name, lines)
     save_folder(output, weights, texts)
     return f"{out}: {sum(path.stat().st_size for path in out.rglob('*.safetensors')) / 1e6:.1f} MB, up to {size} pixels"
@@ -129,10 +130,6 @@ def _stage_line(stage: Denoiser, runs: Sequence[Mapping[str, Any]]) -> str:
         f"A super-resolution stage draws pictures of {stage.config.size} pixels: {parameters(stage.network) / 1e6:.1f} M "
         f"parameters, {stage.config.stage.steps} steps per picture{trained}."
     )
-
-
-def _half(model: Denoiser) -> dict[str, Tensor]:
-    return {key: value.half() for key, value in model.state_dict().items()}
 
 
 def _with_space(config: ModelConfig, model: Denoiser, where: str) -> tuple[ModelConfig, Denoiser]:

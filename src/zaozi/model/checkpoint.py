@@ -90,9 +90,14 @@ def _reading(path: Path) -> Iterator[None]:
         raise ZaoziError(f"{path} is damaged or cut short ({error}); copy or train the model again") from None
 
 
+def in_half(model: Denoiser) -> dict[str, Tensor]:
+    """Return a model's weights in half precision."""
+    return {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+
+
 def save_model(folder: Path, model: Denoiser, *, half: bool = False) -> None:
     """Save only the model, in fp32, or fp16 with `half`."""
-    weights = {k: v.half() if half and v.is_floating_point() else v for k, v in model.state_dict().items()}
+    weights = in_half(model) if half else model.state_dict()
     save_folder(model_output(folder), {WEIGHTS: weights}, {CONFIG: schema.written(model.config)})
 
 

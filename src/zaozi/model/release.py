@@ -18,6 +18,7 @@ from zaozi.model.checkpoint import (
     STATE,
     WEIGHTS,
     find_model,
+    in_half,
     load_model,
     model_output,
     read_config,
@@ -79,7 +80,6 @@ def release_model(run: Path, out: Path, name: str, *, overwrite: bool = False) -
     config = replace(read_config(folder), name=name)
     state, runs = json.loads((folder / STATE).read_text(encoding="utf-8")), history(folder)
     log = _log(folder.parent / "log.jsonl", state["step"])
-    weights = {k: v.half() for k, v in model.state_dict().items()}
     model.config = config
     texts = {
         CONFIG: schema.written(config),
@@ -88,7 +88,7 @@ def release_model(run: Path, out: Path, name: str, *, overwrite: bool = False) -
         HISTORY: runs,
         "card.md": model_card(name, describe(model), runs, log),
     }
-    save_folder(output, {WEIGHTS: weights}, texts)
+    save_folder(output, {WEIGHTS: in_half(model)}, texts)
     size = (out / WEIGHTS).stat().st_size / 1e6
     return f"{out}: {size:.1f} MB, step {state['step']}, {state['seconds'] / 60:.0f} min of training"
 

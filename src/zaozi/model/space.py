@@ -73,6 +73,12 @@ def fitting(space: Space) -> Iterator[None]:
         space.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
+def place(generator: torch.Generator, whole: int, side: int, multiple: int = 1) -> tuple[slice, slice]:
+    """Return the rows and columns of a random square of `side` in a picture of `whole` pixels, at a multiple of `multiple`."""
+    y, x = (multiple * int(v) for v in torch.randint(0, (whole - side) // multiple + 1, (2,), generator=generator))
+    return slice(y, y + side), slice(x, x + side)
+
+
 def crops(data: Pictures, generator: torch.Generator, *, count: int, side: int, multiple: int) -> Tensor:
     """Return one random crop of `count` random pictures, `[count, C, s, s]` in [-1, 1], with s at most `side`.
 
@@ -110,9 +116,3 @@ def psnr(space: Space, data: Pictures, count: int = 256) -> float:
         x = data.batch(rows[start : start + 64])
         errors.append((space.decode(space.encode(x)).float() - x).square().mean((1, 2, 3)))
     return float(20 * np.log10(2 / max(float(torch.cat(errors).mean()) ** 0.5, 1e-12)))
-
-
-def place(generator: torch.Generator, whole: int, side: int, multiple: int = 1) -> tuple[slice, slice]:
-    """Return the rows and columns of a random square of `side` in a picture of `whole` pixels, at a multiple of `multiple`."""
-    y, x = (multiple * int(v) for v in torch.randint(0, (whole - side) // multiple + 1, (2,), generator=generator))
-    return slice(y, y + side), slice(x, x + side)

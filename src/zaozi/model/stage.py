@@ -13,6 +13,7 @@ from torch import Tensor
 from zaozi.core.errors import ZaoziError
 from zaozi.core.recipe import ModelConfig
 from zaozi.core.types import Lower
+from zaozi.model.space import place
 
 
 def enlarged(pictures: Tensor, factor: int) -> Tensor:
@@ -36,9 +37,7 @@ def cropped(pictures: Tensor, side: int, multiple: int, generator: torch.Generat
     whole = pictures.shape[-1]
     if not side or side >= whole:
         return pictures
-    places = (whole - side) // multiple + 1
-    y, x = (multiple * int(v) for v in torch.randint(0, places, (2,), generator=generator))
-    return pictures[:, :, y : y + side, x : x + side]
+    return pictures[(..., *place(generator, whole, side, multiple))]
 
 
 def check_stage(config: ModelConfig) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -53,11 +54,15 @@ class TextToImage:
     >>> pictures = model("gold", count=16, num_steps=20, guidance_scale=5.0)   # doctest: +SKIP
     """
 
-    def __init__(self, model: Denoiser, encoder: TextEncoder, stages: Sequence[Denoiser] = ()) -> None:
+    def __init__(self, model: Denoiser, encoder: TextEncoder, stages: Callable[[], Sequence[Denoiser]] = tuple) -> None:
         self.model = model
         self.encoder = encoder
-        self.stages = stages
-        """Super-resolution stages, smallest first."""
+        self._load_stages = stages
+
+    @cached_property
+    def stages(self) -> Sequence[Denoiser]:
+        """Super-resolution stages, smallest first; loaded when they are first used, since most drawings need none."""
+        return self._load_stages()
 
     @classmethod
     def from_pretrained(
@@ -89,7 +94,10 @@ class TextToImage:
         if encoder.width != (wanted := model.config.text.width):
             raise ZaoziError(f"{name} reads text states of {wanted} channels, {encoder.name} gives {encoder.width}")
         found = stages_in(folder) if stages is None else [find_model(str(stage)) for stage in stages]
-        larger = sorted((load_model(stage).to(device) for stage in found), key=lambda s: s.config.size)
+
+        def larger() -> list[Denoiser]:
+            return sorted((load_model(stage).to(device) for stage in found), key=lambda s: s.config.size)
+
         return cls(model, encoder, larger)
 
     def encode(self, prompts: Sequence[str], properties: Mapping[str, str | float] | None = None) -> Cond:
@@ -189,8 +197,10 @@ class TextToImage:
 
     def check_size(self, size: int) -> None:
         """Raises `ZaoziError` if the model with its stages does not draw pictures of that size (0: that of the model)."""
+        if size in (0, self.model.config.size):
+            return
         sizes = [self.model.config.size, *(stage.config.size for stage in self.stages)]
-        if size and size not in sizes:
+        if size not in sizes:
             raise ZaoziError(
                 f"pictures of {size} pixels need a stage that makes them (here: {', '.join(map(str, sizes))}); add one with "
                 "--stage"
@@ -198,6 +208,8 @@ class TextToImage:
 
     def enlarged(self, x: Tensor, how: Sampling, pictures: Sequence[int]) -> Tensor:
         """Return drawn pictures `[B, C, S, S]` at `how.size`, drawn anew by one stage after the other."""
+        if x.shape[-1] >= how.size:
+            return x
         for number, stage in enumerate(self.stages, 1):
             if x.shape[-1] < how.size:
                 nothing = self.encoder.encode([""] * len(x))

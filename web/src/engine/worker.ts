@@ -45,9 +45,7 @@ class Model {
   private texts = new Map<string, Text>();
   private tables = new Map<string, Promise<Uint8Array<ArrayBuffer>>>();
   private encoder: Promise<{ session: Ort.InferenceSession; tokenizer: Tokenizer }> | null = null;
-  private judge: Promise<Ort.InferenceSession> | null = null;
-  private space: Promise<Ort.InferenceSession> | null = null; // from pictures to latents
-  private larger: Promise<Ort.InferenceSession> | null = null; // the super-resolution stage
+  private parts = new Map<string, Promise<Ort.InferenceSession>>();
 
   private constructor(
     private readonly base: string,
@@ -115,6 +113,14 @@ class Model {
     const kept = this.tables.get(name) ?? fetchAll(wanted(this.base, this.card, [name]), () => undefined).then(([data]) => data);
     this.tables.set(name, kept);
     kept.catch(() => this.tables.delete(name));
+    return kept;
+  }
+
+  /** A part of the model that not every drawing needs, opened where it is not yet. */
+  private part(name: string): Promise<Ort.InferenceSession> {
+    const kept = this.parts.get(name) ?? this.table(`${name}.onnx.gz`).then((data) => this.open(data));
+    this.parts.set(name, kept);
+    kept.catch(() => this.parts.delete(name));
     return kept;
   }
 
@@ -274,9 +280,7 @@ class Model {
 
   private async latents(pixels: Float32Array): Promise<Float32Array> {
     const { channels, size } = this.card;
-    this.space ??= this.table('space.onnx.gz').then((data) => this.open(data));
-    this.space.catch(() => (this.space = null));
-    const found = await this.run(await this.space, { picture: this.tensor('float32', pixels, [1, channels, size, size]) });
+    const found = await this.run(await this.part('space'), { picture: this.tensor('float32', pixels, [1, channels, size, size]) });
     return found.x0.data as Float32Array;
   }
 
@@ -287,19 +291,17 @@ class Model {
 
   /** A step as pictures: latents are decoded, and of their noise the first channels are shown. */
   private async shown(t: number, x: Picture, guess: Estimate): Promise<Step> {
-    const [now, x0] = this.inLatents ? [await this.decoded(x), await this.decoded(guess.x0)] : [x, guess.x0];
+    const look = async (picture: Picture) => Float32Array.from(this.inLatents ? await this.decoded(picture) : picture);
     const [, height, width] = this.card.shape;
-    const eps = this.inLatents ? guess.eps.slice(0, this.card.channels * height * width) : guess.eps;
-    return { t, x: Float32Array.from(now), x0: Float32Array.from(x0), eps: Float32Array.from(eps) };
+    const eps = Float32Array.from(guess.eps.slice(0, this.card.channels * height * width));
+    return { t, x: await look(x), x0: await look(guess.x0), eps };
   }
 
   /** A finished picture, drawn anew by the first stage: as Python's from the same seed. */
   async enlarge(pixels: Float32Array, request: Request): Promise<Float32Array> {
     const stage = this.card.stages?.[0];
     if (!stage) throw new Error('this model has no super-resolution stage');
-    this.larger ??= this.table(`stage-${stage.size}.onnx.gz`).then((data) => this.open(data));
-    this.larger.catch(() => (this.larger = null));
-    const session = await this.larger;
+    const session = await this.part(`stage-${stage.size}`);
     const { channels, text } = this.card;
     const shape = [1, channels, stage.size, stage.size];
     const noise = pictureNoise(request.seed, request.picture, channels * stage.size ** 2);
@@ -329,10 +331,8 @@ class Model {
 
   /** What is to be seen in a picture [C, S, S]. */
   async explain(pixels: Float32Array): Promise<Explanation> {
-    this.judge ??= this.table('judge.onnx.gz').then((data) => this.open(data));
-    this.judge.catch(() => (this.judge = null));
     const [judge, names, relatives, rows, meanings] = await Promise.all([
-      this.judge,
+      this.part('judge'),
       this.json<Names>('judge'),
       this.json<Relatives>('relatives'),
       this.table('relatives.bin.gz'),

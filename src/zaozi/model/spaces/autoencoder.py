@@ -128,15 +128,15 @@ class Autoencoder(Space):
                 made = self.decoder(z + spread * torch.randn(z.shape, generator=generator)).float()
                 error = (made - real).abs().mean()
                 loss = error + how.norm * z.float().square().mean()
-                judged = adversary is not None and step >= self.fit_steps // 2
-                if adversary and judged:
-                    loss = loss + how.adversarial * adversary.loss(made, real)
+                judge = adversary if step >= self.fit_steps // 2 else None
+                if judge:
+                    loss = loss + how.adversarial * judge.loss(made, real)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
                 decay.step()
-                if adversary and judged:
-                    adversary.step(made, real)
+                if judge:
+                    judge.step(made, real)
                 if watch:
                     watch(step, error.item())
         if not self.fit_steps:

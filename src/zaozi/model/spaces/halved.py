@@ -127,15 +127,15 @@ class Halved(Space):
                     loss = error + (self.encode(more) - some).abs().mean()
                     made = torch.cat([made, more])
                     other = torch.cat([large, crops(data, generator, count=len(more), side=CROP, multiple=2)])
-                judged = adversary is not None and 4 * step >= self.fit_steps
-                if adversary and judged:
-                    loss = loss + how.adversarial * adversary.loss(made, other)
+                judge = adversary if 4 * step >= self.fit_steps else None
+                if judge:
+                    loss = loss + how.adversarial * judge.loss(made, other)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
                 decay.step()
-                if adversary and judged:
-                    adversary.step(made.float(), other)
+                if judge:
+                    judge.step(made.float(), other)
                 errors.append(error.item())
                 if watch:
                     watch(step, errors[-1])
