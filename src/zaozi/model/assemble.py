@@ -101,7 +101,8 @@ def assemble(
         lines.append(_stage_line(stage, trained))
     if runs:
         old = texts["card.md"].decode() if "card.md" in texts and not space else ""
-        texts["card.md"] = _card(old or model_card(config.name, describe(made), runs, []), config.name, lines)
+        log = json.loads(texts["training.json"]) if "training.json" in texts else []
+        texts["card.md"] = _card(old or model_card(config.name, describe(made), runs, log), config.name, lines)
     save_folder(output, weights, texts)
     return f"{out}: {sum(path.stat().st_size for path in out.rglob('*.safetensors')) / 1e6:.1f} MB, up to {size} pixels"
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from zaozi.core.compiling import check_compiler
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import flush
 from zaozi.core.machine import machine, processor
@@ -81,9 +82,9 @@ class Workers:
     def can_compile(self) -> bool:
         """Whether torch.compile works on this machine (it needs a compiler); training continues without it otherwise."""
         try:
-            torch.compile(lambda x: x * 2 + 1)(torch.ones(8, device=self.device))
-        except Exception as error:  # a missing or broken compiler can raise anything
-            self.say(f"training without torch.compile ({str(error).splitlines()[0]})")
+            check_compiler(self.device)
+        except ZaoziError as error:
+            self.say(f"training without torch.compile ({error})")
             return False
         return True
 
