@@ -9,15 +9,14 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from zaozi.core.noise import lent_generator, training_generator
-from zaozi.core.precision import autocast
 from zaozi.data.pairs import training_rows
 from zaozi.evaluate.intervals import Figure, mean_figure
 
 BATCH, EPOCHS, SHIFT = 64, 20, 2
 """Pictures per step, passes over the training half, and the largest shift of training pictures, in pixels."""
-CPU = torch.device("cpu")
 
 
 def classifier(channels: int) -> nn.Module:
@@ -38,8 +37,8 @@ def two_sample(drawn: NDArray[np.uint8], real: NDArray[np.uint8], *, factor: int
 
     `drawn` and `real` are `[N, C, S, S]`; the longer one is cut to the length of the shorter. Each half of the pictures is
     judged by a network that is trained on the other half, so the accuracy is a mean over 2 N pictures. `factor` downsamples
-    the pictures first, by averaging. The networks, their number of steps and the order of pictures depend only on the sizes
-    and the seed.
+    the pictures first, by averaging. The networks, in fp32, their number of steps and the order of pictures depend only on the
+    sizes and the seed.
     """
     count = min(len(drawn), len(real))
     if count < 4:
@@ -77,11 +76,13 @@ def _trained(pictures: Tensor, labels: Tensor, seed: int) -> nn.Module:
         rows = torch.from_numpy(training_rows(len(pictures), step * batch, batch, seed))
         generator = training_generator(seed, step)
         y, x = (int(v) for v in torch.randint(0, 2 * SHIFT + 1, (2,), generator=generator))
-        with autocast("auto", CPU):
-            said = network(padded[rows][:, :, y : y + side, x : x + side]).squeeze(1)
-        loss = F.binary_cross_entropy_with_logits(said.float(), labels[rows])
+        said = network(padded[rows][:, :, y : y + side, x : x + side]).squeeze(1)
+        loss = F.binary_cross_entropy_with_logits(said, labels[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
+    update_bn(
+        pictures.tensor_split(-(-len(pictures) // 256)), network
+    )  # running statistics lag behind in short trainings
     return network.eval().requires_grad_(False)

@@ -23,7 +23,7 @@ from zaozi.evaluate.two_sample import two_sample as accuracy
     Row(
         38, "the same at half the resolution", "two_sample.drawn.half", "two_sample.real.half", unit="%", better="lower"
     ),
-    version=2,
+    version=3,
 )
 def two_sample(judge: Judge, sets: Drawn) -> dict[str, Figures]:
     """For held-out captions, and for other real glyphs; 50% means that they cannot be told apart."""

@@ -43,8 +43,8 @@ class HalvedConfig(SpaceConfig):
     """Largest standard deviation of the noise on the small pictures while the 2x stage is trained."""
     adversarial: Annotated[float, Range(0)] = 0.0
     """Weight of the adversarial loss after a quarter of the steps; 0 for none."""
-    contrast: Annotated[float, Range(1, 4)] = 1.0
-    """Factor on x0 before it is decoded, clamped to [-1, 1]: drawings have faint grey in their white."""
+    snap: Annotated[float, Range(0, 0.5)] = 0.0
+    """How close to -1 or 1 x0 becomes -1 or 1 before it is decoded: drawings have faint grey in their black and white."""
 
     def shape(self, size: int, channels: int) -> Shape:
         if size % 2:
@@ -83,12 +83,7 @@ class Halved(Space):
         return smooth + F.pixel_shuffle(self.net(small), 2)
 
     def decode(self, x0: Tensor) -> Tensor:
-        return self.enlarge(self._clear(x0)).clamp(-1.0, 1.0)
-
-    def _clear(self, x0: Tensor) -> Tensor:
-        """Apply the contrast, and clamp."""
-        contrast = self.settings.contrast
-        return (x0 if contrast == 1 else contrast * x0).clamp(-1.0, 1.0)
+        return self.enlarge(_snapped(x0.clamp(-1.0, 1.0), self.settings.snap)).clamp(-1.0, 1.0)
 
     def fit(
         self,
@@ -116,13 +111,13 @@ class Halved(Space):
                 small = self.encode(large)
                 spread = how.noise * torch.rand(len(small), 1, 1, 1, generator=generator)
                 noisy = small + spread * torch.randn(small.shape, generator=generator)
-                made = self.enlarge(self._clear(noisy))
+                made = self.enlarge(noisy.clamp(-1.0, 1.0))
                 error = (made - large).abs().mean()
                 loss, other = error, large
                 if drawn is not None:
                     chosen = torch.randint(0, len(drawn), (how.crops,), generator=generator)
                     side = min(CROP // 2, drawn.shape[-1])
-                    some = self._clear(drawn[(chosen, slice(None), *place(generator, drawn.shape[-1], side))])
+                    some = drawn[(chosen, slice(None), *place(generator, drawn.shape[-1], side))].clamp(-1.0, 1.0)
                     more = self.enlarge(some)
                     loss = error + (self.encode(more) - some).abs().mean()
                     made = torch.cat([made, more])
@@ -141,3 +136,13 @@ class Halved(Space):
                     watch(step, errors[-1])
         last = errors[-20:]
         return f"2x stage: mean absolute error {sum(last) / len(last) / 2:.4f} of the range" if last else ""
+
+
+def _snapped(x0: Tensor, reach: float) -> Tensor:
+    """Return x0 in [-1, 1] with values up to `reach` from -1 or 1 set to -1 or 1, and those up to twice as far spread linearly
+    over the gap: a distance d becomes max(2 (d - reach), 0). Other values are unchanged.
+    """
+    if not reach:
+        return x0
+    distance = 1.0 - x0.abs()
+    return x0.sign() * (1.0 - torch.minimum(distance, 2.0 * (distance - reach).clamp(min=0.0)))
