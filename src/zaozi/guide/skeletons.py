@@ -5,6 +5,7 @@ python -m zaozi.guide.skeletons    # rewrite them after `base` or the exporter h
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -62,16 +63,17 @@ def judge() -> bytes:
 def write(folder: Path) -> None:
     """Write the graphs of `base`, their index, and the tables of real glyphs for explanations."""
     graphs, index, _ = skeletons(TextToImage.from_pretrained("base", device="cpu"))
-    folder.mkdir(exist_ok=True)
-    for name, graph in graphs.items():
-        (folder / f"{name}.onnx.gz").write_bytes(compact.packed(graph))
-    (folder / "judge.onnx.gz").write_bytes(compact.packed(judge()))
     table, rows = relatives(find_dataset(DataConfig()))
+    files = {f"{name}.onnx.gz": graph for name, graph in {**graphs, "judge": judge()}.items()}
     tables = {"judge.json.gz": names(load_reference()), "relatives.json.gz": table, "meanings.json.gz": meanings()}
     for name, value in tables.items():
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        (folder / name).write_bytes(compact.packed(text.encode()))
-    (folder / "relatives.bin.gz").write_bytes(compact.packed(np.ascontiguousarray(rows).tobytes()))
+        files[name] = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    files["relatives.bin.gz"] = np.ascontiguousarray(rows).tobytes()
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        path = folder / name
+        if not path.is_file() or gzip.decompress(path.read_bytes()) != content:  # compressed bytes depend on the machine
+            path.write_bytes(compact.packed(content))
     weights = compact.digest(find_model("base"))
     (folder / compact.INDEX).write_text(as_json({"weights": weights, **index}), encoding="utf-8")
 
