@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from zaozi.cli.main import main
+from zaozi.cli.main import COMMANDS, main
 from zaozi.core.components import samplers
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from draw_doc import commands, drawn
 from numbers_of_docs import filled
+from release_base import assembling, installing
 
 ROOT = Path(__file__).parents[1]
 SAMPLING = ROOT / "docs" / "sampling.md"
@@ -77,3 +78,14 @@ def test_the_text_states_no_measured_share_by_hand(page: str) -> None:
     text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
     by_hand = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", text, flags=re.DOTALL)
     assert re.findall(r"\d%", by_hand) == []
+
+
+def test_the_release_of_new_weights_runs_commands_that_there_are() -> None:
+    plan = {**assembling("base"), **installing()}
+    assert list(plan)[:2] == ["assemble", "evaluate"], "a released model is not released again"
+    text = "\n".join(plan.values())
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"make ([\w-]+)", text)) <= set(targets)
+    assert all((ROOT / file).is_file() for file in re.findall(r"(?:tools|tests)/\w+\.py", text))
+    for words in re.findall(r"-m zaozi (\w+) (\w+)", text):
+        assert words[0] in COMMANDS or " ".join(words) in COMMANDS
