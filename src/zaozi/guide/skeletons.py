@@ -72,7 +72,9 @@ def write(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name, content in files.items():
         path = folder / name
-        if not path.is_file() or gzip.decompress(path.read_bytes()) != content:  # compressed bytes depend on the machine
+        if (
+            not path.is_file() or gzip.decompress(path.read_bytes()) != content
+        ):  # compressed bytes depend on the machine
             path.write_bytes(compact.packed(content))
     weights = compact.digest(find_model("base"))
     (folder / compact.INDEX).write_text(as_json({"weights": weights, **index}), encoding="utf-8")
