@@ -150,7 +150,8 @@ def test_grids_fall_strictly_from_noise_to_clean(name: str, grid: str, count: in
     times = [float(level.t) for level in found]
     assert len(times) == count + 1
     assert all(a > b for a, b in pairwise(times))
-    assert times[0] >= 999.0
+    if grid in ("uniform", "trailing"):
+        assert times[0] >= 999.0
     assert (times[-1], found[-1].sigma) == (0.0, 0.0)
 
 

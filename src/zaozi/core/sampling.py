@@ -41,7 +41,7 @@ class Sampling(Config):
     seed: int = 0
     """Random seed; picture i depends only on (seed, i, prompt)."""
     grid: str = "uniform"
-    """Spacing of the noise levels: uniform, trailing, logsnr or karras."""
+    """Spacing of the noise levels: uniform, trailing, logsnr or karras (the last two from sigma / alpha = 80 to 0.002)."""
     eta: float = 0.0
     """Amount of fresh noise in ddim, from 0 (none) to 1 (as in ddpm)."""
     size: int = 0

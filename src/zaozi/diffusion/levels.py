@@ -12,6 +12,8 @@ from zaozi.core.types import Level
 from zaozi.diffusion.schedules import Schedule, T, logsnr
 
 MAX_STEPS = 1000
+NOISIEST, CLEANEST = 80.0, 0.002
+"""Ends of the log-SNR grids in sigma / alpha: EDM's sigma_max and sigma_min (arXiv:2206.00364, table 1)."""
 
 
 def _uniform(schedule: Schedule, n: int) -> list[float]:
@@ -25,19 +27,20 @@ def _trailing(schedule: Schedule, n: int) -> list[float]:
 
 
 def _ends(schedule: Schedule) -> tuple[float, float]:
-    """Return the log-SNR range of the log-SNR grids: t = T and t = 1. `linear_path`, infinite at T, starts at T - 0.1."""
-    noisy = logsnr(schedule.level(float(T)))
-    return noisy if math.isfinite(noisy) else logsnr(schedule.level(T - 0.1)), logsnr(schedule.level(1.0))
+    """Return the log-SNR range of the log-SNR grids, -2 log(sigma / alpha): sigma / alpha from 80 down to 0.002, or as far as
+    the schedule reaches from t = T to t = 1."""
+    noisy, clean = logsnr(schedule.level(float(T))), logsnr(schedule.level(1.0))
+    return max(noisy, -2.0 * math.log(NOISIEST)), min(clean, -2.0 * math.log(CLEANEST))
 
 
 def _logsnr(schedule: Schedule, n: int) -> list[float]:
-    """Equal steps in log-SNR between the noisiest level and t = 1, then clean (DPM-Solver, arXiv:2206.00927, sec. 3.3)."""
+    """Equal steps in log-SNR (DPM-Solver, arXiv:2206.00927, sec. 3.3) between the ends of EDM, then clean."""
     noisy, clean = _ends(schedule)
     return [schedule.time(float(v)) for v in np.linspace(noisy, clean, n)]
 
 
 def _karras(schedule: Schedule, n: int, rho: float = 7.0) -> list[float]:
-    """EDM grid: equal steps in (sigma / alpha)^(1/rho), rho = 7, over the same range (arXiv:2206.00364, eq. 5)."""
+    """EDM grid: equal steps in (sigma / alpha)^(1/rho), rho = 7, between the ends of EDM (arXiv:2206.00364, eq. 5)."""
     noisy, clean = (math.exp(-v / 2) ** (1 / rho) for v in _ends(schedule))
     return [schedule.time(-2 * rho * math.log(float(v))) for v in np.linspace(noisy, clean, n)]
 
@@ -62,6 +65,8 @@ def check_levels(num_steps: int, grid: str) -> None:
 def levels(schedule: Schedule, num_steps: int, grid: str = "uniform") -> list[Level]:
     """Return `num_steps + 1` levels, strictly from noisy to clean, for 1 to 1000 steps.
 
+    `uniform` and `trailing` start at t = T. `logsnr` and `karras` start at sigma / alpha = 80 and end at 0.002, or as far as
+    the schedule reaches from t = T to t = 1; the last level of every grid is t = 0.
     Raises `ZaoziError` if the number of steps is out of range or the grid is unknown.
     """
     check_levels(num_steps, grid)

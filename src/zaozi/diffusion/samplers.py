@@ -104,7 +104,8 @@ def heun(
 ) -> Tensor:
     """Heun's method on the same ODE: the mean of the slopes at both ends of a step (arXiv:2206.00364, algorithm 1).
 
-    Two calls per step, second order; one call on the last step if it ends clean, so 2N - 1 in total.
+    Two calls per step, second order; one call on the last step if it ends clean, so 2N - 1 in total. This steps x in
+    (alpha, sigma), EDM's algorithm x / alpha in sigma / alpha. The two agree where alpha = 1 and in the limit of small steps.
     """
     for t, s in pairwise(levels):
         guess = denoise(x, t)

@@ -49,7 +49,10 @@ export const euler: Sampler = async (denoise, x, levels, _noise, onStep) => {
   return x;
 };
 
-/** Heun's method on the same ODE: the mean of the slopes at both ends of a step; one call where it ends clean. */
+/**
+ * Heun's method on the same ODE: the mean of the slopes at both ends of a step; one call where it ends clean.
+ * It steps x in (alpha, sigma), EDM's algorithm x / alpha in sigma / alpha.
+ */
 export const heun: Sampler = async (denoise, x, levels, _noise, onStep) => {
   for (let i = 0; i + 1 < levels.length; i++) {
     const [t, s] = [levels[i], levels[i + 1]];

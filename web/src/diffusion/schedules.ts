@@ -1,6 +1,8 @@
 /** Noise schedules and time grids: the twins of diffusion/schedules.py and diffusion/levels.py. */
 
 export const T = 1000;
+/** Ends of the log-SNR grids in sigma / alpha: EDM's sigma_max and sigma_min (arXiv:2206.00364, table 1). */
+const [NOISIEST, CLEANEST] = [80, 0.002];
 
 /** How noisy a picture is: x_t = alpha * x0 + sigma * eps, at time t in [0, T]. */
 export interface Level {
@@ -84,14 +86,14 @@ export function signal(level: Level): number {
   return level.alpha ** 2 / (level.alpha ** 2 + level.sigma ** 2);
 }
 
-/** n + 1 levels, strictly from noisy to clean. */
+/** n + 1 levels, strictly from noisy to clean; `logsnr` and `karras` have EDM's ends, or the schedule's if those are nearer. */
 export function levels(path: Schedule, n: number, grid = 'uniform'): Level[] {
   if (!(Number.isInteger(n) && n >= 1 && n <= 1000)) throw new RangeError(`${n} steps are out of range; use 1 to 1000`);
   const uniform = (k: number) => T - (T * k) / n;
-  const ends = (): [number, number] => {
-    const noisy = logsnr(path.level(T));
-    return [Number.isFinite(noisy) ? noisy : logsnr(path.level(T - 0.1)), logsnr(path.level(1))];
-  };
+  const ends = (): [number, number] => [
+    Math.max(logsnr(path.level(T)), -2 * Math.log(NOISIEST)),
+    Math.min(logsnr(path.level(1)), -2 * Math.log(CLEANEST)),
+  ];
   const along = (k: number, a: number, b: number) => (n === 1 ? a : a + ((b - a) * k) / (n - 1));
   const times: Record<string, (k: number) => number> = {
     uniform,
