@@ -368,6 +368,8 @@ def test_faint_grey_snaps_to_white_and_black() -> None:
     wanted = torch.tensor([1.0, 1.0, 1.0, 0.875, 0.75, 0.5, 0.0, -0.3, -0.875, -1.0, -1.0]).reshape(1, 1, 1, -1)
     assert torch.equal(clear.decode(x0), plain.decode(wanted))
     assert torch.equal(plain.decode(x0), plain.enlarge(x0.clamp(-1, 1)).clamp(-1, 1))
+    assert torch.equal(PixelsConfig(snap=0.125).build(1).decode(x0), wanted)
+    assert torch.equal(PixelsConfig().build(1).decode(x0), x0.clamp(-1, 1))
 
 
 def test_a_decoder_learns_from_what_a_model_draws(

@@ -90,6 +90,16 @@ def crops(data: Pictures, generator: torch.Generator, *, count: int, side: int, 
     return data.batch(rows)[(..., *place(generator, whole, side, multiple))]
 
 
+def snapped(x0: Tensor, reach: float) -> Tensor:
+    """Return x0 in [-1, 1] with values up to `reach` from -1 or 1 set to -1 or 1, and those up to twice as far spread linearly
+    over the gap: a distance d becomes max(2 (d - reach), 0). Other values are unchanged.
+    """
+    if not reach:
+        return x0
+    distance = 1.0 - x0.abs()
+    return x0.sign() * (1.0 - torch.minimum(distance, 2.0 * (distance - reach).clamp(min=0.0)))
+
+
 @torch.no_grad()
 def statistics(encode: Callable[[Tensor], Tensor], data: Pictures, count: int = 2048) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation per channel, `[C, 1, 1]` each, of up to `count` encoded pictures, evenly spaced."""

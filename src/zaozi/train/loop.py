@@ -63,9 +63,10 @@ def train(run: Run, callbacks: Sequence[Callback] | None = None) -> Path:
         workers.say(f"stopped at step {run.step}; go on with the same command and --resume")
     else:
         samples = run.step * run.recipe.train.batch_size
+        prompt = next(iter(run.recipe.train.prompts), "gold")
         workers.say(
             f"trained {run.step} steps, {samples} samples in {run.seconds / 60:.1f} min; "
-            f'draw with: zaozi generate "gold" --model {run.out}'
+            f'draw with: zaozi generate "{prompt}" --model {run.out}'
         )
     return run.newest()
 

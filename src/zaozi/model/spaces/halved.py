@@ -15,7 +15,7 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import training_generator
 from zaozi.core.types import Shape
 from zaozi.model.adversary import Adversary
-from zaozi.model.space import Pictures, Space, crops, fitting, place
+from zaozi.model.space import Pictures, Space, crops, fitting, place, snapped
 from zaozi.nn.convolutional import ConvBlock
 from zaozi.nn.layers import zeroed
 
@@ -83,7 +83,7 @@ class Halved(Space):
         return smooth + F.pixel_shuffle(self.net(small), 2)
 
     def decode(self, x0: Tensor) -> Tensor:
-        return self.enlarge(_snapped(x0.clamp(-1.0, 1.0), self.settings.snap)).clamp(-1.0, 1.0)
+        return self.enlarge(snapped(x0.clamp(-1.0, 1.0), self.settings.snap)).clamp(-1.0, 1.0)
 
     def fit(
         self,
@@ -136,13 +136,3 @@ class Halved(Space):
                     watch(step, errors[-1])
         last = errors[-20:]
         return f"2x stage: mean absolute error {sum(last) / len(last) / 2:.4f} of the range" if last else ""
-
-
-def _snapped(x0: Tensor, reach: float) -> Tensor:
-    """Return x0 in [-1, 1] with values up to `reach` from -1 or 1 set to -1 or 1, and those up to twice as far spread linearly
-    over the gap: a distance d becomes max(2 (d - reach), 0). Other values are unchanged.
-    """
-    if not reach:
-        return x0
-    distance = 1.0 - x0.abs()
-    return x0.sign() * (1.0 - torch.minimum(distance, 2.0 * (distance - reach).clamp(min=0.0)))
