@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 import torch
 
-from zaozi.core.compiling import check_compiler
 from zaozi.core.errors import ZaoziError
+from zaozi.train.compiling import compile_options
 
 CPU = torch.device("cpu")
 
 
 COMPARE = """
 import torch
-from zaozi.core.compiling import check_compiler
+from zaozi.train.compiling import compile_options
 from zaozi.nn.attention import SelfAttention, rotary_table
 
-check_compiler(torch.device("cpu"))
+options = compile_options(torch.device("cpu"))
 torch.manual_seed(0)
 layer, rotary = SelfAttention(128, 64), rotary_table(8, 64)
 torch.nn.init.normal_(layer.out.weight, std=0.05)
@@ -37,7 +37,7 @@ def gradients(f):
     return torch.cat([p.grad.flatten() for p in layer.parameters()])
 
 
-plain, compiled = gradients(layer), gradients(torch.compile(layer))
+plain, compiled = gradients(layer), gradients(torch.compile(layer, options=options))
 print(float((compiled - plain).norm() / plain.norm()))
 """
 
@@ -51,13 +51,13 @@ def test_compiled_attention_has_the_gradients_of_plain_attention(tmp_path: Path)
 
 
 def test_a_wrong_or_missing_compiler_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "compile", lambda f: lambda *args: f(*args) * torch.nan)
+    monkeypatch.setattr(torch, "compile", lambda f, options: lambda *args: f(*args) * torch.nan)
     with pytest.raises(ZaoziError, match="wrong results"):
-        check_compiler(CPU)
+        compile_options(CPU)
 
-    def missing(f: object) -> Any:
+    def missing(f: object, options: object) -> Any:
         raise RuntimeError("no C++ compiler\nsee there")
 
     monkeypatch.setattr(torch, "compile", missing)
     with pytest.raises(ZaoziError, match=r"no C\+\+ compiler$"):
-        check_compiler(CPU)
+        compile_options(CPU)

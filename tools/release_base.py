@@ -3,15 +3,14 @@
 python tools/release_base.py runs/base            # assemble and evaluate, then print both reports' figures, side by side
 python tools/release_base.py runs/base --install  # then replace the weights, and redraw and remeasure everything
 
-MODEL is a training run, or a released model. Steps that are done are skipped when the command is run again. Output: out/release.
+MODEL is a training run, or a released model. When the command is run again, it goes on after the last step that is done; a newer
+checkpoint or a changed step starts anew from there. Output: out/release.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -40,7 +39,9 @@ def assembling(model: str) -> dict[str, str]:
     space, stages = read_recipe(Path("base")).train.space_from, sorted((SHIPPED / "base" / "stages").iterdir())
     bare = OUT / "bare" if (found / STATE).is_file() else found
     parts = " ".join(f"--stage {shlex.quote(str(stage))}" for stage in stages)
-    release = {"release": f"{ZAOZI} model release {shlex.quote(model)} {bare} --name base"} if bare != found else {}
+    release = (
+        {"release": f"{ZAOZI} model release {shlex.quote(str(found))} {bare} --name base"} if bare != found else {}
+    )
     return {
         **release,
         "assemble": f"{ZAOZI} model assemble {shlex.quote(str(bare))} {MODEL} --name base --space-from {space} {parts}",
@@ -53,13 +54,15 @@ def installing() -> dict[str, str]:
     early = ROOT / "out" / "early"
     compare, shipped = f"{ZAOZI} compare base", SHIPPED / "base"
     return {
+        # stops at weights that are not committed
+        "install": f"cp -rT {MODEL} {OUT / 'copy'} && git rm -rq {shipped} && mv -T {OUT / 'copy'} {shipped}",
         "publish": f"{ZAOZI} evaluate publish {REPORT} {shipped} --readme {ROOT / 'README.md'}",
         "neutral": f"{PYTHON} tests/test_neutral.py",
         "skeletons": f"{PYTHON} -m zaozi.guide.skeletons",
         "figures": "make figures",
         "hero": "make hero",
         "guide": "make guide",
-        "screenshot": "make test-browser && cp out/browser/playground.png docs/pictures/playground.png",
+        "screenshot": "git add src/zaozi/guide && make test-browser && cp out/browser/playground.png docs/pictures/",
         "strokes": f"{PYTHON} tools/draw_strokes.py docs/pictures/strokes.png",
         "gold": "make run && cp out/sheet.png docs/pictures/gold.png",
         "early": f"mkdir -p {early} && git archive {EARLY} src/zaozi/weights/base | tar -x --strip-components 4 -C {early}",
@@ -74,27 +77,20 @@ def installing() -> dict[str, str]:
     }
 
 
-def perform(commands: dict[str, str], done: Path) -> None:
-    """Run the commands in order, except those that were done before with the same command line."""
+def perform(commands: dict[str, str]) -> None:
+    """Run the commands in order, except those that were done before, with the same commands before them."""
+    done, before = OUT / "done", ""
     done.mkdir(parents=True, exist_ok=True)
     for name, command in commands.items():
+        before += command + "\n"
         mark = done / name
-        if mark.is_file() and mark.read_text(encoding="utf-8") == command:
+        if mark.is_file() and mark.read_text(encoding="utf-8") == before:
             continue
         print(f"{time.strftime('%H:%M:%S')} {name}: {command}", flush=True)
-        code = subprocess.run(
-            command, shell=True, cwd=ROOT, env={**os.environ, "COLUMNS": "132"}, check=False
-        ).returncode
+        code = subprocess.run(command, shell=True, cwd=ROOT, check=False).returncode
         if code:
             sys.exit(f"{name} failed with code {code}; run the same command again to continue there")
-        mark.write_text(command, encoding="utf-8")
-
-
-def install() -> None:
-    """Replace the shipped weights by the assembled ones."""
-    shipped = SHIPPED / "base"
-    shutil.rmtree(shipped)
-    shutil.copytree(MODEL, shipped, ignore=shutil.ignore_patterns("*.lock", "*partial"))
+        mark.write_text(before, encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -104,15 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--install", action="store_true", help="replace the shipped weights and everything made of them"
     )
     given = parser.parse_args(arguments)
-    perform(assembling(given.model), OUT / "done")
+    plan = assembling(given.model)
+    perform(plan)
     for name, path in (("new", REPORT), ("shipped", SHIPPED / "base" / "report.json")):
         if path.is_file():
             print(f"{name}:\n{as_text(read_report(path))}\n")
     if given.install:
-        if not (mark := OUT / "done" / "install").is_file():
-            install()
-            mark.write_text("", encoding="utf-8")
-        perform(installing(), OUT / "done")
+        perform({**plan, **installing()})
 
 
 if __name__ == "__main__":

@@ -91,9 +91,10 @@ def crops(data: Pictures, generator: torch.Generator, *, count: int, side: int, 
 
 
 def snapped(x0: Tensor, reach: float) -> Tensor:
-    """Return x0 in [-1, 1] with values up to `reach` from -1 or 1 set to -1 or 1, and those up to twice as far spread linearly
-    over the gap: a distance d becomes max(2 (d - reach), 0). Other values are unchanged.
+    """Return x0 clamped to [-1, 1], with values up to `reach` from -1 or 1 set to -1 or 1, and those up to twice as far spread
+    linearly over the gap: a distance d becomes max(2 (d - reach), 0). Other values are unchanged.
     """
+    x0 = x0.clamp(-1.0, 1.0)
     if not reach:
         return x0
     distance = 1.0 - x0.abs()

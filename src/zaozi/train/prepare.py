@@ -184,8 +184,8 @@ def _ready(
     if space.cacheable and not train.shift:
         latents = workers.first_alone(lambda: encoded(pairs, space, digest))
     batches = Batches(recipe, pairs, texts, model.schedule, space, latents)
-    if train.compile and workers.can_compile():
-        model.network.compile()
+    if train.compile:
+        workers.compile(model.network)
     return Run(
         recipe=recipe,
         config=config,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from zaozi.core.compiling import check_compiler
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import flush
 from zaozi.core.machine import machine, processor
@@ -25,6 +24,7 @@ from zaozi.model.checkpoint import newest
 from zaozi.model.denoiser import Denoiser
 from zaozi.text.encoders import TextEncoder
 from zaozi.train.batches import Batches
+from zaozi.train.compiling import compile_options
 from zaozi.train.state import LOG, save_state
 
 if TYPE_CHECKING:
@@ -79,14 +79,12 @@ class Workers:
         total: Tensor = self.accelerator.reduce(torch.tensor(values, device=self.device, dtype=dtype), reduction="sum")
         return total.tolist()
 
-    def can_compile(self) -> bool:
-        """Whether torch.compile works on this machine (it needs a compiler); training continues without it otherwise."""
+    def compile(self, network: nn.Module) -> None:
+        """Compile a network in place. Without a compiler that works, training continues uncompiled."""
         try:
-            check_compiler(self.device)
+            network.compile(options=compile_options(self.device))
         except ZaoziError as error:
             self.say(f"training without torch.compile ({error})")
-            return False
-        return True
 
 
 @dataclass

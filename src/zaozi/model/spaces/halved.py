@@ -83,7 +83,7 @@ class Halved(Space):
         return smooth + F.pixel_shuffle(self.net(small), 2)
 
     def decode(self, x0: Tensor) -> Tensor:
-        return self.enlarge(snapped(x0.clamp(-1.0, 1.0), self.settings.snap)).clamp(-1.0, 1.0)
+        return self.enlarge(snapped(x0, self.settings.snap)).clamp(-1.0, 1.0)
 
     def fit(
         self,
