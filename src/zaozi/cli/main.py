@@ -37,7 +37,7 @@ COMMANDS = {
     "evaluate publish": ("zaozi.cli.evaluate", "publish", "put a report's table into a card and a README"),
     "compare": ("zaozi.cli.compare", "compare", "samplers side by side: adherence and distance against calls"),
     "speedrun": ("zaozi.cli.speedrun", "speedrun", "from nothing to prompt-true glyphs, by the clock"),
-    "export": ("zaozi.cli.guide", "export", "write a model as ONNX files, for other engines and the browser"),
+    "export": ("zaozi.cli.guide", "export", "write a model as ONNX files, or as a pipeline of diffusers"),
     "guide figures": ("zaozi.cli.guide", "figures", "draw the visual guide's figures and the data behind them"),
     "guide build": (
         "zaozi.cli.guide",

@@ -75,7 +75,7 @@ class TextEncoder(Protocol):
         ...
 
 
-def _pool(states: Tensor, mask: Tensor) -> Tensor:
+def pool(states: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of the real tokens' states, normalised to unit length: `[B, L, D] -> [B, D]`."""
     mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
     return torch.nn.functional.normalize(mean, dim=-1)
@@ -165,7 +165,7 @@ class FrozenEncoder:
         """Return the states and the pooled vector of token ids `[B, L]`, padded where `mask` is False."""
         output = self.network(input_ids=ids, attention_mask=mask.long())
         states = output.last_hidden_state.float() * mask[..., None]
-        return states, _pool(states, mask)
+        return states, pool(states, mask)
 
 
 @contextmanager
