@@ -65,7 +65,7 @@ class Drawing(Config):
     to_seed: int | None = None
     """Interpolate from --seed to this seed, over --count pictures."""
     model: str = "base"
-    """Name of a shipped model, or the folder of a model or training run."""
+    """Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the Hugging Face hub."""
     stage: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="MODEL")] = ()
     """A super-resolution stage, for a larger --size, instead of those in the model's folder; can be repeated."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""

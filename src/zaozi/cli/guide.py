@@ -36,7 +36,7 @@ def figures(
     Args:
         out: The output folder.
         only: Name or number of a figure; can be repeated.
-        model: Name of a shipped model, or the folder of a model or training run.
+        model: Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the hub.
         data: The glyph dataset; built if missing.
         seed: Random seed.
         overwrite: Overwrite existing files of these names that zaozi did not write; by default this is an error.
@@ -72,7 +72,7 @@ def export(
     model.json describes how to call them. diffusers: a folder for `DiffusionPipeline.from_pretrained`, with the code it needs.
 
     Args:
-        model: Name of a shipped model, or the folder of a model or training run.
+        model: Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the hub.
         to: The format.
         out: The output folder; by default out/onnx or out/diffusers.
         overwrite: Overwrite existing files of these names that zaozi did not write; by default this is an error.
@@ -106,7 +106,8 @@ def build(
 
     Args:
         out: The output folder.
-        model: Name of a shipped model, or the folder of a model or training run. Figures are redrawn unless this is base.
+        model: Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the hub. Figures
+            are redrawn unless this is base.
         redraw: Also redraw the figures for base; takes a few minutes, and the results are cached.
         data: The glyph dataset for redrawn figures; built if missing.
         seed: Random seed for redrawn figures.

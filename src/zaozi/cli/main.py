@@ -52,6 +52,7 @@ COMMANDS = {
     "model error": ("zaozi.cli.model", "error", "a model's x0 error on held-out pairs at twenty levels"),
     "model assemble": ("zaozi.cli.model", "assemble", "a model with another decoder, or with super-resolution stages"),
     "model release": ("zaozi.cli.model", "release", "a training run's model alone, in half precision, to share"),
+    "push": ("zaozi.cli.hub", "push", "put a released model on the Hugging Face hub"),
 }
 
 ALLOW_DOWNLOAD = "--allow-download"
@@ -85,7 +86,7 @@ def usage() -> str:
             "commands:",
             *lines,
             "",
-            f"  {ALLOW_DOWNLOAD}  with any command that loads a model: fetch a text encoder that it names on the hub",
+            f"  {ALLOW_DOWNLOAD}  with any command that loads a model: fetch it, or a text encoder that it names, from the hub",
             "  --version  print the version",
         ]
     )

@@ -158,14 +158,16 @@ def local_model(name: str) -> Path | None:
     return folder if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file() else None
 
 
-def find_model(name: str) -> Path:
-    """Find the folder of a model, given a folder or the name of a bundled model.
+def find_model(name: str, *, allow_download: bool = False) -> Path:
+    """Find the folder of a model, given a folder, the name of a bundled model, or a name on the hub.
 
     In this order:
 
     1. the folder of a training run: its newest checkpoint, even if a model was released into the same folder;
     2. the folder of a model (`config.json` and `model.safetensors`): itself;
-    3. anything else: the name of a bundled model.
+    3. the name of a bundled model;
+    4. `user/name` or `user/name@revision`, a branch, tag or commit: a repository of the Hugging Face hub, in the hub's cache.
+       It is downloaded only with `allow_download`, or within `downloads_allowed`.
 
     A folder with the name of a bundled model takes precedence, with a warning. Raises `ZaoziError` with the bundled names
     if nothing is found.
@@ -183,7 +185,11 @@ def find_model(name: str) -> Path:
         raise ZaoziError(
             f"{folder} holds no model (no {CONFIG}); give a model's folder, or one of: {', '.join(shipped())}"
         )
-    raise unknown("model", name, [*shipped(), "or a folder"])
+    from zaozi.model.hub import fetch, hub_name  # which imports this module
+
+    if (there := hub_name(name)) is not None:
+        return fetch(there, allow_download=allow_download)
+    raise unknown("model", name, [*shipped(), "or a folder", "or user/name on the hub"])
 
 
 def read_config(folder: Path) -> ModelConfig:

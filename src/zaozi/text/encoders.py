@@ -170,21 +170,26 @@ class FrozenEncoder:
 
 @contextmanager
 def downloads_allowed() -> Iterator[None]:
-    """Allow `load_encoder` to download encoders named on the hub, as with `allow_download`, within the block."""
+    """Allow downloads of models and encoders named on the hub, as with `allow_download`, within the block."""
     global _downloads  # noqa: PLW0603
-    before, _downloads = _downloads, True
+    before, _downloads = _downloads, {}
     try:
         yield
     finally:
         _downloads = before
 
 
-_downloads = False
+_downloads: dict[str, Path] | None = None
 
 
 def may_download() -> bool:
     """Whether downloads from the hub are allowed here."""
-    return _downloads
+    return _downloads is not None
+
+
+def fetched() -> dict[str, Path]:
+    """Return the models fetched within `downloads_allowed`, by name: each is looked up once. Outside, a new dictionary."""
+    return {} if _downloads is None else _downloads
 
 
 def located(name: str, base: Path | None = None) -> str:
@@ -226,7 +231,7 @@ def load_encoder(
     if kind not in encoders:
         raise ZaoziError(f"unknown text encoder '{name}'; use 'minilm', or 't5:' and a folder or hub name")
     where = located(name, base).partition(":")[2]
-    return encoders[kind](where, max_tokens, allow_download=allow_download or _downloads, network=network)
+    return encoders[kind](where, max_tokens, allow_download=allow_download or may_download(), network=network)
 
 
 def check_max_tokens(max_tokens: int, limit: int) -> None:
