@@ -20,11 +20,14 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from zaozi.core.noise import standard_normal
+from zaozi.core.sampling import Sampling
 from zaozi.model.stage import enlarged
 from zaozi.text.encoders import pool
 
 T = 1000
 """Times of a schedule: 0 is clean, T is noise. Timestep k of diffusers is t - 1, on the straight path t."""
+STEPS: int = Sampling.steps
+SCALE: float = Sampling.guidance.scale
 DRAWS = 2**32
 """Draws of noise that are reserved for each super-resolution stage."""
 
@@ -43,8 +46,8 @@ class ZaoziPipeline(DiffusionPipeline):
         self,
         prompt: str | Sequence[str],
         *,
-        num_inference_steps: int = 20,
-        guidance_scale: float = 5.0,
+        num_inference_steps: int = STEPS,
+        guidance_scale: float = SCALE,
         negative_prompt: str = "",
         num_images_per_prompt: int = 1,
         properties: Mapping[str, str | float] | None = None,
