@@ -150,10 +150,10 @@ SCHEDULERS: dict[str, Callable[[Path], Any]] = {
 
 @torch.no_grad()
 def theirs(scheduler: Any, call: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], monkeypatch: Any) -> Tensor:
-    """What a loop over a scheduler of diffusers draws, with zaozi's noise."""
+    """What a loop over a scheduler of diffusers draws, with zaozi's noise, which at the start has the schedule's sigma."""
     noise, drawn = picture_noise(7, PICTURES, shape), iter(range(1, 100))
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: noise(next(drawn)))
-    x = noise(0)
+    x = float((1.0 - scheduler.alphas_cumprod[-1].double()).sqrt()) * noise(0)
     for k in scheduler.timesteps:
         x = scheduler.step(call(x, k), k, x).prev_sample
     return x
@@ -301,7 +301,7 @@ def test_an_unconditional_pipeline_draws_what_diffusers_draws_and_needs_no_promp
     with lent_generator(2):
         unet = UNet2DModel(sample_size=16, block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, **blocks)
     fill_randomly(unet, 0.05)
-    save(tmp_path / "pipeline", {"unet": unet, "scheduler": DDPMScheduler()})
+    save(tmp_path / "pipeline", {"unet": unet, "scheduler": DDPMScheduler(prediction_type="v_prediction")})
     (tmp_path / "pipeline" / "README.md").write_text("---\nlicense: mit\n---\n# Butterflies\n")
     model = tmp_path / "model"
     import_diffusers(str(tmp_path / "pipeline"), model)

@@ -130,11 +130,13 @@ class Diffusers(nn.Module):
         k = self.timestep(u)
         if not self.reads_text:
             return self.network(x, k).sample
-        rows = x.shape[0]
-        absent = ~cond.mask.any(1, keepdim=True)  # (B, 1)
+        rows, length, _ = cond.tokens.shape
+        given = cond.mask.reshape(rows, length)  # an exported graph has one symbol for each size then
+        absent = ~given.any(1, keepdim=True)  # (B, 1)
         tokens = torch.cat([cond.tokens.to(x), self.empty.to(x).expand(rows, -1, -1)], dim=1)  # (B, L + E, D)
-        mask = torch.cat([cond.mask, absent.expand(-1, self.empty.shape[0])], dim=1)  # (B, L + E)
-        return self.network(x, k, encoder_hidden_states=tokens, encoder_attention_mask=mask).sample
+        mask = torch.cat([given, absent.expand(-1, self.empty.shape[0])], dim=1)  # (B, L + E)
+        seen, k = x.reshape(rows, *x.shape[1:]), k.reshape(rows)
+        return self.network(seen, k, encoder_hidden_states=tokens, encoder_attention_mask=mask).sample
 
 
 def unet_class(name: str) -> Any:
