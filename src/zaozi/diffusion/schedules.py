@@ -50,8 +50,7 @@ def cosine_alpha_bar(steps: int = T) -> NDArray[np.float64]:
 def kept_of(betas: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return alpha_bar of betas `[N]`: the cumulative product of 1 - beta, after 1. `[N + 1]`."""
     alphas = 1.0 - betas
-    kept: NDArray[np.float64] = np.concatenate([[1.0], np.cumprod(alphas)])
-    return kept
+    return np.concatenate([[1.0], np.cumprod(alphas)])
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Schedule:
         """The times of a tabulated schedule but 0, `[N]`: T / N, 2 T / N, ..., T."""
         assert self.alpha_bar is not None
         steps = len(self.alpha_bar) - 1
-        return np.arange(1, steps + 1) * (T / steps)
+        return np.arange(1, steps + 1, dtype=np.float64) * (T / steps)
 
     @cached_property
     def logsnrs(self) -> NDArray[np.float64]:

@@ -132,7 +132,6 @@ def _staged(kind: str, folder: Path, words: Path, settings: dict[str, Any]) -> I
 def _tokenizer(kind: str, words: Path) -> Any:
     """Read tokenizer.json, or make it from the files of a slow tokenizer. Raises `ZaoziError`."""
     from tokenizers import Tokenizer
-    from transformers import CLIPTokenizerFast, T5TokenizerFast
 
     family = FAMILIES[kind]
     parts = {"t5": ("spiece.model",), "clip": ("vocab.json", "merges.txt")}[kind]
@@ -141,13 +140,30 @@ def _tokenizer(kind: str, words: Path) -> Any:
             family.read_json(words / TOKENIZER)
             return Tokenizer.from_file(str(words / TOKENIZER))
         if all((words / part).is_file() for part in parts):
-            made = {"t5": T5TokenizerFast, "clip": CLIPTokenizerFast}[kind]
-            return made.from_pretrained(str(words), local_files_only=True).backend_tokenizer
+            return {"t5": _from_pieces, "clip": _from_merges}[kind](words)
     except ZaoziError:
         raise
     except Exception as error:  # from the libraries' readers, or a package that they need
         raise family.damaged(words, error) from None
     raise family.damaged(words, f"it has no {TOKENIZER}, and no {' and '.join(parts)}")
+
+
+def _from_pieces(words: Path) -> Any:
+    """Make a fast tokenizer of spiece.model, a SentencePiece model in protobuf's format."""
+    from transformers import T5TokenizerFast
+    from transformers.utils import sentencepiece_model_pb2_new
+
+    proto = sentencepiece_model_pb2_new.ModelProto.FromString((words / "spiece.model").read_bytes())
+    pieces = [(part.piece, part.score) for part in proto.pieces]
+    normal = proto.normalizer_spec.precompiled_charsmap or None
+    return T5TokenizerFast(vocab=pieces, _spm_precompiled_charsmap=normal, extra_ids=0).backend_tokenizer
+
+
+def _from_merges(words: Path) -> Any:
+    """Make a fast tokenizer of vocab.json and merges.txt."""
+    from transformers import CLIPTokenizerFast
+
+    return CLIPTokenizerFast.from_pretrained(str(words), local_files_only=True).backend_tokenizer
 
 
 def _stored(network: Any, folder: Path) -> dict[str, Tensor]:

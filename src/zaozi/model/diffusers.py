@@ -60,8 +60,9 @@ def import_diffusers(source: str, out: Path, *, text_encoder: str = "", name: st
     zaozi did not write.
     """
     local = Path(source)
-    read_from = (local, *local.rglob("*")) if local.is_dir() else ()
-    output = replace(model_output(out, overwrite=overwrite), inputs=tuple(read_from))
+    places = [place for place in (local, Path(text_encoder.partition(":")[2])) if place.name and place.is_dir()]
+    inputs = tuple(path for place in places for path in (place, *place.rglob("*")))
+    output = replace(model_output(out, overwrite=overwrite), inputs=inputs)
     output.check()
     pipeline = read_pipeline(source, text_encoder)
     model = to_model(pipeline, name or out.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,8 @@ TEXTLESS, TEXTUAL = "UNet2DModel", "UNet2DConditionModel"
 CLASSES = (TEXTLESS, TEXTUAL)
 NEAR = 0.02
 """How far from a whole number a timestep counts as that number: u is float32, and so is the interpolation."""
+MOST = 64
+"""Most levels of a U-Net, layers of a level, and transformer layers of a block."""
 _UNSUPPORTED = (
     "class_embed_type",
     "num_class_embeds",
@@ -63,15 +66,19 @@ class DiffusersConfig(NetworkConfig):
 
     @property
     def least_weights(self) -> int:
-        blocks, layers = len(self.own.get("block_out_channels", ())), self.own.get("layers_per_block", 1)
-        return blocks * min(layers if isinstance(layers, (tuple, list)) else [layers])
+        return len(self._levels) * min(_flat(self.own.get("layers_per_block", 1)))
+
+    @property
+    def _levels(self) -> list[Any]:
+        """The channels of each level."""
+        return list(_flat(self.own.get("block_out_channels", [0] * 4)))
 
     def check(self, shape: Shape) -> None:
         channels, height, width = shape
         reads = self.own.get("in_channels", 4 if self.reads_text else 3)
         if channels != reads:
             raise ZaoziError(f"the U-Net reads {reads} channels, the space has {channels}; use its own space")
-        stride = 2 ** (len(self.own.get("block_out_channels", ())) - 1)
+        stride = 2 ** (len(self._levels) - 1)
         if height % stride or width % stride:
             raise ZaoziError(f"a picture of {width}x{height} does not fit; use sides divisible by {stride}")
 
@@ -98,7 +105,9 @@ class Diffusers(nn.Module):
         self.reads_text = how.reads_text
         width = own.get("cross_attention_dim", 1280)
         if self.reads_text and width != text_width:
-            raise ZaoziError(f"the U-Net reads text states of {width} channels, the text encoder gives {text_width}")
+            raise ZaoziError(
+                f"the U-Net reads text states of {width} channels, not {text_width}; use its own text encoder"
+            )
         try:
             self.network: Any = unet_class(own["_class_name"]).from_config(own)
         except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
@@ -167,9 +176,20 @@ def check_supported(own: Any) -> None:
     reads, gives = (own.get(key, usual) for key in ("in_channels", "out_channels"))
     if reads != gives:
         raise ZaoziError(f"a U-Net from {reads} to {gives} channels is not supported; use one with as many out as in")
-    blocks, layers = own.get("block_out_channels", ()), own.get("layers_per_block", 1)
-    counts = layers if isinstance(layers, (list, tuple)) and layers else [layers]
-    if not isinstance(blocks, (list, tuple)) or not all(type(n) is int and n > 0 for n in [*blocks, *counts]):
-        raise ZaoziError(
-            "the U-Net's block_out_channels or layers_per_block are not whole numbers; use a sound config.json"
-        )
+    for key, most in (
+        ("block_out_channels", 2**16),
+        ("layers_per_block", MOST),
+        ("transformer_layers_per_block", MOST),
+    ):
+        counts = list(_flat(own.get(key, 1)))
+        if not 0 < len(counts) <= MOST or not all(type(n) is int and 0 < n <= most for n in counts):
+            raise ZaoziError(f"the U-Net's {key} is out of range; use up to {MOST} whole numbers, 1 to {most}")
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """Yield the values of a list of lists of any depth, or a value that is none."""
+    if not isinstance(value, (list, tuple)):
+        yield value
+        return
+    for part in value:
+        yield from _flat(part)
