@@ -108,6 +108,11 @@ class NetworkConfig(Config):
         return True
 
     @property
+    def is_imported(self) -> bool:
+        """Whether its first weights come from elsewhere, under a licence of their own."""
+        return False
+
+    @property
     def is_random(self) -> bool:
         """Whether the network uses random numbers in training, such as for dropout."""
         return True

@@ -134,7 +134,7 @@ LICENCE_OF_IMPORTED = (
 
 def licence_of(config: ModelConfig) -> str:
     """Return what a card says of the licence of a model's weights."""
-    return LICENCE_OF_IMPORTED if config.network.kind == "diffusers" else LICENCE
+    return LICENCE_OF_IMPORTED if config.network.is_imported else LICENCE
 
 
 def model_card(

@@ -61,6 +61,10 @@ class DiffusersConfig(NetworkConfig):
         return bool(self.own["_class_name"] == TEXTUAL)
 
     @property
+    def is_imported(self) -> bool:
+        return True
+
+    @property
     def is_random(self) -> bool:
         return bool(self.own.get("dropout"))
 
