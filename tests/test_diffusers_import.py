@@ -302,7 +302,7 @@ def test_an_unconditional_pipeline_draws_what_diffusers_draws_and_needs_no_promp
     with lent_generator(2):
         unet = UNet2DModel(sample_size=16, block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1, **blocks)
     fill_randomly(unet, 0.05)
-    save(tmp_path / "pipeline", {"unet": unet, "scheduler": DDPMScheduler(prediction_type="v_prediction")})
+    save(tmp_path / "pipeline", {"unet": unet, "scheduler": DDPMScheduler()})
     (tmp_path / "pipeline" / "README.md").write_text("---\nlicense: mit\n---\n# Butterflies\n")
     model = tmp_path / "model"
     import_diffusers(str(tmp_path / "pipeline"), model)
