@@ -29,6 +29,7 @@ WRITERS = {  # command -> its words, and a file that it would write; {m} is a mo
     "evaluate train-clip": ("--reference o", "o/towers.json"),
     "compare": ("{m} --out o", "o/compare.png"),
     "speedrun": ("speedrun --out o", "o/anything"),
+    "import": ("diffusers:{d} --out o", "o/config.json"),
     "export": ("{m} --out o", "o/model.json"),
     "export --to diffusers": ("{m} --out o", "o/model_index.json"),
     "guide figures": ("o --only 1 --model {m}", "o/01-gaussian.png"),

@@ -37,6 +37,7 @@ COMMANDS = {
     "evaluate publish": ("zaozi.cli.evaluate", "publish", "put a report's table into a card and a README"),
     "compare": ("zaozi.cli.compare", "compare", "samplers side by side: adherence and distance against calls"),
     "speedrun": ("zaozi.cli.speedrun", "speedrun", "from nothing to prompt-true glyphs, by the clock"),
+    "import": ("zaozi.cli.exchange", "import_model", "make a model of a pipeline of the package diffusers"),
     "export": ("zaozi.cli.guide", "export", "write a model as ONNX files, or as a pipeline of diffusers"),
     "guide figures": ("zaozi.cli.guide", "figures", "draw the visual guide's figures and the data behind them"),
     "guide build": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ FILES = (
     "misses.png",
     "space.json",
     "stages/*",
+    "recipe.toml",
+    "text/*",
 )
 SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 
@@ -59,7 +62,9 @@ def model_output(folder: Path, *, overwrite: bool = False) -> Output:
 
 
 def save_folder(output: Output, files: dict[str, dict[str, Tensor]], texts: dict[str, Any]) -> None:
-    """Write tensors, texts, bytes and JSON to a folder atomically, replacing an older one of the same kind."""
+    """Write tensors, texts, bytes, copies of files (paths) and JSON to a folder atomically, replacing an older one of the same
+    kind.
+    """
     with output.write() as work:
         for name in (*files, *texts):
             (work / name).parent.mkdir(parents=True, exist_ok=True)
@@ -70,6 +75,8 @@ def save_folder(output: Output, files: dict[str, dict[str, Tensor]], texts: dict
                 (work / name).write_text(value, encoding="utf-8")
             elif isinstance(value, bytes):
                 (work / name).write_bytes(value)
+            elif isinstance(value, Path):
+                shutil.copyfile(value, work / name)
             else:
                 write_json(work / name, value)
 
@@ -99,6 +106,24 @@ def save_model(folder: Path, model: Denoiser, *, half: bool = False) -> None:
     """Save only the model, in fp32, or fp16 with `half`."""
     weights = in_half(model) if half else model.state_dict()
     save_folder(model_output(folder), {WEIGHTS: weights}, {CONFIG: schema.written(model.config)})
+
+
+TEXT = "text"
+"""Folder of the text encoder inside a model's folder, if the model has its own."""
+
+
+def own_encoder(folder: Path, name: str) -> tuple[str, dict[str, Path]]:
+    """Return the name of the text encoder for a copy of the model in `folder`, and the encoder's files by their new names.
+
+    An encoder in the folder `text` of a model belongs to that model, and goes with everything made from it; the name is then
+    relative. Any other name stays as it is, without files.
+    """
+    kind, _, where = located(name, folder).partition(":")
+    place = Path(where)
+    if not where or place.name != TEXT or not place.is_dir() or not (place.parent / CONFIG).is_file():
+        return name, {}
+    verified(place.parent, [f"{TEXT}/{file.name}" for file in place.iterdir()])
+    return f"{kind}:{TEXT}", {f"{TEXT}/{file.name}": file for file in sorted(place.iterdir()) if file.is_file()}
 
 
 def stages_in(folder: Path) -> list[Path]:

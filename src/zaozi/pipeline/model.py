@@ -166,7 +166,10 @@ class TextToImage:
         self.check_size(how.size)
         if count < 1:
             raise ZaoziError(f"count {count} is out of range; use 1 or more")
-        check_texts(self.encoder, prompts, bool(properties) or how.guidance.scale == 0)
+        reads_text = self.model.config.network.reads_text
+        if not reads_text and weak is None:  # guidance would call the network twice for the same estimate
+            how = replace(how, guidance=replace(how.guidance, scale=0.0))
+        check_texts(self.encoder, prompts, bool(properties) or how.guidance.scale == 0 or not reads_text)
         unwanted = None
         if negative.strip():
             check_texts(self.encoder, [negative], False)

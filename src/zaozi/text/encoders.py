@@ -1,4 +1,4 @@
-"""Frozen text encoders that convert a prompt to vectors: the packaged MiniLM, or a T5 from a folder or the hub."""
+"""Frozen text encoders that convert a prompt to vectors: the packaged MiniLM, or a T5 or CLIP from a folder or the hub."""
 
 from __future__ import annotations
 
@@ -217,19 +217,19 @@ def load_encoder(
     allow_download: bool = False,
     network: bool = True,
 ) -> TextEncoder:
-    """Return an encoder by name: `minilm`, or `t5:` and a folder or hub name, keeping `max_tokens` of each text. Each is a
-    function `(where, max_tokens, *, allow_download, network)` in a file of this package; `where` is the part after the colon.
+    """Return an encoder by name: `minilm`, or `t5:` or `clip:` and a folder or hub name, keeping `max_tokens` of each text.
 
-    A T5 is a folder with config.json, model.safetensors and tokenizer.json; no code in it is executed. `base` is the folder
-    of the model whose config.json contains the name: a relative folder must be inside it. A hub name is downloaded only with
-    `allow_download`, without the user's token; otherwise the network is not used. Without `network` MiniLM can only count and
-    show tokens, which is fast.
+    Each is a function `(where, max_tokens, *, allow_download, network)` in a file of this package; `where` is the part after
+    the colon. A T5 or CLIP is a folder with config.json, model.safetensors and tokenizer.json; no code in it is executed. `base`
+    is the folder of the model whose config.json contains the name: a relative folder must be inside it. A hub name is
+    downloaded only with `allow_download`, without the user's token; otherwise the network is not used. Without `network` MiniLM
+    can only count and show tokens, which is fast.
 
     Raises `ZaoziError` if a name is unknown, a limit is out of range, or weights are missing or do not match.
     """
     kind, _, _ = name.partition(":")
     if kind not in encoders:
-        raise ZaoziError(f"unknown text encoder '{name}'; use 'minilm', or 't5:' and a folder or hub name")
+        raise ZaoziError(f"unknown text encoder '{name}'; use 'minilm', or 't5:' or 'clip:' and a folder or hub name")
     where = located(name, base).partition(":")[2]
     return encoders[kind](where, max_tokens, allow_download=allow_download or may_download(), network=network)
 
