@@ -35,6 +35,7 @@ from transformers import (
 from transformers.utils import sentencepiece_model_pb2_new
 
 from conftest import fill_randomly
+from test_export_diffusers import drawn_elsewhere
 from zaozi.cli.main import main
 from zaozi.core.components import samplers
 from zaozi.core.errors import ZaoziError
@@ -534,3 +535,29 @@ def test_a_clip_reads_what_transformers_reads(tmp_path: Path) -> None:
     assert torch.allclose(cond.tokens, wanted, atol=1e-5)
     with pytest.raises(ZaoziError, match=f"max_tokens 64 is out of range; use 2 to {LENGTH}"):
         load_encoder("clip:text", 64, base=tmp_path / "model")
+
+
+@pytest.mark.parametrize("kind", ["t5", "clip"])
+def test_an_imported_model_goes_back_to_diffusers_and_returns_unchanged(
+    kind: str, imported: Path, tmp_path: Path
+) -> None:
+    model = imported
+    if kind == "clip":
+        clip_pipeline(tmp_path / "pipeline")
+        import_diffusers(str(tmp_path / "pipeline"), model := tmp_path / "model")
+    there, back = tmp_path / "there", tmp_path / "back"
+    assert main(["export", str(model), "--to", "diffusers", "--out", str(there)]) == 0
+    artist = TextToImage.from_pretrained(model)
+    how = Sampling(steps=STEPS, guidance=Guidance(1.5), seed=7)
+    here = np.stack([np.asarray(picture) for _, _, picture in artist.pictures(PROMPTS, how)])
+    asked = {"prompt": PROMPTS, "num_inference_steps": STEPS, "guidance_scale": 1.5, "seed": 7}
+    made = drawn_elsewhere({str(there): {"usual": (None, asked)}}, tmp_path)["usual"]
+    assert np.abs(made.astype(int) - here.astype(int)).max() <= 2
+
+    assert main(["import", f"diffusers:{there}", "--out", str(back), "--name", artist.model.config.name]) == 0
+    again = TextToImage.from_pretrained(back)
+    assert read_config(back) == read_config(model)
+    assert again.encoder.fingerprint == artist.encoder.fingerprint
+    pairs = zip(again.model.state_dict().items(), artist.model.state_dict().items(), strict=True)
+    assert all(name == other and torch.equal(a, b) for (name, a), (other, b) in pairs)
+    assert [*again.pictures(PROMPTS, how)] == [*artist.pictures(PROMPTS, how)]

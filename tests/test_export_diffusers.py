@@ -17,11 +17,13 @@ import torch
 from conftest import PROPERTIES, fill_randomly
 from zaozi.cli.main import main
 from zaozi.core.components import NetworkConfig, SpaceConfig
+from zaozi.core.errors import ZaoziError
 from zaozi.core.recipe import DiffusionConfig, ModelConfig, StageConfig, TextConfig
 from zaozi.core.sampling import Guidance, Sampling
 from zaozi.export.bundle import bundle
 from zaozi.export.diffusers import export_diffusers
 from zaozi.model.denoiser import Denoiser, make_denoiser
+from zaozi.model.diffusers import import_diffusers
 from zaozi.model.spaces.autoencoder import AutoencoderConfig
 from zaozi.model.spaces.halved import HalvedConfig
 from zaozi.model.spaces.pixels import PixelsConfig
@@ -60,10 +62,11 @@ def drawn_elsewhere(asked: dict[str, Any], folder: Path) -> dict[str, Any]:
         "HF_MODULES_CACHE": str(folder / "modules"),
         "OMP_NUM_THREADS": "1",
     }
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-W", "ignore", str(path), json.dumps(asked), str(out)],
-        check=True, env=environment, cwd=folder, capture_output=True,
+        check=False, env=environment, cwd=folder, capture_output=True, text=True,
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     return dict(np.load(out))
 
 
@@ -197,3 +200,20 @@ def test_a_schedule_that_diffusers_lacks_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="diffusers has no schedule 'spiral'"):
         export_diffusers(one, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_exported_model_with_a_stage_comes_back_unchanged(tmp_path: Path) -> None:
+    one = ARTISTS["straight"]()
+    export_diffusers(one, tmp_path / "there")
+    assert main(["import", f"diffusers:{tmp_path / 'there'}", "--out", str(tmp_path / "back"), "--name", "tiny"]) == 0
+    again = TextToImage.from_pretrained(tmp_path / "back")
+    assert again.model.config == one.model.config
+    how = Sampling(steps=4, size=64, guidance=Guidance(2.0))
+    properties = {"kind": "box"}
+    assert [*again.pictures(["a box"], how, properties=properties)] == [
+        *one.pictures(["a box"], how, properties=properties)
+    ]
+    config = tmp_path / "there" / "denoiser" / "config.json"
+    config.write_text(config.read_text().replace('"depth": 2', '"depth": -2', 1))
+    with pytest.raises(ZaoziError, match="depth"):
+        import_diffusers(str(tmp_path / "there"), tmp_path / "other")

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zaozi.core.errors import ZaoziError
+from zaozi.core import schema
+from zaozi.core.components import schedules
 from zaozi.core.files import write_json
 from zaozi.core.noise import lent_generator
 from zaozi.core.outputs import Output
 from zaozi.diffusion.schedules import T
 from zaozi.export.bundle import bundle
+from zaozi.model.checkpoint import TEXT
 from zaozi.model.denoiser import Denoiser
 from zaozi.model.release import in_markdown
+from zaozi.nn.diffusers import DiffusersConfig
 from zaozi.pipeline import TextToImage
+from zaozi.text.clip import PaddedEncoder
+from zaozi.text.encoders import TextEncoder
 
 FILES = ("model_index.json", "pipeline.py", "README.md", "denoiser/*", "scheduler/*", "text_encoder/*", "tokenizer/*")
-BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
-"""Names of the schedules in diffusers."""
+BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2", "scaled_linear": "scaled_linear"}
+"""Names in diffusers of the schedules that its samplers know; of others they get the betas."""
 
 
 def diffusers_output(out: Path, *, overwrite: bool = False) -> Output:
@@ -56,9 +61,11 @@ def write_diffusers(artist: TextToImage, work: Path) -> None:
         (work / name).mkdir()
     (work / "pipeline.py").write_text(bundle("zaozi.export.pipeline"), encoding="utf-8")
     (work / "denoiser" / "denoiser.py").write_text(bundle("zaozi.export.network"), encoding="utf-8")
-    settings = {**part(model), "stage_configs": [part(stage) for stage in artist.stages]}
+    settings = {**part(model, encoder), "stage_configs": [part(stage, encoder) for stage in artist.stages]}
+    own = {"_schema": schema.SCHEMA, "_name": model.config.name}  # diffusers passes over names that begin so
     write_json(
-        work / "denoiser" / "config.json", {"_class_name": "Denoiser", "_diffusers_version": __version__, **settings}
+        work / "denoiser" / "config.json",
+        {"_class_name": "Denoiser", "_diffusers_version": __version__, **own, **settings},
     )
     weights = dict(model.state_dict())
     for number, stage in enumerate(artist.stages):
@@ -69,7 +76,7 @@ def write_diffusers(artist: TextToImage, work: Path) -> None:
     write_encoder(encoder.network, work / "text_encoder")
     encoder.tokenizer.no_truncation()
     encoder.tokenizer.no_padding()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=encoder.tokenizer, pad_token=pad_token(encoder.tokenizer))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=encoder.tokenizer, pad_token=pad_token(encoder))
     tokenizer.save_pretrained(work / "tokenizer")
     index = {
         "_class_name": ["pipeline", "ZaoziPipeline"],
@@ -103,19 +110,20 @@ def write_encoder(network: Any, folder: Path) -> None:
     network.config.save_pretrained(folder)
 
 
-def part(model: Denoiser) -> dict[str, Any]:
-    """Return the settings from which diffusers builds a network with its decoder."""
-    config = model.config
+def part(model: Denoiser, encoder: TextEncoder) -> dict[str, Any]:
+    """Return the settings from which diffusers builds a network with its decoder, and zaozi the model again."""
+    values = schema.written(model.config)
+    network = values["network"]
+    if isinstance(model.config.network, DiffusersConfig):
+        network["logsnrs"] = model.config.network.logsnrs
+    kind = encoder.name.partition(":")[0]
+    text = {**values["text"], "encoder": kind if kind == encoder.name else f"{kind}:{TEXT}"}
     return {
-        "size": config.size,
-        "channels": config.channels,
+        **{key: values[key] for key in ("size", "channels", "diffusion", "properties", "stage")},
         "shape": list(model.shape),
-        "network_config": asdict(config.network),
-        "space_config": asdict(config.space),
-        "diffusion": {"schedule": config.diffusion.schedule, "prediction": config.diffusion.prediction},
-        "text": {"width": config.text.width, "max_tokens": config.text.max_tokens},
-        "properties": [asdict(p) for p in config.properties],
-        "stage": asdict(config.stage),
+        "network_config": network,
+        "space_config": values["space"],
+        "text": {**text, "padded": isinstance(encoder, PaddedEncoder)},
     }
 
 
@@ -123,21 +131,30 @@ def scheduler(model: Denoiser) -> Any:
     """Return diffusers' own DPM-Solver++(2M) for a model's schedule: what zaozi draws with by default."""
     from diffusers import DPMSolverMultistepScheduler
 
-    name = model.config.diffusion.schedule
-    common = {"num_train_timesteps": T, "final_sigmas_type": "zero", "timestep_spacing": "trailing"}
-    if name == "linear_path":
-        return DPMSolverMultistepScheduler(**common, use_flow_sigmas=True, prediction_type="flow_prediction")
-    if name not in BETAS:
-        raise ZaoziError(f"diffusers has no schedule '{name}'; it has {', '.join([*BETAS, 'linear_path'])}")
-    return DPMSolverMultistepScheduler(
-        **common, beta_schedule=BETAS[name], beta_start=1e-4, beta_end=0.02, prediction_type="sample"
-    )
+    path = model.schedule
+    common: dict[str, Any] = {"final_sigmas_type": "zero", "timestep_spacing": "trailing"}
+    if path.alpha_bar is None:
+        straight = {"num_train_timesteps": T, "use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+        return DPMSolverMultistepScheduler(**common, **straight)
+    common |= {"num_train_timesteps": len(path.alpha_bar) - 1, "prediction_type": "sample"}
+    kind, _, numbers = path.name.partition(":")
+    if kind not in BETAS:
+        betas = 1.0 - path.alpha_bar[1:] / path.alpha_bar[:-1]
+        return DPMSolverMultistepScheduler(**common, trained_betas=betas.tolist())
+    common["beta_schedule"] = BETAS[kind]
+    if kind != "cosine":
+        usual = [p.default for p in inspect.signature(schedules.family(kind)).parameters.values()]
+        given = [float(number) for number in numbers.split(":") if number]
+        common["beta_start"], common["beta_end"] = [*given, *usual[len(given) :]][:2]
+    return DPMSolverMultistepScheduler(**common)
 
 
-def pad_token(tokenizer: Any) -> str:
-    """Return a tokenizer's padding token, whose states are never used: of its names for it, the first that it knows."""
-    known = tokenizer.get_vocab()
-    return next((name for name in ("[PAD]", "<pad>", "<|endoftext|>") if name in known), next(iter(known)))
+def pad_token(encoder: TextEncoder) -> str:
+    """Return the padding token; if padding is not read, any will do."""
+    if isinstance(encoder, PaddedEncoder):
+        return str(encoder.tokenizer.id_to_token(encoder.padding))
+    known = encoder.tokenizer.get_vocab()
+    return next((name for name in ("[PAD]", "<pad>") if name in known), next(iter(known)))
 
 
 def readme(artist: TextToImage) -> str:

@@ -19,6 +19,7 @@ from zaozi.model.spaces.autoencoder import Autoencoder
 from zaozi.model.spaces.diffusers import Diffusers
 from zaozi.model.spaces.halved import Halved
 from zaozi.model.spaces.pixels import Pixels
+from zaozi.nn.diffusers import TEXTUAL, UNetOfDiffusers
 from zaozi.nn.dit import DiT
 from zaozi.nn.properties.number import NumberEmbedding
 from zaozi.nn.unet import UNet
@@ -46,6 +47,10 @@ class Property(SimpleNamespace):
 def build_network(how: Mapping[str, Any], channels: int, conditions: Any) -> nn.Module:
     """Build the network from its settings."""
     settings: Any = SimpleNamespace(**how)
+    if settings.kind == "diffusers":
+        settings.own = json.loads(settings.settings)
+        settings.reads_text = settings.own["_class_name"] == TEXTUAL
+        return UNetOfDiffusers(settings, conditions.text_width)
     if settings.kind == "dit":
         return DiT(settings, channels, conditions)
     settings.stride = settings.patch * 2 ** (len(settings.multipliers) - 1)

@@ -25,7 +25,7 @@ from zaozi.model.stage import enlarged
 from zaozi.text.encoders import pool
 
 T = 1000
-"""Times of a schedule: 0 is clean, T is noise. Timestep k of diffusers is t - 1, on the straight path t."""
+"""Noise on the straight path, as a timestep of diffusers."""
 STEPS: int = Sampling.steps
 SCALE: float = Sampling.guidance.scale
 DRAWS = 2**32
@@ -99,11 +99,8 @@ class ZaoziPipeline(DiffusionPipeline):
         straight = model.config.diffusion["schedule"] == "linear_path"
         set_steps(self.scheduler, steps, straight)
         for i, t in enumerate(self.progress_bar(self.scheduler.timesteps)):
-            level = (
-                straight_level(self.scheduler.sigmas[i])
-                if straight
-                else tabulated_level(self.scheduler.alphas_cumprod, t)
-            )
+            level = straight_level(self.scheduler.sigmas[i]) if straight else self.tabulated_level(t)
+            x = x if i else level[1] * x
             rows = len(cond["mask"]) // len(x)
             made = model(torch.cat([x] * rows).to(model.dtype), level, **cond)
             x0, eps = (v.float() for v in made)
@@ -114,6 +111,11 @@ class ZaoziPipeline(DiffusionPipeline):
             kind = getattr(self.scheduler.config, "prediction_type", "flow_prediction")
             x = self.scheduler.step(predicted(x0, eps, level, kind), t, x, return_dict=False)[0].float()
         return x.to(model.dtype)
+
+    def tabulated_level(self, k: Tensor) -> tuple[float, float]:
+        """Return (alpha, sigma) at timestep k of a scheduler with betas: (sqrt(alpha_bar), sqrt(1 - alpha_bar))."""
+        bar = float(self.scheduler.alphas_cumprod[int(k)])
+        return bar**0.5, (1.0 - bar) ** 0.5
 
     def enlarge(self, stage: Any, pictures: Tensor, cond: Mapping[str, Any], noise: Noise, number: int) -> Tensor:
         """Draw pictures anew at the size of a super-resolution stage, in its own number of steps, without text."""
@@ -129,12 +131,15 @@ class ZaoziPipeline(DiffusionPipeline):
     def encode(self, texts: Sequence[str], properties: Mapping[str, str | float], count: int) -> dict[str, Any]:
         """Encode texts as conditions, one row per text; an empty text is none. Properties apply to the first `count` rows."""
         device, kind, known = self._execution_device, self.denoiser.dtype, self.denoiser.conditions.properties
-        length = self.denoiser.config.text["max_tokens"]
-        ids = self.tokenizer(list(texts), padding=True, truncation=True, max_length=length, return_tensors="pt").to(
-            device
-        )
-        mask = ids["attention_mask"].bool()
-        states = self.text_encoder(input_ids=ids["input_ids"], attention_mask=ids["attention_mask"]).last_hidden_state
+        text = self.denoiser.config.text
+        how = {
+            "padding": "max_length" if text["padded"] else True,
+            "truncation": True,
+            "max_length": text["max_tokens"],
+        }
+        ids = self.tokenizer(list(texts), return_tensors="pt", **how).to(device)
+        mask = ids["attention_mask"].bool() | text["padded"]  # padding is read like text, or not at all
+        states = self.text_encoder(input_ids=ids["input_ids"], attention_mask=mask.long()).last_hidden_state
         states = states.float() * mask[..., None]
         given = {}
         for column, value in properties.items():
@@ -170,8 +175,8 @@ def set_steps(scheduler: Any, steps: int, straight: bool) -> None:
         scheduler.set_timesteps(steps)  # begins a little below pure noise
         scheduler.sigmas = torch.from_numpy(sigmas).float()
         scheduler.timesteps = torch.from_numpy(sigmas[:-1] * T).float()
-    elif "timesteps" in options and not T % steps:
-        scheduler.set_timesteps(timesteps=[T - T * k // steps - 1 for k in range(steps)])
+    elif "timesteps" in options and not (count := scheduler.config.num_train_timesteps) % steps:
+        scheduler.set_timesteps(timesteps=[count - count * k // steps - 1 for k in range(steps)])
     else:
         scheduler.set_timesteps(steps)
 
@@ -179,12 +184,6 @@ def set_steps(scheduler: Any, steps: int, straight: bool) -> None:
 def straight_level(sigma: Tensor) -> tuple[float, float]:
     """Return (alpha, sigma) of the straight path: alpha + sigma = 1 (arXiv:2209.03003)."""
     return 1.0 - float(sigma), float(sigma)
-
-
-def tabulated_level(alphas_cumprod: Tensor, k: Tensor) -> tuple[float, float]:
-    """Return (alpha, sigma) at timestep k of a scheduler with betas: (sqrt(alpha_bar), sqrt(1 - alpha_bar))."""
-    bar = float(alphas_cumprod[int(k)])
-    return bar**0.5, (1.0 - bar) ** 0.5
 
 
 def predicted(x0: Tensor, eps: Tensor, level: tuple[float, float], kind: str) -> Tensor:

@@ -22,6 +22,7 @@ from zaozi.diffusion.schedules import named
 from zaozi.model.borrowed import PATTERNS, Borrowed, borrow, kind_of, read
 from zaozi.model.checkpoint import CONFIG, TEXT, WEIGHTS, in_half, model_output, save_folder
 from zaozi.model.denoiser import Denoiser, make_denoiser
+from zaozi.model.exported import import_exported, is_exported
 from zaozi.model.info import describe, parameters
 from zaozi.model.release import in_markdown
 from zaozi.model.spaces.diffusers import CLASSES as AUTOENCODERS
@@ -64,6 +65,10 @@ def import_diffusers(source: str, out: Path, *, text_encoder: str = "", name: st
     inputs = tuple(path for place in places for path in (place, *place.rglob("*")))
     output = replace(model_output(out, overwrite=overwrite), inputs=inputs)
     output.check()
+    if is_exported(local):
+        if text_encoder:
+            raise ZaoziError(f"{source} was exported from zaozi with its text encoder; leave out --text-encoder")
+        return import_exported(local, output, name)
     pipeline = read_pipeline(source, text_encoder)
     model = to_model(pipeline, name or out.name)
     half = _is_half(pipeline.folder / UNET)

@@ -16,7 +16,8 @@ from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.types import Cond, Shape
 from zaozi.diffusion.schedules import schedule
 
-TEXTLESS, TEXTUAL = "UNet2DModel", "UNet2DConditionModel"
+TEXTLESS = "UNet2DModel"
+TEXTUAL = "UNet2DConditionModel"
 CLASSES = (TEXTLESS, TEXTUAL)
 NEAR = 0.02
 """How far from a whole number a timestep counts as that number: u is float32, and so is the interpolation."""
@@ -56,6 +57,16 @@ class DiffusersConfig(NetworkConfig):
         check_supported(made)
         return made
 
+    @cached_property
+    def logsnrs(self) -> list[float]:
+        """The log-SNR of each timestep. Raises `ZaoziError` if the schedule has no timesteps."""
+        path = schedule(self.timesteps)
+        if path.alpha_bar is None:
+            raise ZaoziError(
+                f"network.timesteps '{self.timesteps}' has no timesteps; use linear, cosine or another table"
+            )
+        return [float(value) for value in path.logsnrs]
+
     @property
     def reads_text(self) -> bool:
         return bool(self.own["_class_name"] == TEXTUAL)
@@ -86,13 +97,13 @@ class DiffusersConfig(NetworkConfig):
         if height % stride or width % stride:
             raise ZaoziError(f"a picture of {width}x{height} does not fit; use sides divisible by {stride}")
 
-    def build(self, shape: Shape, conditions: Conditions) -> Diffusers:
+    def build(self, shape: Shape, conditions: Conditions) -> UNetOfDiffusers:
         if conditions.properties or conditions.lower_channels:
             raise ZaoziError("a network of kind 'diffusers' takes no properties and is no stage; remove them")
-        return Diffusers(self, conditions.text_width)
+        return UNetOfDiffusers(self, conditions.text_width)
 
 
-class Diffusers(nn.Module):
+class UNetOfDiffusers(nn.Module):
     """F(x_t, u, cond): pictures `[B, C, h, w]` and the noise share u `[B]` in [0, 1] -> `[B, C, h, w]`.
 
     The U-Net gets the timestep k in [0, N - 1] whose log-SNR in its own schedule is 2 log((1 - u) / u), interpolated. A row
@@ -101,11 +112,7 @@ class Diffusers(nn.Module):
 
     def __init__(self, how: DiffusersConfig, text_width: int) -> None:
         super().__init__()
-        own, path = how.own, schedule(how.timesteps)
-        if path.alpha_bar is None:
-            raise ZaoziError(
-                f"network.timesteps '{how.timesteps}' has no timesteps; use linear, cosine or another table"
-            )
+        own = how.own
         self.reads_text = how.reads_text
         width = own.get("cross_attention_dim", 1280)
         if self.reads_text and width != text_width:
@@ -119,7 +126,7 @@ class Diffusers(nn.Module):
             raise ZaoziError(
                 f"the U-Net cannot be built ({line[:120]}); use the network of an imported model"
             ) from None
-        logsnr = torch.from_numpy(path.logsnrs)
+        logsnr = torch.tensor(how.logsnrs, dtype=torch.float64)
         self.register_buffer("logsnr", logsnr[:-1].float(), persistent=False)
         self.register_buffer("fall", -logsnr.diff().float(), persistent=False)
         if self.reads_text:
