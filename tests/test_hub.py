@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from huggingface_hub import constants
 
+from test_diffusers_import import glyphs, imported  # noqa: F401
 from zaozi import TextToImage, ZaoziError
 from zaozi.cli.main import main
 from zaozi.core.record import RECORD, read_record
@@ -426,3 +428,23 @@ def test_without_the_option_a_name_calls_nobody(hub: Hub, monkeypatch: pytest.Mo
     monkeypatch.setattr(socket, "getaddrinfo", nobody)
     with pytest.raises(ZaoziError, match="--allow-download"):
         TextToImage.from_pretrained("someone/glyphs@main")
+
+
+def test_a_text_encoder_in_the_models_folder_is_pushed_with_it(
+    hub: Hub,
+    token: None,
+    imported: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    push(str(imported), "someone/words", Push())
+    there = hub.repositories["someone/words"]
+    assert {"text/config.json", "text/model.safetensors", "text/tokenizer.json"} <= there.commits[
+        there.refs["main"]
+    ].keys()
+    assert drawn("someone/words", allow_download=True) == drawn(imported)
+    shutil.copytree(imported, tmp_path / "loose")
+    record = json.loads((tmp_path / "loose" / RECORD).read_text())
+    del record["files"]["text/config.json"]
+    (tmp_path / "loose" / RECORD).write_text(json.dumps(record))
+    with pytest.raises(ZaoziError, match="reads texts with the folder text, which is not pushed"):
+        push(str(tmp_path / "loose"), "someone/words", Push())

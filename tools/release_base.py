@@ -67,6 +67,7 @@ def installing() -> dict[str, str]:
         "gold": "make run && cp out/sheet.png docs/pictures/gold.png",
         "early": f"mkdir -p {early} && git archive {EARLY} src/zaozi/weights/base | tar -x --strip-components 4 -C {early}",
         "sampling": f"{PYTHON} tools/draw_doc.py docs/sampling.md",
+        "diffusers": f"{PYTHON} tools/run_page.py docs/diffusers.md",
         "compare": f"{compare} --steps 5,10,20 --samples 192 --out {OUT / 'compare'}",
         **{
             f"guidance-{name}": f"{compare} --samplers dpmpp-2m --steps 20 --samples 384 {how} --out {OUT / 'guidance' / name}"

@@ -20,7 +20,7 @@ from zaozi.text.encoders import fetched, may_download
 
 PIPELINE = "model_index.json"
 """The file that makes a folder a pipeline of diffusers."""
-KINDS = (".json", ".safetensors", ".md", ".png")
+KINDS = (".json", ".safetensors", ".md", ".png", ".toml")
 """Suffixes of the files that are fetched and pushed: no code, nothing pickled."""
 UNLISTED = (
     *(name for name in FILES if "*" not in name),

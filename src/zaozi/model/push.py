@@ -23,7 +23,6 @@ from zaozi.model import hub
 from zaozi.model.checkpoint import CONFIG, MODEL, STATE, WEIGHTS, find_model, read_config
 from zaozi.model.hub import HubName, explained, hub_name, ours
 from zaozi.model.release import in_markdown
-from zaozi.text.encoders import located
 
 CARD, README = "card.md", "README.md"
 
@@ -85,11 +84,11 @@ def _files(folder: Path) -> list[str]:
     for needed in (CONFIG, WEIGHTS):
         if needed not in files:
             raise ZaoziError(f"{folder} has no record of {needed}; push the folder of zaozi model release")
-    encoder = read_config(folder).text.encoder
-    where = located(encoder, folder).partition(":")[2]
-    if Path(where).is_absolute():
+    where = read_config(folder).text.encoder.partition(":")[2]
+    if Path(where).is_absolute() or (where and (folder / where).is_dir() and f"{where}/{CONFIG}" not in files):
         raise ZaoziError(
-            f"{folder} reads texts with the folder {encoder}, which is not pushed; train with an encoder that is on the hub"
+            f"{folder} reads texts with the folder {where}, which is not pushed; release it as a model, or train with an "
+            "encoder that is on the hub"
         )
     return files if CARD in files or not (folder / CARD).is_file() else [*files, CARD]
 
