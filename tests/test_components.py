@@ -27,20 +27,20 @@ FROZEN = Path(__file__).parent / "data" / "base-config-1.json"
 
 
 def test_a_component_is_found_by_its_name() -> None:
-    assert set(networks) == {"dit", "unet"}
+    assert set(networks) == {"diffusers", "dit", "unet"}
     assert set(spaces) == {"autoencoder", "diffusers", "halved", "pixels"}
     assert set(properties) == {"class", "number"}
     assert set(optimisers) == {"muon", "adamw"}
-    assert set(schedules) == {"linear", "cosine", "linear_path"}
+    assert set(schedules) == {"linear", "cosine", "linear_path", "scaled_linear", "sigmoid"}
     assert set(predictions) == {"epsilon", "sample", "v_prediction", "flow"}
     assert {"ddpm", "ddim", "heun", "unipc"} <= set(samplers)
-    assert set(encoders) == {"minilm", "t5"}
+    assert set(encoders) == {"clip", "minilm", "t5"}
 
 
 @pytest.mark.parametrize(
     ("values", "wrong"),
     [
-        ({"network": {"kind": "gan"}}, r"'network.kind' is 'gan' \(known: dit, unet\)"),
+        ({"network": {"kind": "gan"}}, r"'network.kind' is 'gan' \(known: .*unet"),
         ({"space": {"kind": "halfed"}}, r"'space.kind' is 'halfed'; did you mean 'halved'\?"),
         ({"optim": {"kind": 3}}, r"'optim.kind' is 3 \(known: adamw, muon\)"),
         ({"properties": [{"column": "a"}, {"column": "b", "kind": "x"}]}, r"'properties\[1\].kind' is 'x'"),

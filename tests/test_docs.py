@@ -12,11 +12,13 @@ import pytest
 
 from zaozi.cli.main import COMMANDS, main
 from zaozi.core.components import samplers
+from zaozi.core.noise import lent_generator
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from draw_doc import commands, drawn
 from numbers_of_docs import filled
 from release_base import assembling, installing
+from run_page import run
 
 ROOT = Path(__file__).parents[1]
 SAMPLING = ROOT / "docs" / "sampling.md"
@@ -46,6 +48,18 @@ def test_the_command_under_a_picture_draws_it(
         arguments[arguments.index("--weak") + 1] = glyph_model
     assert main([*arguments, "--model", glyph_model, *QUICK[arguments[0]]]) == 0
     assert drawn(arguments).is_file()
+
+
+@pytest.mark.skipif(not (ROOT / "src" / "zaozi" / "weights" / "base").is_dir(), reason="no shipped model")
+def test_the_page_on_diffusers_runs_from_top_to_bottom_and_shows_what_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    page = ROOT / "docs" / "diffusers.md"
+    with lent_generator(0):  # diffusers initialises networks before it reads their weights
+        text, pictures = run(page, tmp_path)
+    assert page.read_text(encoding="utf-8") == text, "run: python tools/run_page.py docs/diffusers.md"
+    assert pictures.keys() == {"pictures/diffusers/exported.png"}
 
 
 @pytest.mark.skipif(not (ROOT / "src" / "zaozi" / "weights" / "base").is_dir(), reason="no shipped model")

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from zaozi.core.components import schedules
 from zaozi.core.types import Level
 from zaozi.diffusion.levels import CLEANEST, NOISIEST, levels
 from zaozi.diffusion.mixture import TWO
@@ -50,7 +49,7 @@ def rms(name: str, grid: list[Level]) -> float:
     return float((end_of(dpmpp_2m, grid) - exact(name)).square().mean().sqrt())
 
 
-@pytest.mark.parametrize("name", schedules)
+@pytest.mark.parametrize("name", ["linear", "cosine", "linear_path"])
 @pytest.mark.parametrize("grid", ["logsnr", "karras"])
 def test_the_log_snr_grids_end_where_edm_does_or_where_the_schedule_does(name: str, grid: str) -> None:
     """All three schedules are noisier than 80 at t = T; at t = 1 only the straight path is cleaner than 0.002."""

@@ -12,8 +12,8 @@ import pytest
 from zaozi.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parent.parent
-READERS = {"cache list", "cache verify", "cache prune", "guide serve", "model info", "model error"}
-"""Commands without an output folder."""
+READERS = {"cache list", "cache verify", "cache prune", "guide serve", "model info", "model error", "push"}
+"""Commands without an output folder; what `push` replaces on the hub is tried in test_hub.py."""
 WRITERS = {  # command -> its words, and a file that it would write; {m} is a model, {d} a dataset, {r} a run, {p} pictures
     "generate": ("gold --model {m} --count 1 --steps 2 --out o", "o/000-gold/0.png"),
     "invert": ("明 --model {m} --out o/inverted.png", "o/inverted.png"),
@@ -29,7 +29,9 @@ WRITERS = {  # command -> its words, and a file that it would write; {m} is a mo
     "evaluate train-clip": ("--reference o", "o/towers.json"),
     "compare": ("{m} --out o", "o/compare.png"),
     "speedrun": ("speedrun --out o", "o/anything"),
+    "import": ("diffusers:{d} --out o", "o/config.json"),
     "export": ("{m} --out o", "o/model.json"),
+    "export --to diffusers": ("{m} --out o", "o/model_index.json"),
     "guide figures": ("o --only 1 --model {m}", "o/01-gaussian.png"),
     "guide build": ("o --model {m} --no-figures", "o/index.html"),
     "model release": ("{r} o", "o/config.json"),
@@ -49,7 +51,8 @@ def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_command_that_writes_is_tried() -> None:
-    assert WRITERS.keys() | READERS == COMMANDS.keys() - {"evaluate publish"}  # which edits what it is given
+    commands = {words.partition(" --")[0] for words in WRITERS}
+    assert commands | READERS == COMMANDS.keys() - {"evaluate publish"}  # which edits what it is given
 
 
 @pytest.mark.parametrize("command", WRITERS)

@@ -369,8 +369,8 @@ def test_wrong_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_unknown_encoders_are_refused(t5_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ZaoziError, match="unknown text encoder 'clip'"):
-        load_encoder("clip")
+    with pytest.raises(ZaoziError, match="unknown text encoder 'siglip'"):
+        load_encoder("siglip")
     with pytest.raises(ZaoziError, match="max_tokens 1 is out of range"):
         load_encoder("minilm", 1)
     with pytest.raises(ZaoziError, match="cannot load a T5"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from zaozi.core.components import samplers, schedules
+from zaozi.core.components import samplers
 from zaozi.core.noise import standard_normal
 from zaozi.core.types import Cond, Estimate, Level
 from zaozi.data.unihan import glossed, meaning
@@ -21,6 +21,7 @@ from zaozi.diffusion.levels import GRIDS, levels
 from zaozi.diffusion.mixture import TWO
 from zaozi.diffusion.prediction import score
 from zaozi.diffusion.schedules import logsnr, schedule
+from zaozi.guide.compact import SCHEDULES
 from zaozi.text.encoders import is_latin
 
 GOLDEN = Path(__file__).parents[1] / "web" / "tests" / "golden.json"
@@ -41,7 +42,7 @@ def golden() -> dict[str, Any]:
     def noise(draw: int) -> torch.Tensor:
         return torch.from_numpy(standard_normal(SEED, PICTURE, draw, 2)).double().reshape(1, 1, 1, 2)
 
-    paths = {name: schedule(name) for name in schedules}
+    paths = {name: schedule(name) for name in SCHEDULES}
     times = [0.0, 0.4, 1.0, 1.5, 2.0, 250.25, 500.0, 999.0, 999.9, 1000.0]
     points = [[-0.7, 0.2], [0.0, 0.0], [2.0, -3.0]]
     at = [paths["linear"].level(t) for t in (1.0, 200.0, 700.0)]
@@ -76,16 +77,16 @@ def golden() -> dict[str, Any]:
         "trajectories": {
             f"{name}/{path}/{scale:g}": _walk(samplers[name], path, scale, noise)
             for name in samplers
-            for path in schedules
+            for path in SCHEDULES
             for scale in (1.0, 3.0)
         },
-        "example": {f"restart/{path}/3": _walk(_example(), path, 3.0, noise) for path in schedules},
+        "example": {f"restart/{path}/3": _walk(_example(), path, 3.0, noise) for path in SCHEDULES},
         "known": KNOWN,
         "mask": MASK,
         "inpainted": {
             f"{name}/{path}": _walk(samplers[name], path, 3.0, noise, edit=True)
             for name in samplers
-            for path in schedules
+            for path in SCHEDULES
         },
         "shrunk": {
             f"{channels}/{factor}": torch.nn.functional.avg_pool2d(_picture(channels), factor).flatten().tolist()

@@ -62,11 +62,12 @@ def installing() -> dict[str, str]:
         "figures": "make figures",
         "hero": "make hero",
         "guide": "make guide",
-        "screenshot": "git add src/zaozi/guide && make test-browser && cp out/browser/playground.png docs/pictures/",
+        "screenshot": "git add src/zaozi/guide && make test-browser && cp out/browser/hero-1440.png docs/pictures/playground.png",
         "strokes": f"{PYTHON} tools/draw_strokes.py docs/pictures/strokes.png",
         "gold": "make run && cp out/sheet.png docs/pictures/gold.png",
         "early": f"mkdir -p {early} && git archive {EARLY} src/zaozi/weights/base | tar -x --strip-components 4 -C {early}",
         "sampling": f"{PYTHON} tools/draw_doc.py docs/sampling.md",
+        "diffusers": f"{PYTHON} tools/run_page.py docs/diffusers.md",
         "compare": f"{compare} --steps 5,10,20 --samples 192 --out {OUT / 'compare'}",
         **{
             f"guidance-{name}": f"{compare} --samplers dpmpp-2m --steps 20 --samples 384 {how} --out {OUT / 'guidance' / name}"

@@ -120,6 +120,8 @@ parts.hero = async () => {
     assert(bytes < 400_000, `${bytes} bytes before the model`);
     const seen = await page.evaluate(() => document.querySelector('[data-hero] canvas, .playground canvas').getBoundingClientRect());
     assert(seen.top >= 0 && seen.top < options.viewport.height * 0.75, 'the picture is not on the first screen');
+    await page.waitForFunction(() => [...document.querySelectorAll('.playground [name=time]')].some((time) => time.value === time.max));
+    await page.waitForTimeout(200);
     await page.screenshot({ path: `${shots}/hero-${options.viewport.width}.png` });
     assert.deepEqual(wrong, []);
     await context.close();

@@ -17,7 +17,7 @@ class Sweep:
     """Measure adherence, distance, diversity and copies over guidance, steps and samplers; write a plot, a table and the data."""
 
     model: Model = "base"
-    """Name of a shipped model, or the folder of a model or training run."""
+    """Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the Hugging Face hub."""
     data: Dir = None
     """The glyph dataset; built if missing."""
     samples: int = 192
@@ -55,7 +55,7 @@ class Comparison:
     """Compare samplers: adherence and distance against network calls, as a table and a grid of pictures."""
 
     model: Model = "base"
-    """Name of a shipped model, or the folder of a model or training run."""
+    """Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the Hugging Face hub."""
     samplers: str = "all"
     """Comma-separated sampler names, or all."""
     steps: str = "1,2,5,10,20,50,120"

@@ -31,7 +31,7 @@ class Evaluation:
     """
 
     model: Model = "base"
-    """Name of a shipped model, or the folder of a model or training run."""
+    """Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the Hugging Face hub."""
     data: Dir = None
     """The glyph dataset; built if missing."""
     samples: int = 192
@@ -164,7 +164,7 @@ def control(
     """Measure whether glyphs have the requested properties, and both radicals of composed prompts; write two tables.
 
     Args:
-        model: Name of a shipped model, or the folder of a model or training run.
+        model: Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the hub.
         data: The glyph dataset; built if missing.
         samples: Glyphs per property and method; about as many for composed prompts.
         guidance: Guidance scale.

@@ -30,6 +30,7 @@ COMMANDS = {
     "export": "onnx",
     "font": "viz",
     "guide": "guide",
+    "import": "diffusers",
     "model": "train",
     "space": "evaluate",
     "speedrun": "evaluate",

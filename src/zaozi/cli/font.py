@@ -36,7 +36,7 @@ class Font:
     sampling: Annotated[Sampling, tyro.conf.arg(name="")] = Sampling()
     """Sampling; --guidance 5 is short for --guidance.scale 5."""
     model: str = "base"
-    """Name of a shipped model, or the folder of a model or training run."""
+    """Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the Hugging Face hub."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
     """Overwrite existing files of these names that zaozi did not write; by default this is an error."""
 

@@ -65,7 +65,7 @@ class Drawing(Config):
     to_seed: int | None = None
     """Interpolate from --seed to this seed, over --count pictures."""
     model: str = "base"
-    """Name of a shipped model, or the folder of a model or training run."""
+    """Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the Hugging Face hub."""
     stage: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="MODEL")] = ()
     """A super-resolution stage, for a larger --size, instead of those in the model's folder; can be repeated."""
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
@@ -130,12 +130,18 @@ def wanted_prompts(s: Drawing) -> list[str]:
     return wanted
 
 
+def _reads_text(model: str) -> bool:
+    from zaozi.model.checkpoint import find_model, read_config
+
+    return read_config(find_model(model)).network.reads_text
+
+
 def run(s: Drawing, recorded: dict[str, str]) -> None:
     """Draw with the settings. Raises `ZaoziError` if they are invalid, or files do not match the `recorded` hashes."""
     start = time.monotonic()
     wanted = wanted_prompts(s)
     given = asked_properties(s.property, structure=s.structure, strokes=s.strokes, radical=s.radical, pinyin=s.pinyin)
-    if not wanted and not s.compose and not given:
+    if not wanted and not s.compose and not given and _reads_text(s.model):
         raise ZaoziError('no prompt was given; try: zaozi generate "gold"')
     if s.columns < 1:
         raise ZaoziError(f"columns {s.columns} is out of range; use 1 or more")
@@ -235,7 +241,7 @@ def labels_of(s: Drawing, wanted: list[str], given: dict[str, str | float]) -> l
         return [" + ".join(text if weight == 1 else f"{weight:g} {text}" for text, weight in parts)]
     if s.to:
         return [f"{wanted[0]} to {s.to}"]
-    return wanted or [", ".join(f"{name} {value}" for name, value in given.items())]
+    return wanted or [", ".join(f"{name} {value}" for name, value in given.items()) or "pictures"]
 
 
 def stream(

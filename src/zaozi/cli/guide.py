@@ -36,7 +36,7 @@ def figures(
     Args:
         out: The output folder.
         only: Name or number of a figure; can be repeated.
-        model: Name of a shipped model, or the folder of a model or training run.
+        model: Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the hub.
         data: The glyph dataset; built if missing.
         seed: Random seed.
         overwrite: Overwrite existing files of these names that zaozi did not write; by default this is an error.
@@ -62,26 +62,31 @@ def figures(
 def export(
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "base",
     /,
-    to: Literal["onnx"] = "onnx",
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/onnx"),
+    to: Literal["onnx", "diffusers"] = "onnx",
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
-    """Export a model for other engines: denoiser, decoder to pixels, text encoder and stages. Takes about 30 seconds.
+    """Export a model: for other engines and the browser as ONNX files (about 30 seconds), or as a pipeline of diffusers.
 
-    The files are ONNX, opset 20, with weights in half precision and float32 arithmetic; model.json describes how to call them.
+    ONNX: denoiser, decoder to pixels, text encoder and stages, opset 20, with weights in half precision and float32 arithmetic;
+    model.json describes how to call them. diffusers: a folder for `DiffusionPipeline.from_pretrained`, with the code it needs.
 
     Args:
-        model: Name of a shipped model, or the folder of a model or training run.
+        model: Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the hub.
         to: The format.
-        out: The output folder.
+        out: The output folder; by default out/onnx or out/diffusers.
         overwrite: Overwrite existing files of these names that zaozi did not write; by default this is an error.
     """
+    from zaozi.export.diffusers import diffusers_output, export_diffusers
     from zaozi.export.onnx import export_onnx, onnx_output
     from zaozi.pipeline import TextToImage
 
-    onnx_output(out, overwrite=overwrite).check()
-    export_onnx(TextToImage.from_pretrained(model, device="cpu"), out, overwrite=overwrite)
-    print(f"{out}: {sum(f.stat().st_size for f in out.iterdir()) / 1e6:.0f} MB of {to.upper()} files")
+    planned, write = (onnx_output, export_onnx) if to == "onnx" else (diffusers_output, export_diffusers)
+    folder = out or Path("out") / to
+    planned(folder, overwrite=overwrite).check()
+    write(TextToImage.from_pretrained(model, device="cpu"), folder, overwrite=overwrite)
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
+    print(f"{folder}: {size:.0f} MB, " + ("ONNX files" if to == "onnx" else "a pipeline of diffusers"))
 
 
 def build(
@@ -101,7 +106,8 @@ def build(
 
     Args:
         out: The output folder.
-        model: Name of a shipped model, or the folder of a model or training run. Figures are redrawn unless this is base.
+        model: Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the hub. Figures
+            are redrawn unless this is base.
         redraw: Also redraw the figures for base; takes a few minutes, and the results are cached.
         data: The glyph dataset for redrawn figures; built if missing.
         seed: Random seed for redrawn figures.

@@ -32,7 +32,7 @@ def invert(
         edit: Also draw this prompt from the same noise.
         steps: Steps in each direction.
         guidance: Guidance scale for --edit; inversion and reconstruction use none.
-        model: Name of a shipped model, or the folder of a model or training run.
+        model: Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the hub.
         out: The picture to write.
         overwrite: Overwrite an existing file that zaozi did not write; by default this is an error.
     """

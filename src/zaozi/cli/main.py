@@ -37,7 +37,8 @@ COMMANDS = {
     "evaluate publish": ("zaozi.cli.evaluate", "publish", "put a report's table into a card and a README"),
     "compare": ("zaozi.cli.compare", "compare", "samplers side by side: adherence and distance against calls"),
     "speedrun": ("zaozi.cli.speedrun", "speedrun", "from nothing to prompt-true glyphs, by the clock"),
-    "export": ("zaozi.cli.guide", "export", "write a model as ONNX files, for other engines and the browser"),
+    "import": ("zaozi.cli.exchange", "import_model", "make a model of a pipeline of the package diffusers"),
+    "export": ("zaozi.cli.guide", "export", "write a model as ONNX files, or as a pipeline of diffusers"),
     "guide figures": ("zaozi.cli.guide", "figures", "draw the visual guide's figures and the data behind them"),
     "guide build": (
         "zaozi.cli.guide",
@@ -52,6 +53,7 @@ COMMANDS = {
     "model error": ("zaozi.cli.model", "error", "a model's x0 error on held-out pairs at twenty levels"),
     "model assemble": ("zaozi.cli.model", "assemble", "a model with another decoder, or with super-resolution stages"),
     "model release": ("zaozi.cli.model", "release", "a training run's model alone, in half precision, to share"),
+    "push": ("zaozi.cli.hub", "push", "put a released model on the Hugging Face hub"),
 }
 
 ALLOW_DOWNLOAD = "--allow-download"
@@ -85,7 +87,7 @@ def usage() -> str:
             "commands:",
             *lines,
             "",
-            f"  {ALLOW_DOWNLOAD}  with any command that loads a model: fetch a text encoder that it names on the hub",
+            f"  {ALLOW_DOWNLOAD}  with any command that loads a model: fetch it, or a text encoder that it names, from the hub",
             "  --version  print the version",
         ]
     )

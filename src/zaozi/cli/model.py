@@ -12,8 +12,8 @@ def info(model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODE
     """Show a model: its parts, parameters, and GFLOPs per call.
 
     Args:
-        model: Name of a shipped model, or the folder of a model or training run; or a named size: dit-tiny, dit-small,
-            dit-base, unet-tiny, unet-small, unet-base.
+        model: Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the hub; or a
+            named size: dit-tiny, dit-small, dit-base, unet-tiny, unet-small, unet-base.
     """
     from zaozi.core.components import named_sizes
     from zaozi.model.checkpoint import find_model, load_model, local_model
@@ -33,7 +33,7 @@ def error(
     """Measure a model's x0 error on held-out pairs at twenty fixed log-SNRs with fixed noise, conditioned on text only.
 
     Args:
-        model: Name of a shipped model, or the folder of a model or training run.
+        model: Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the hub.
         data: The dataset; by default the glyphs.
         pairs: Number of validation pairs.
         seed: Seed for the noise.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from zaozi.core.config import Config, Range, config
 from zaozi.core.errors import unknown
-from zaozi.core.registry import Configs, Registry
+from zaozi.core.registry import Configs, Families, Registry
 from zaozi.core.types import Shape
 
 if TYPE_CHECKING:
@@ -103,6 +103,16 @@ class NetworkConfig(Config):
         return 1
 
     @property
+    def reads_text(self) -> bool:
+        """Whether the output depends on the text; if not, pictures need no prompt."""
+        return True
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether its first weights come from elsewhere, under a licence of their own."""
+        return False
+
+    @property
     def is_random(self) -> bool:
         """Whether the network uses random numbers in training, such as for dropout."""
         return True
@@ -162,7 +172,7 @@ networks: Configs[NetworkConfig] = Configs("network", "zaozi.nn", "dit")
 spaces: Configs[SpaceConfig] = Configs("space", "zaozi.model.spaces", "pixels")
 properties: Configs[Property] = Configs("property", "zaozi.nn.properties", "class")
 optimisers: Configs[OptimConfig] = Configs("optimiser", "zaozi.train.optimisers", "muon")
-schedules: Registry[Callable[[], Any]] = Registry("schedule", "zaozi.diffusion")
+schedules: Families[Any] = Families("schedule", "zaozi.diffusion")
 predictions: Registry[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = Registry("prediction", "zaozi.diffusion")
 samplers: Registry[Callable[..., Tensor]] = Registry("sampler", "zaozi.diffusion")
 encoders: Registry[Callable[..., Any]] = Registry("text encoder", "zaozi.text")

@@ -40,3 +40,24 @@ def progress(
         leave=False,
         disable=None if shown else True,
     )
+
+
+def bar_of_bytes() -> type[Any]:
+    """Return a class of bars for huggingface_hub's downloads: one bar of bytes with the time left, as `progress` shows it."""
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            bytes_received = kwargs.get("name") == "huggingface_hub.snapshot_download"
+            changes = {"disable": None if bytes_received else True, "delay": DELAY, "leave": False, "bar_format": None}
+            super().__init__(*args, **{**kwargs, **changes, "desc": "fetching"})
+
+        def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
+            pass  # the client's words, for one bar of several
+
+        def display(self, msg: str | None = None, pos: int | None = None) -> Any:
+            if msg is None and self._time() - self.start_t < DELAY:  # the client redraws at will
+                return None
+            return super().display(msg, pos)
+
+    return Bar

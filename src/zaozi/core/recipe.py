@@ -40,7 +40,7 @@ class TextConfig(Config):
     """The frozen text encoder for captions."""
 
     encoder: str = "minilm"
-    """`minilm` (packaged; English only), or `t5:` and the folder or hub name of a T5, mT5 or umT5."""
+    """`minilm` (packaged; English only); `t5:` and the folder or hub name of a T5, mT5 or umT5; or `clip:` and that of a CLIP."""
     max_tokens: Annotated[int, Range(2, 512)] = 64
     """Maximum number of tokens per caption, from 2 up to the encoder's limit."""
     width: Annotated[int, Range(1, 16_384)] = 384
@@ -68,6 +68,7 @@ class DiffusionConfig(Config):
     """The diffusion process: noise schedule, prediction target, loss weighting."""
 
     schedule: Annotated[str, schedules] = "linear_path"
+    """linear_path, cosine, linear, scaled_linear or sigmoid, the last four also with numbers, as in linear:0.0001:0.03:500."""
     prediction: Annotated[str, predictions] = "sample"
     weight: Literal["unit", "snr", "min_snr_5", "velocity"] = "velocity"
     times: Literal["uniform", "logit_normal"] = "logit_normal"

@@ -10,7 +10,9 @@ registers its components:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
+import inspect
 import pkgutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -91,6 +93,39 @@ class Registry(Mapping[str, T], Generic[T]):
     def _admit(self, name: Any) -> Any:
         if name not in self:
             raise PydanticCustomError("unknown_kind", "unknown", {"expected": ", ".join(map(repr, self))})
+        return name
+
+
+class Families(Registry[Callable[..., T]]):
+    """Functions by name that also take numbers, written after the name: `linear:0.0001:0.03` calls `linear(0.0001, 0.03)`.
+
+    Such a name is found like a plain one; iteration gives the plain ones only.
+    """
+
+    def family(self, name: str) -> Callable[..., T]:
+        """Return the function of a plain name. Raises `ZaoziError` listing the known ones."""
+        return super().__getitem__(name)
+
+    def __getitem__(self, name: str) -> Callable[..., T]:
+        """Return a function without arguments. Raises `ZaoziError` for an unknown name, or numbers that it does not take."""
+        kind, *numbers = name.split(":")
+        make = self.family(kind)
+        if not numbers:
+            return make
+        try:
+            given = [float(number) for number in numbers]
+            inspect.signature(make).bind(*given)
+        except (ValueError, TypeError):
+            takes = ":".join([kind, *(key.upper() for key in inspect.signature(make).parameters)])
+            raise ZaoziError(f"{self.what} '{name[:80]}' has the wrong numbers; write {takes}") from None
+        return functools.partial(make, *given)
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name.partition(":")[0] if isinstance(name, str) else name)
+
+    def _admit(self, name: Any) -> Any:
+        if super()._admit(name) and ":" in name:
+            self[name]()  # raises for numbers out of range
         return name
 
 

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zaozi.core.errors import ZaoziError
+
 Array = NDArray[np.float32]
 MANY = 4096
 """Weights with fewer elements are not quantized."""
@@ -205,6 +207,8 @@ GRAPHS = Path(__file__).parent / "graphs"
 INDEX = "index.json"
 TABLES = ("judge.onnx.gz", "judge.json.gz", "relatives.json.gz", "relatives.bin.gz", "meanings.json.gz")
 CARD = "model.json"
+SCHEDULES = ("linear", "cosine", "linear_path")
+"""Schedules that the page knows."""
 EXAMPLES = (
     "gold", "a small song bird", "fish", "tree", "clear water", "sickness", "insect", "fire", "mountain", "to speak",
     "bright, light", "dragon",
@@ -226,6 +230,7 @@ def compact_model(name: str = "base") -> Path:
     from zaozi.text.encoders import load_encoder
 
     folder = find_model(name)
+    check_for_page(folder)
     weights = digest(folder)
     index = _index()
     shipped = "".join(sha256(file) for file in sorted(GRAPHS.iterdir()) if file.is_file())
@@ -246,6 +251,17 @@ def compact_model(name: str = "base") -> Path:
             _write(work, graphs, other, states, artist.encoder)
 
     return cached(home() / "page" / key, "onnx", make)
+
+
+def check_for_page(folder: Path) -> None:
+    """Raises `ZaoziError` if the page cannot draw with a model, because it does not know its schedule."""
+    from zaozi.model.checkpoint import read_config
+
+    found = read_config(folder).diffusion.schedule
+    if found not in SCHEDULES:
+        raise ZaoziError(
+            f"the page draws with the schedules {', '.join(SCHEDULES)}, not with '{found}' of {folder}; use zaozi generate"
+        )
 
 
 def digest(folder: Path) -> str:

@@ -27,6 +27,7 @@ from zaozi.model.checkpoint import (
     in_half,
     load_model,
     model_output,
+    own_encoder,
     read_config,
     read_space,
     save_folder,
@@ -35,7 +36,7 @@ from zaozi.model.checkpoint import (
 )
 from zaozi.model.denoiser import Denoiser, make_denoiser
 from zaozi.model.info import describe, parameters
-from zaozi.model.release import history, in_markdown, model_card
+from zaozi.model.release import history, in_markdown, licence_of, model_card
 
 MEASURED = ("report.json", "misses.png")
 """Files about the pictures of a model, which another space changes."""
@@ -63,7 +64,7 @@ def assemble(
     others = [find_model(stage) for stage in stages] or stages_in(folder)
     space = space_folder(space_from) if space_from else None
     read = [folder, *others, *([space] if space else [])]
-    files = [file for one in read for file in one.iterdir() if file.is_file()]
+    files = [file for one in read for file in [*one.iterdir(), *one.glob("text/*")] if file.is_file()]
     output = replace(model_output(out, overwrite=overwrite), inputs=(*read, *files))
     output.check()
     if (folder / STATE).is_file():
@@ -72,7 +73,7 @@ def assemble(
     made = load_model(folder)
     config = replace(read_config(folder), name=name or made.config.name)
     texts: dict[str, Any] = {}
-    kept = ["recipe.json", "training.json", "card.md"]
+    kept = ["recipe.json", "recipe.toml", "training.json", "card.md"]
     if space:
         config, made = _with_space(config, made, space_from)
         if (space / SPACE).is_file():
@@ -81,7 +82,9 @@ def assemble(
         kept += [*MEASURED, SPACE]
     runs = history(folder)
     texts |= {key: (folder / key).read_bytes() for key in kept if (folder / key).is_file()}
-    texts |= {CONFIG: schema.written(config), HISTORY: runs}
+    encoder, encoder_files = own_encoder(folder, config.text.encoder)
+    config = replace(config, text=replace(config.text, encoder=encoder))
+    texts |= {CONFIG: schema.written(config), HISTORY: runs, **encoder_files}
     weights, size = {WEIGHTS: in_half(made)}, config.size
     lines = [_space_line(texts[SPACE])] if SPACE in texts else []
     for other in sorted(others, key=lambda path: read_config(path).size):
@@ -102,7 +105,9 @@ def assemble(
     if runs:
         old = texts["card.md"].decode() if "card.md" in texts and not space else ""
         log = json.loads(texts["training.json"]) if "training.json" in texts else []
-        texts["card.md"] = _card(old or model_card(config.name, describe(made), runs, log), config.name, lines)
+        texts["card.md"] = _card(
+            old or model_card(config.name, describe(made), runs, log, licence=licence_of(config)), config.name, lines
+        )
     save_folder(output, weights, texts)
     return f"{out}: {sum(path.stat().st_size for path in out.rglob('*.safetensors')) / 1e6:.1f} MB, up to {size} pixels"
 

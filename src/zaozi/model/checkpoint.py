@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ FILES = (
     "misses.png",
     "space.json",
     "stages/*",
+    "recipe.toml",
+    "text/*",
 )
 SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 
@@ -59,7 +62,9 @@ def model_output(folder: Path, *, overwrite: bool = False) -> Output:
 
 
 def save_folder(output: Output, files: dict[str, dict[str, Tensor]], texts: dict[str, Any]) -> None:
-    """Write tensors, texts, bytes and JSON to a folder atomically, replacing an older one of the same kind."""
+    """Write tensors, texts, bytes, copies of files (paths) and JSON to a folder atomically, replacing an older one of the same
+    kind.
+    """
     with output.write() as work:
         for name in (*files, *texts):
             (work / name).parent.mkdir(parents=True, exist_ok=True)
@@ -70,6 +75,8 @@ def save_folder(output: Output, files: dict[str, dict[str, Tensor]], texts: dict
                 (work / name).write_text(value, encoding="utf-8")
             elif isinstance(value, bytes):
                 (work / name).write_bytes(value)
+            elif isinstance(value, Path):
+                shutil.copyfile(value, work / name)
             else:
                 write_json(work / name, value)
 
@@ -99,6 +106,24 @@ def save_model(folder: Path, model: Denoiser, *, half: bool = False) -> None:
     """Save only the model, in fp32, or fp16 with `half`."""
     weights = in_half(model) if half else model.state_dict()
     save_folder(model_output(folder), {WEIGHTS: weights}, {CONFIG: schema.written(model.config)})
+
+
+TEXT = "text"
+"""Folder of the text encoder inside a model's folder, if the model has its own."""
+
+
+def own_encoder(folder: Path, name: str) -> tuple[str, dict[str, Path]]:
+    """Return the name of the text encoder for a copy of the model in `folder`, and the encoder's files by their new names.
+
+    An encoder in the folder `text` of a model belongs to that model, and goes with everything made from it; the name is then
+    relative. Any other name stays as it is, without files.
+    """
+    kind, _, where = located(name, folder).partition(":")
+    place = Path(where)
+    if not where or place.name != TEXT or not place.is_dir() or not (place.parent / CONFIG).is_file():
+        return name, {}
+    verified(place.parent, [f"{TEXT}/{file.name}" for file in place.iterdir()])
+    return f"{kind}:{TEXT}", {f"{TEXT}/{file.name}": file for file in sorted(place.iterdir()) if file.is_file()}
 
 
 def stages_in(folder: Path) -> list[Path]:
@@ -158,14 +183,16 @@ def local_model(name: str) -> Path | None:
     return folder if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file() else None
 
 
-def find_model(name: str) -> Path:
-    """Find the folder of a model, given a folder or the name of a bundled model.
+def find_model(name: str, *, allow_download: bool = False) -> Path:
+    """Find the folder of a model, given a folder, the name of a bundled model, or a name on the hub.
 
     In this order:
 
     1. the folder of a training run: its newest checkpoint, even if a model was released into the same folder;
     2. the folder of a model (`config.json` and `model.safetensors`): itself;
-    3. anything else: the name of a bundled model.
+    3. the name of a bundled model;
+    4. `user/name` or `user/name@revision`, a branch, tag or commit: a repository of the Hugging Face hub, in the hub's cache.
+       It is downloaded only with `allow_download`, or within `downloads_allowed`.
 
     A folder with the name of a bundled model takes precedence, with a warning. Raises `ZaoziError` with the bundled names
     if nothing is found.
@@ -183,7 +210,11 @@ def find_model(name: str) -> Path:
         raise ZaoziError(
             f"{folder} holds no model (no {CONFIG}); give a model's folder, or one of: {', '.join(shipped())}"
         )
-    raise unknown("model", name, [*shipped(), "or a folder"])
+    from zaozi.model.hub import fetch, hub_name  # which imports this module
+
+    if (there := hub_name(name)) is not None:
+        return fetch(there, allow_download=allow_download)
+    raise unknown("model", name, [*shipped(), "or a folder", "or user/name on the hub"])
 
 
 def read_config(folder: Path) -> ModelConfig:

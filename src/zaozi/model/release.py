@@ -12,6 +12,7 @@ from typing import Any
 from zaozi.core import schema
 from zaozi.core.errors import ZaoziError, printable
 from zaozi.core.machine import watt_hours
+from zaozi.core.recipe import ModelConfig
 from zaozi.model.checkpoint import (
     CONFIG,
     HISTORY,
@@ -21,6 +22,7 @@ from zaozi.model.checkpoint import (
     in_half,
     load_model,
     model_output,
+    own_encoder,
     read_config,
     save_folder,
 )
@@ -78,6 +80,8 @@ def release_model(run: Path, out: Path, name: str, *, overwrite: bool = False) -
     output.check()
     model = load_model(folder)
     config = replace(read_config(folder), name=name)
+    encoder, files = own_encoder(folder, config.text.encoder)
+    config = replace(config, text=replace(config.text, encoder=encoder))
     state, runs = json.loads((folder / STATE).read_text(encoding="utf-8")), history(folder)
     log = _log(folder.parent / "log.jsonl", state["step"])
     model.config = config
@@ -86,7 +90,8 @@ def release_model(run: Path, out: Path, name: str, *, overwrite: bool = False) -
         "recipe.json": state["recipe"],
         "training.json": _thin(log),
         HISTORY: runs,
-        "card.md": model_card(name, describe(model), runs, log),
+        "card.md": model_card(name, describe(model), runs, log, licence=licence_of(config)),
+        **files,
     }
     save_folder(output, {WEIGHTS: in_half(model)}, texts)
     size = (out / WEIGHTS).stat().st_size / 1e6
@@ -119,7 +124,22 @@ def _thin(log: list[dict[str, Any]], keep: int = 200) -> list[dict[str, Any]]:
     return sorted(kept, key=lambda e: (e["step"], "validation" in e))
 
 
-def model_card(name: str, description: str, runs: list[dict[str, Any]], log: list[dict[str, Any]]) -> str:
+LICENCE = """\
+The weights are licensed under Apache-2.0. The flagship data they may have learned from are Noto Sans CJK TC (SIL Open
+Font License 1.1) and Unihan (Unicode License); the text encoder, all-MiniLM-L6-v2 (Apache-2.0), is not included."""
+LICENCE_OF_IMPORTED = (
+    """The weights are licensed as those of the pipeline that they began with, and its text encoder, allow."""
+)
+
+
+def licence_of(config: ModelConfig) -> str:
+    """Return what a card says of the licence of a model's weights."""
+    return LICENCE_OF_IMPORTED if config.network.is_imported else LICENCE
+
+
+def model_card(
+    name: str, description: str, runs: list[dict[str, Any]], log: list[dict[str, Any]], *, licence: str = LICENCE
+) -> str:
     """Return a model's card in Markdown: what it is, and how it was trained."""
     validations = [e for e in log if "validation" in e]
     held_out = f"{validations[-1]['validation']:.5f}" if validations else "not measured"
@@ -145,8 +165,7 @@ Trained for {sum(r["seconds"] for r in runs) / 60:.0f} minutes{energy}, {sum(r["
 The last run's recipe is in `recipe.json`, its log in `training.json`. Mean x0 error on held-out pairs, text alone, twenty levels:
 {held_out}. Data: SHA-256 `{runs[-1]["data"]}`.
 
-The weights are licensed under Apache-2.0. The flagship data they may have learned from are Noto Sans CJK TC (SIL Open
-Font License 1.1) and Unihan (Unicode License); the text encoder, all-MiniLM-L6-v2 (Apache-2.0), is not included.
+{licence}
 """
 
 

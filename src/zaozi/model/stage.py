@@ -56,7 +56,7 @@ def check_stage(config: ModelConfig) -> None:
             raise ZaoziError(f"{name} {side} pixels do not divide by stage.factor {stage.factor}; use another size")
     if stage.crop:
         config.network.check((config.channels, stage.crop, stage.crop))
-    reads = [name for name in ("cross_attention", "pooled_text") if getattr(config.network, name)]
+    reads = [name for name in ("cross_attention", "pooled_text") if getattr(config.network, name, False)]
     if config.properties or reads:
         raise ZaoziError(
             "a stage sees only the smaller picture; remove its properties, and set network.cross_attention and "

@@ -73,13 +73,16 @@ class TextToImage:
         device: str | None = None,
         allow_download: bool = False,
     ) -> TextToImage:
-        """Load a bundled model by name, or your own model from a folder, on `device` (default: cuda if available, else cpu).
+        """Load a bundled model by name, your own model from a folder, or a model of the Hugging Face hub, on `device`
+        (default: cuda if available, else cpu).
 
-        `stages` are super-resolution stages, for pictures of a larger `size`; by default those in the model's folder.
-        Never executes code from the folder. A text encoder hosted on the hub is downloaded only with `allow_download`.
+        A model on the hub is `user/name`, or `user/name@revision` for a branch, tag or commit; a folder of that name takes
+        precedence. `stages` are super-resolution stages, for pictures of a larger `size`; by default those in the model's
+        folder. Never executes code from the folder. A model or text encoder hosted on the hub is downloaded only with
+        `allow_download`; otherwise it is taken from the hub's cache.
         Raises `ZaoziError` if the model or device does not exist or a file is damaged.
         """
-        folder = find_model(str(name))
+        folder = find_model(str(name), allow_download=allow_download)
         model = load_model(folder)
         text = model.config.text
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -93,7 +96,8 @@ class TextToImage:
         encoder = load_encoder(text.encoder, text.max_tokens, base=folder, allow_download=allow_download)
         if encoder.width != (wanted := model.config.text.width):
             raise ZaoziError(f"{name} reads text states of {wanted} channels, {encoder.name} gives {encoder.width}")
-        found = stages_in(folder) if stages is None else [find_model(str(stage)) for stage in stages]
+        given = [find_model(str(stage), allow_download=allow_download) for stage in stages or ()]
+        found = stages_in(folder) if stages is None else given
 
         def larger() -> list[Denoiser]:
             return sorted((load_model(stage).to(device) for stage in found), key=lambda s: s.config.size)
@@ -162,7 +166,10 @@ class TextToImage:
         self.check_size(how.size)
         if count < 1:
             raise ZaoziError(f"count {count} is out of range; use 1 or more")
-        check_texts(self.encoder, prompts, bool(properties) or how.guidance.scale == 0)
+        reads_text = self.model.config.network.reads_text
+        if not reads_text and weak is None:  # guidance would call the network twice for the same estimate
+            how = replace(how, guidance=replace(how.guidance, scale=0.0))
+        check_texts(self.encoder, prompts, bool(properties) or how.guidance.scale == 0 or not reads_text)
         unwanted = None
         if negative.strip():
             check_texts(self.encoder, [negative], False)

@@ -154,9 +154,9 @@ def _discard(part: Path) -> None:
 
 def _encode(encoder: TextEncoder, texts: Sequence[str], home: Path, batch: int, bar: Any) -> Path:
     """Write one part, and return its folder. Rows are sorted by length to reduce padding."""
-    counts = np.minimum(encoder.token_counts(texts), encoder.max_tokens)
-    order = np.argsort(counts, kind="stable")
-    texts, lengths = [texts[i] for i in order], counts[order]
+    order = np.argsort(np.minimum(encoder.token_counts(texts), encoder.max_tokens), kind="stable")
+    texts = [texts[i] for i in order]
+    lengths = np.zeros(len(texts), dtype=np.int64)
     part = _part(home, texts)
     pooled = np.zeros((len(texts), encoder.width), dtype=np.float16)
 
@@ -166,6 +166,7 @@ def _encode(encoder: TextEncoder, texts: Sequence[str], home: Path, batch: int, 
                 rows = slice(start, start + batch)
                 cond = encoder.encode(texts[rows])
                 file.write(cond.tokens[cond.mask].half().numpy().tobytes())
+                lengths[rows] = cond.mask.sum(1).numpy()
                 pooled[rows] = cond.pooled.half().numpy()
                 bar.update(len(cond.pooled))
         np.save(work / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))

@@ -1,4 +1,4 @@
-"""Frozen text encoders that convert a prompt to vectors: the packaged MiniLM, or a T5 from a folder or the hub."""
+"""Frozen text encoders that convert a prompt to vectors: the packaged MiniLM, or a T5 or CLIP from a folder or the hub."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class TextEncoder(Protocol):
         ...
 
 
-def _pool(states: Tensor, mask: Tensor) -> Tensor:
+def pool(states: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of the real tokens' states, normalised to unit length: `[B, L, D] -> [B, D]`."""
     mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
     return torch.nn.functional.normalize(mean, dim=-1)
@@ -165,26 +165,31 @@ class FrozenEncoder:
         """Return the states and the pooled vector of token ids `[B, L]`, padded where `mask` is False."""
         output = self.network(input_ids=ids, attention_mask=mask.long())
         states = output.last_hidden_state.float() * mask[..., None]
-        return states, _pool(states, mask)
+        return states, pool(states, mask)
 
 
 @contextmanager
 def downloads_allowed() -> Iterator[None]:
-    """Allow `load_encoder` to download encoders named on the hub, as with `allow_download`, within the block."""
+    """Allow downloads of models and encoders named on the hub, as with `allow_download`, within the block."""
     global _downloads  # noqa: PLW0603
-    before, _downloads = _downloads, True
+    before, _downloads = _downloads, {}
     try:
         yield
     finally:
         _downloads = before
 
 
-_downloads = False
+_downloads: dict[str, Path] | None = None
 
 
 def may_download() -> bool:
     """Whether downloads from the hub are allowed here."""
-    return _downloads
+    return _downloads is not None
+
+
+def fetched() -> dict[str, Path]:
+    """Return the models fetched within `downloads_allowed`, by name: each is looked up once. Outside, a new dictionary."""
+    return {} if _downloads is None else _downloads
 
 
 def located(name: str, base: Path | None = None) -> str:
@@ -212,21 +217,21 @@ def load_encoder(
     allow_download: bool = False,
     network: bool = True,
 ) -> TextEncoder:
-    """Return an encoder by name: `minilm`, or `t5:` and a folder or hub name, keeping `max_tokens` of each text. Each is a
-    function `(where, max_tokens, *, allow_download, network)` in a file of this package; `where` is the part after the colon.
+    """Return an encoder by name: `minilm`, or `t5:` or `clip:` and a folder or hub name, keeping `max_tokens` of each text.
 
-    A T5 is a folder with config.json, model.safetensors and tokenizer.json; no code in it is executed. `base` is the folder
-    of the model whose config.json contains the name: a relative folder must be inside it. A hub name is downloaded only with
-    `allow_download`, without the user's token; otherwise the network is not used. Without `network` MiniLM can only count and
-    show tokens, which is fast.
+    Each is a function `(where, max_tokens, *, allow_download, network)` in a file of this package; `where` is the part after
+    the colon. A T5 or CLIP is a folder with config.json, model.safetensors and tokenizer.json; no code in it is executed. `base`
+    is the folder of the model whose config.json contains the name: a relative folder must be inside it. A hub name is
+    downloaded only with `allow_download`, without the user's token; otherwise the network is not used. Without `network` MiniLM
+    can only count and show tokens, which is fast.
 
     Raises `ZaoziError` if a name is unknown, a limit is out of range, or weights are missing or do not match.
     """
     kind, _, _ = name.partition(":")
     if kind not in encoders:
-        raise ZaoziError(f"unknown text encoder '{name}'; use 'minilm', or 't5:' and a folder or hub name")
+        raise ZaoziError(f"unknown text encoder '{name}'; use 'minilm', or 't5:' or 'clip:' and a folder or hub name")
     where = located(name, base).partition(":")[2]
-    return encoders[kind](where, max_tokens, allow_download=allow_download or _downloads, network=network)
+    return encoders[kind](where, max_tokens, allow_download=allow_download or may_download(), network=network)
 
 
 def check_max_tokens(max_tokens: int, limit: int) -> None:

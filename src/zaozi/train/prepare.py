@@ -24,7 +24,17 @@ from zaozi.core.record import read_record
 from zaozi.data.latents import encoded
 from zaozi.data.pairs import Pairs, find_dataset, load_pairs, same_order
 from zaozi.data.shards import data_hash, read_manifest
-from zaozi.model.checkpoint import WEIGHTS, fill, find_model, load_model, newest, newest_sound, read_config, read_space
+from zaozi.model.checkpoint import (
+    WEIGHTS,
+    fill,
+    find_model,
+    load_model,
+    local_model,
+    newest,
+    newest_sound,
+    read_config,
+    read_space,
+)
 from zaozi.model.denoiser import make_denoiser
 from zaozi.model.release import history
 from zaozi.model.space import Space
@@ -119,7 +129,7 @@ def _ready(
     pairs, held_out = workers.first_alone(lambda: (load_pairs(data, "train"), load_pairs(data, "validation")))
     if not len(pairs):
         raise ZaoziError(f"{data} has no training pair; build it from more pictures")
-    encoder = load_encoder(recipe.text.encoder, recipe.text.max_tokens)
+    encoder = load_encoder(recipe.text.encoder, recipe.text.max_tokens, base=_owner(recipe))
     recipe = replace(recipe, text=replace(recipe.text, encoder=encoder.name))  # the full path, if a folder
     recipe = replace(filled(recipe, pairs.column, encoder.width), space=recipe.space.filled())
     where = find_model(train.init_from) if train.init_from and state is None else None
@@ -203,6 +213,14 @@ def _ready(
         began_with=began_with,
         history=earlier,
     )
+
+
+def _owner(recipe: Recipe) -> Path | None:
+    """Return the model to start from, if the text encoder is a folder inside its folder, named as in its config.json."""
+    name, start = recipe.text.encoder, recipe.train.init_from
+    _, _, where = name.partition(":")
+    folder = local_model(start) if start and where and not Path(where).is_absolute() else None
+    return folder if folder is not None and read_config(folder).text.encoder == name else None
 
 
 def fit_space(space: Space, pairs: Pairs, recipe: Recipe, workers: Workers) -> float:

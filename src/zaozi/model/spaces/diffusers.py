@@ -65,9 +65,13 @@ class DiffusersConfig(SpaceConfig):
             raise unknown("autoencoder", str(made.get("_class_name") if isinstance(made, dict) else made)[:40], CLASSES)
         return made
 
+    @property
+    def factor(self) -> int:
+        """How many times smaller than a picture its latents are."""
+        return PROBE // _latent_shape(self.own)[1]
+
     def shape(self, size: int, channels: int) -> Shape:
-        latent, side = _latent_shape(self.own)
-        factor = PROBE // side
+        latent, factor = _latent_shape(self.own)[0], self.factor
         if size % factor:
             raise ZaoziError(
                 f"pictures of {size} pixels do not divide by the autoencoder's factor {factor}; use another size"
