@@ -550,7 +550,7 @@ def test_an_imported_model_goes_back_to_diffusers_and_returns_unchanged(
     artist = TextToImage.from_pretrained(model)
     how = Sampling(steps=STEPS, guidance=Guidance(1.5), seed=7)
     here = np.stack([np.asarray(picture) for _, _, picture in artist.pictures(PROMPTS, how)])
-    asked = {"prompt": PROMPTS, "num_inference_steps": STEPS, "guidance_scale": 1.5, "seed": 7}
+    asked = {"prompt": PROMPTS, "num_inference_steps": STEPS, "guidance_scale": 1.5, "generator": 7}
     made = drawn_elsewhere({str(there): {"usual": (None, asked)}}, tmp_path)["usual"]
     assert np.abs(made.astype(int) - here.astype(int)).max() <= 2
 

@@ -140,7 +140,7 @@ def test_diffusers_draws_the_same_pictures_without_this_package(tmp_path: Path) 
         extra = {key: own.pop(key) for key in ("properties", "negative") if key in own}
         here[name] = drawn_here(artists[which], prompts, Sampling(**own), count=2, **extra)
         there = {
-            "prompt": prompts, "num_images_per_prompt": 2, "num_inference_steps": own["steps"], "seed": 5,
+            "prompt": prompts, "num_images_per_prompt": 2, "num_inference_steps": own["steps"], "generator": 5,
             "guidance_scale": own["guidance"].scale, "size": own.get("size", 0), "properties": extra.get("properties"),
             "negative_prompt": extra.get("negative", ""),
         }  # fmt: skip
@@ -156,7 +156,7 @@ def test_the_shipped_model_draws_the_same_glyphs_in_diffusers(tmp_path: Path) ->
     base = TextToImage.from_pretrained("base", device="cpu")
     size = max([base.model.config.size, *(stage.config.size for stage in base.stages)])
     asked = {
-        "prompt": ["gold"], "num_inference_steps": 8, "guidance_scale": 4.0, "seed": 3, "size": size,
+        "prompt": ["gold"], "num_inference_steps": 8, "guidance_scale": 4.0, "generator": 3, "size": size,
         "num_images_per_prompt": 2,
     }  # fmt: skip
     made = drawn_elsewhere({str(tmp_path / "base"): {"gold": (None, asked)}}, tmp_path)["gold"]

@@ -119,8 +119,8 @@ def part(model: Denoiser, encoder: TextEncoder) -> dict[str, Any]:
     kind = encoder.name.partition(":")[0]
     text = {**values["text"], "encoder": kind if kind == encoder.name else f"{kind}:{TEXT}"}
     return {
-        **{key: values[key] for key in ("size", "channels", "diffusion", "properties", "stage")},
-        "shape": list(model.shape),
+        **{key: values[key] for key in ("diffusion", "properties", "stage")},
+        "pictures": {"size": values["size"], "channels": values["channels"], "shape": list(model.shape)},
         "network_config": network,
         "space_config": values["space"],
         "text": {**text, "padded": isinstance(encoder, PaddedEncoder)},
@@ -179,7 +179,7 @@ diffusers and transformers, not zaozi. `pipeline.py` and `denoiser/denoiser.py` 
 from diffusers import DiffusionPipeline
 
 pipe = DiffusionPipeline.from_pretrained(FOLDER, custom_pipeline=FOLDER, trust_remote_code=True)
-pipe({json.dumps(example(artist))}, seed=0).images[0].save("picture.png")
+pipe({json.dumps(example(artist))}, generator=0).images[0].save("picture.png")
 ```
 
 Deterministic samplers draw the same picture as zaozi for the same seed, within 2 of 255 grey levels. To exchange the scheduler:

@@ -25,47 +25,69 @@ from zaozi.nn.properties.number import NumberEmbedding
 from zaozi.nn.unet import UNet
 
 
-class Property(SimpleNamespace):
-    """A condition other than text: its `column`, `kind` ('class' or 'number'), and `values` or `mean` and `std`."""
+class OfClass(SimpleNamespace):
+    """A property `column` that is one of several `values`; number k of the network is values[k - 1], and 0 is none."""
 
     def embedding(self, width: int) -> nn.Module:
         """Build the module that maps numbers `[B]` to vectors `[B, width]`."""
-        if self.kind == "class":
-            return nn.Embedding(len(self.values) + 1, width, padding_idx=0)
-        return NumberEmbedding(self.mean, self.std, width)
+        return nn.Embedding(len(self.values) + 1, width, padding_idx=0)
 
-    def rows(self, value: str | float, count: int, total: int) -> Tensor:
-        """Return a value as the network's numbers `[total]`, for the first `count` rows: the place of a class, counted from 1,
-        or the number itself. The other rows have none: 0, or NaN."""
-        if self.kind == "number":
-            return torch.tensor([float(value)] * count + [torch.nan] * (total - count))
+    def rows(self, value: str, count: int, total: int) -> Tensor:
+        """Return a value as the network's numbers `[total]`, for the first `count` rows."""
         if value not in self.values:
             raise ValueError(f"{self.column} '{value}' is unknown (known: {', '.join(self.values)})")
         return torch.tensor([self.values.index(value) + 1] * count + [0] * (total - count))
 
 
-def build_network(how: Mapping[str, Any], channels: int, conditions: Any) -> nn.Module:
-    """Build the network from its settings."""
-    settings: Any = SimpleNamespace(**how)
-    if settings.kind == "diffusers":
-        settings.own = json.loads(settings.settings)
-        settings.reads_text = settings.own["_class_name"] == TEXTUAL
-        return UNetOfDiffusers(settings, conditions.text_width)
-    if settings.kind == "dit":
-        return DiT(settings, channels, conditions)
-    settings.stride = settings.patch * 2 ** (len(settings.multipliers) - 1)
-    return UNet(settings, channels, conditions)
+class OfNumber(SimpleNamespace):
+    """A property `column` that is a number, of this `mean` and `std` in training; NaN is none."""
+
+    def embedding(self, width: int) -> nn.Module:
+        """Build the module that maps numbers `[B]` to vectors `[B, width]`."""
+        return NumberEmbedding(self.mean, self.std, width)
+
+    def rows(self, value: float, count: int, total: int) -> Tensor:
+        """Return a value as the network's numbers `[total]`, for the first `count` rows."""
+        return torch.tensor([float(value)] * count + [torch.nan] * (total - count))
 
 
-def build_space(how: Mapping[str, Any], channels: int) -> Space:
-    """Build the space from its settings: pixels, or latents with their decoder."""
-    settings: Any = SimpleNamespace(**how)
-    if settings.kind == "pixels":
-        return Pixels(settings.snap)
-    if settings.kind == "diffusers":
-        settings.own = json.loads(settings.settings)
-        return Diffusers(settings, channels)
-    return Halved(settings, channels) if settings.kind == "halved" else Autoencoder(settings, channels)
+def build_dit(how: Any, channels: int, conditions: Any) -> nn.Module:
+    """Build a vision transformer from its settings."""
+    return DiT(how, channels, conditions)
+
+
+def build_unet(how: Any, channels: int, conditions: Any) -> nn.Module:
+    """Build a U-Net from its settings."""
+    how.stride = how.patch * 2 ** (len(how.multipliers) - 1)
+    return UNet(how, channels, conditions)
+
+
+def build_unet_of_diffusers(how: Any, channels: int, conditions: Any) -> nn.Module:
+    """Build a U-Net of diffusers from its settings."""
+    how.own = json.loads(how.settings)
+    how.reads_text = how.own["_class_name"] == TEXTUAL
+    return UNetOfDiffusers(how, conditions.text_width)
+
+
+def build_pixels(how: Any, channels: int) -> Space:
+    """Build the space of pixels."""
+    return Pixels(how.snap)
+
+
+def build_latents_of_diffusers(how: Any, channels: int) -> Space:
+    """Build the space of an autoencoder of diffusers."""
+    how.own = json.loads(how.settings)
+    return Diffusers(how, channels)
+
+
+PROPERTIES = {"class": OfClass, "number": OfNumber}
+NETWORKS = {"dit": build_dit, "unet": build_unet, "diffusers": build_unet_of_diffusers}
+SPACES: dict[str, Any] = {
+    "pixels": build_pixels,
+    "halved": Halved,
+    "autoencoder": Autoencoder,
+    "diffusers": build_latents_of_diffusers,
+}
 
 
 class Denoiser(ModelMixin, ConfigMixin):
@@ -74,9 +96,7 @@ class Denoiser(ModelMixin, ConfigMixin):
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
-        size: int,
-        channels: int,
-        shape: Sequence[int],
+        pictures: Mapping[str, Any],
         network_config: Mapping[str, Any],
         space_config: Mapping[str, Any],
         diffusion: Mapping[str, Any],
@@ -86,13 +106,15 @@ class Denoiser(ModelMixin, ConfigMixin):
         stage_configs: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__()
+        latents = pictures["shape"][0]
         self.conditions = SimpleNamespace(
             text_width=text["width"],
-            properties=[Property(**p) for p in properties],
-            lower_channels=shape[0] if stage.get("factor", 1) > 1 else 0,
+            properties=[PROPERTIES[p["kind"]](**p) for p in properties],
+            lower_channels=latents if stage.get("factor", 1) > 1 else 0,
         )
-        self.network = build_network(network_config, shape[0], self.conditions)
-        self.space = build_space(space_config, channels)
+        build, space = NETWORKS[network_config["kind"]], SPACES[space_config["kind"]]
+        self.network = build(SimpleNamespace(**network_config), latents, self.conditions)
+        self.space: Any = space(SimpleNamespace(**space_config), pictures["channels"])
         self.stages = nn.ModuleList(Denoiser(**part) for part in stage_configs)
 
     def forward(
@@ -119,7 +141,8 @@ class Denoiser(ModelMixin, ConfigMixin):
 
     def decode(self, x0: Tensor) -> Tensor:
         """Map x0 to pictures `[B, C, S, S]` in [-1, 1]."""
-        return self.space.decode(x0)
+        made: Tensor = self.space.decode(x0)
+        return made
 
     def limited(self, x0: Tensor, eps: Tensor, x: Tensor, level: tuple[float, float]) -> tuple[Tensor, Tensor]:
         """Clamp x0_hat to the range of the space, if it has one, with eps_hat to match: guidance pushes it out."""

@@ -2,7 +2,7 @@
 
     from diffusers import DiffusionPipeline
     pipe = DiffusionPipeline.from_pretrained(FOLDER, custom_pipeline=FOLDER, trust_remote_code=True)
-    pipe("gold", seed=0).images[0].save("gold.png")
+    pipe("gold", generator=0).images[0].save("gold.png")
 
 The scheduler can be replaced by another one of diffusers.
 """
@@ -52,9 +52,7 @@ class ZaoziPipeline(DiffusionPipeline):
         num_images_per_prompt: int = 1,
         properties: Mapping[str, str | float] | None = None,
         size: int = 0,
-        seed: int = 0,
-        generator: torch.Generator | None = None,
-        output_type: str = "pil",
+        generator: int | torch.Generator = 0,
     ) -> ImagePipelineOutput:
         """Draw `num_images_per_prompt` pictures for each prompt.
 
@@ -66,12 +64,11 @@ class ZaoziPipeline(DiffusionPipeline):
             num_images_per_prompt: Number of pictures per prompt.
             properties: Conditions other than text, by column: {"structure": "left-right"}.
             size: Side of the pictures; 0 for the size of the model. Larger ones need super-resolution stages.
-            seed: Picture i of a prompt starts from the noise of (seed, i), the same as in zaozi.
-            generator: Source of the noise, instead of the seed.
-            output_type: "pil", "np" (`[B, S, S, C]` in [0, 1]) or "pt" (`[B, C, S, S]` in [0, 1]).
+            generator: A seed: picture i of a prompt starts from the noise of (seed, i), the same as in zaozi. Or a generator
+                of torch.
         """
         model, stages = self.denoiser, self.denoiser.stages
-        sizes = [model.config.size, *(stage.config.size for stage in stages)]
+        shape, sizes = model.config.pictures["shape"], [part.config.pictures["size"] for part in (model, *stages)]
         if size and size not in sizes:
             raise ValueError(
                 f"pictures of {size} pixels need a stage that makes them (here: {', '.join(map(str, sizes))})"
@@ -79,18 +76,16 @@ class ZaoziPipeline(DiffusionPipeline):
         texts = [
             text for text in ([prompt] if isinstance(prompt, str) else prompt) for _ in range(num_images_per_prompt)
         ]
-        noise = Noise(seed, [i % num_images_per_prompt for i in range(len(texts))], generator, self._execution_device)
+        noise = Noise(generator, [i % num_images_per_prompt for i in range(len(texts))], self._execution_device)
         guided = guidance_scale != 1
         cond = self.encode([*texts, *[negative_prompt] * (len(texts) * guided)], properties or {}, len(texts))
-        x0 = self.sample(model, noise(0, model.config.shape), cond, num_inference_steps, guidance_scale)
+        x0 = self.sample(model, noise(0, shape), cond, num_inference_steps, guidance_scale)
         made = model.decode(x0)
         for number, stage in enumerate(stages, 1):
             if made.shape[-1] < size:
                 made = self.enlarge(stage, made, cond, noise, number)
-        if output_type == "pt":
-            return ImagePipelineOutput(images=(made.float() + 1) / 2)
         pixels = ((made.float() + 1) * 127.5).round().permute(0, 2, 3, 1).cpu().numpy() / 255
-        return ImagePipelineOutput(images=self.numpy_to_pil(pixels) if output_type == "pil" else pixels)
+        return ImagePipelineOutput(images=self.numpy_to_pil(pixels))
 
     def sample(self, model: Any, x: Tensor, cond: Mapping[str, Any], steps: int, scale: float) -> Tensor:
         """Step from noise x `[B, C, h, w]` to x0_hat with the scheduler. With twice as many conditions as pictures, the second
@@ -119,14 +114,15 @@ class ZaoziPipeline(DiffusionPipeline):
 
     def enlarge(self, stage: Any, pictures: Tensor, cond: Mapping[str, Any], noise: Noise, number: int) -> Tensor:
         """Draw pictures anew at the size of a super-resolution stage, in its own number of steps, without text."""
-        how, count, first = stage.config.stage, len(pictures), number * DRAWS
+        how, shape = stage.config.stage, stage.config.pictures["shape"]
+        count, first = len(pictures), number * DRAWS
         share, large = how["noise"], enlarged(pictures, how["factor"]).float()
-        lower = (1.0 - share) * large + share * noise(first, stage.config.shape)
+        lower = (1.0 - share) * large + share * noise(first, shape)
         nothing = {name: cond[name][:count] for name in ("tokens", "mask", "pooled")}
         nothing["mask"] = torch.zeros_like(nothing["mask"])
         shares = torch.full((count,), share, device=pictures.device, dtype=stage.dtype)
         nothing["lower"] = (lower.to(stage.dtype), shares)
-        return stage.decode(self.sample(stage, noise(first + 1, stage.config.shape), nothing, how["steps"], 1.0))
+        return stage.decode(self.sample(stage, noise(first + 1, shape), nothing, how["steps"], 1.0))
 
     def encode(self, texts: Sequence[str], properties: Mapping[str, str | float], count: int) -> dict[str, Any]:
         """Encode texts as conditions, one row per text; an empty text is none. Properties apply to the first `count` rows."""
@@ -154,14 +150,14 @@ class ZaoziPipeline(DiffusionPipeline):
 class Noise:
     """Standard normal noise for pictures: `noise(draw, shape)` is `[B, *shape]`, from a seed or from a generator."""
 
-    def __init__(self, seed: int, pictures: Sequence[int], generator: torch.Generator | None, device: Any) -> None:
-        self.seed, self.pictures, self.generator, self.device = seed, pictures, generator, device
+    def __init__(self, source: int | torch.Generator, pictures: Sequence[int], device: Any) -> None:
+        self.source, self.pictures, self.device = source, pictures, device
 
     def __call__(self, draw: int, shape: Sequence[int]) -> Tensor:
-        if self.generator is not None:
-            return randn_tensor((len(self.pictures), *shape), generator=self.generator, device=self.device)
+        if not isinstance(self.source, int):
+            return randn_tensor((len(self.pictures), *shape), generator=self.source, device=self.device)
         count = int(np.prod(shape))
-        rows = [standard_normal(self.seed, picture, draw, count).reshape(shape) for picture in self.pictures]
+        rows = [standard_normal(self.source, picture, draw, count).reshape(shape) for picture in self.pictures]
         return torch.from_numpy(np.stack(rows)).to(self.device)
 
 

@@ -34,8 +34,8 @@ from zaozi.text.pretrained import from_hub, is_hub_name
 INDEX, UNET, SCHEDULER, VAE = "model_index.json", "unet", "scheduler/scheduler_config.json", "vae"
 FOREIGN = ("vqvae", "movq", "text_encoder_2", "controlnet", "prior", "transformer")
 """Parts of pipelines that this module does not read."""
-BETAS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine", "sigmoid": "sigmoid"}
-"""The schedules of diffusers by `beta_schedule`, and their names here."""
+BETAS = {name: name for name in ("linear", "scaled_linear", "sigmoid")} | {"squaredcos_cap_v2": "cosine"}
+"""Names here of the schedules of diffusers."""
 _WEIGHTS = "diffusion_pytorch_model"
 _MOST_JSON = 2**24  # bytes
 
@@ -309,11 +309,7 @@ def _card(pipeline: Pipeline, model: Denoiser) -> str:
     index = _read(pipeline.folder / INDEX) if (pipeline.folder / INDEX).is_file() else {}
     scheduler = _read(pipeline.folder / SCHEDULER).get("_class_name")
     licence = _licence(pipeline.folder)
-    say = (
-        "The weights are licensed under " + in_markdown(licence)
-        if licence
-        else "The weights are licensed: see the source"
-    )
+    say = f"The weights are licensed under {in_markdown(licence)}" if licence else "For the licence, see the source"
     return f"""# {in_markdown(config.name)}
 
 ```
@@ -340,8 +336,8 @@ def _recipe(config: ModelConfig) -> str:
         "optim": {"kind": "adamw", "lr": 1e-5},
         "train": {"self_check": False},
     }
-    lines = ["# Trains this model further: zaozi train THIS --data.path DATASET --init-from MODEL --out RUN", ""]
-    lines.append(f"name = {_toml(config.name)}")
+    lines = ["# Trains this model further: zaozi train THIS --data.path DATASET --init-from MODEL --out RUN"]
+    lines += ["", f"name = {_toml(config.name)}"]
     for section, values in sections.items():
         lines += ["", f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
     return "\n".join(lines) + "\n"

@@ -42,7 +42,7 @@ def import_exported(folder: Path, output: Output, name: str) -> str:
         values = json.loads(path.read_text(encoding="utf-8"))
         parts = [values, *values["stage_configs"]]
         own = name or str(values["_name"])
-        names = [own, *(f"{own}-{part['size']}" for part in parts[1:])]
+        names = [own, *(f"{own}-{part['pictures']['size']}" for part in parts[1:])]
         configs = [_config(part, values["_schema"], one) for part, one in zip(parts, names, strict=True)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ZaoziError(f"{path} cannot be read ({error}); export the model again") from None
@@ -77,7 +77,8 @@ def _config(part: Mapping[str, Any], version: int, name: str) -> ModelConfig:
     """Return the configuration of a model, given the settings of its network in diffusers."""
     text = {key: value for key, value in part["text"].items() if key != "padded"}
     network = {key: value for key, value in part["network_config"].items() if key != "logsnrs"}
-    same = {key: part[key] for key in ("size", "channels", "diffusion", "properties", "stage")}
+    same = {key: part[key] for key in ("diffusion", "properties", "stage")}
+    same |= {key: part["pictures"][key] for key in ("size", "channels")}
     values = {"schema": version, "name": name, **same, "network": network, "space": part["space_config"], "text": text}
     return schema.read(ModelConfig, values)
 
