@@ -19,6 +19,7 @@ WRITERS = {  # command -> its words, and a file that it would write; {m} is a mo
     "invert": ("明 --model {m} --out o/inverted.png", "o/inverted.png"),
     "font": ("f.ttf --prompt gold --model {m}", "f.tsv"),
     "train": ("test --data.path {d} --steps 1 --out o", "o/log.jsonl"),
+    "distill": ("{m} --steps 1 --data {d} --out o", "o/1-steps/log.jsonl"),
     "data build": ("--images {p} --size 16 --out o", "o/index.html"),
     "space fit": ("test --data.path {d} --out o", "o/space.json"),
     "data show": ("{d} --out o/d.png", "o/d.png"),

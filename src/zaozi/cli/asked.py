@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from zaozi.core.errors import ZaoziError
+from zaozi.core.sampling import Sampling
 from zaozi.data.pictures import KEPT, half_mask
+
+Settings = TypeVar("Settings", bound=Any)
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -25,6 +30,23 @@ def read_prompts(path: Path) -> list[str]:
     if not found:
         raise ZaoziError(f"{path} has no prompt; write one per line")
     return found
+
+
+def as_distilled(settings: Settings, args: Sequence[str]) -> Settings:
+    """Return a command's settings, `model` and `sampling`, with the steps, sampler, grid and guidance of a distilled model
+    wherever `args` do not give them.
+    """
+    from zaozi.core.journal import verified
+    from zaozi.model.checkpoint import CONFIG, find_model, read_config
+
+    how: Sampling = settings.sampling
+    folder = find_model(settings.model)
+    verified(folder, (CONFIG,))
+    usual = read_config(folder).distilled.usual(how)
+    given = {re.split(r"[.=]", arg.removeprefix("--"))[0] for arg in args if arg.startswith("--")}
+    names = ("steps", "sampler", "grid", "guidance")
+    changes = {name: getattr(usual, name) for name in names if name not in given}
+    return replace(settings, sampling=replace(how, **changes))
 
 
 def composition(parts: tuple[str, ...]) -> dict[str, float]:

@@ -46,7 +46,7 @@ def sweep(s: Sweep) -> None:
     output.check()
     studio = ParallelSampler(find_model(s.model))
     names = _samplers(s.samplers)
-    scales, counts = _numbers(s.guidance, "guidance"), _counts(s.steps)
+    scales, counts = _numbers(s.guidance, "guidance"), step_counts(s.steps)
     sweep(studio, judges(studio, s.data, s.reference), output, s.samples, scales, counts, names)
 
 
@@ -86,7 +86,7 @@ def compare(s: Comparison) -> None:
     from zaozi.evaluate.drawing import ParallelSampler
     from zaozi.model.checkpoint import find_model
 
-    names, counts = _samplers(s.samplers), _counts(s.steps)
+    names, counts = _samplers(s.samplers), step_counts(s.steps)
     how = replace(MEASURING, guidance=s.guidance, precision=s.precision)
     output = Output(s.out, "compare", ("compare.json", "compare.md", "compare.png"), whole=False, overwrite=s.overwrite)
     output.check()
@@ -104,7 +104,7 @@ def _numbers(text: str, name: str) -> list[float]:
         raise ZaoziError(f"--{name} '{text}' is not a list of numbers; write for instance --{name} 1,2,5") from None
 
 
-def _counts(text: str) -> list[int]:
+def step_counts(text: str) -> list[int]:
     """Parse '1,2,5' as integers. Raises `ZaoziError`."""
     from zaozi.core.errors import ZaoziError
 

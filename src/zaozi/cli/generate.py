@@ -13,6 +13,7 @@ import tyro
 from PIL import Image
 
 from zaozi.cli.asked import (
+    as_distilled,
     asked_properties,
     composition,
     mask_of,
@@ -108,7 +109,8 @@ def generate(args: list[str]) -> None:
             default = replace(default, prompt=(), compose=())
         if "--property" in given:
             default = replace(default, property=())
-    run(parse(Drawing, args, "generate", default=default), recorded)
+    s = parse(Drawing, args, "generate", default=default)
+    run(s if recorded else as_distilled(s, args), recorded)
 
 
 def wanted_prompts(s: Drawing) -> list[str]:
@@ -154,12 +156,14 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
 
     from zaozi.data.sheet import contact_sheet
     from zaozi.model.checkpoint import find_model, load_model
-    from zaozi.pipeline import Edit, TextToImage, check_sampling, check_strength, from_picture, to_mask
+    from zaozi.pipeline import Edit, TextToImage, check_distilled, check_sampling, check_strength, from_picture, to_mask
 
     check_strength(s.edit.strength)
     check_sampling(s.sampling)
     artist = TextToImage.from_pretrained(s.model, stages=s.stage or None, device=s.device or None)
     artist.check_size(s.sampling.size)
+    plain = not (s.negative or s.weak or s.to or len(s.compose) > 1)
+    check_distilled(artist.model.config, s.sampling.guidance, plain=plain)
     size = artist.model.config.size
     init = picture_to_start_from(s.edit.init, size) if s.edit.init else None
     edit = Edit(

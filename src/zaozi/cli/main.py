@@ -26,6 +26,7 @@ COMMANDS = {
     "invert": ("zaozi.cli.invert", "invert", "find the noise behind a picture, and draw from it again"),
     "font": ("zaozi.cli.font", "font", "draw characters and make a font of them"),
     "train": ("zaozi.cli.train", "train", "train a recipe, or go on with it"),
+    "distill": ("zaozi.cli.distill", "distill", "make a model draw in eight steps or fewer, without guidance"),
     "space fit": ("zaozi.cli.space", "fit", "fit the space of a recipe alone, and show what it keeps of the pictures"),
     "data build": ("zaozi.cli.data", "build", "build the glyphs, or a dataset from a folder of your own"),
     "data show": ("zaozi.cli.data", "show", "draw a contact sheet of a dataset"),
@@ -131,7 +132,12 @@ def call(command: Callable[..., Any], args: list[str], name: str) -> None:
     if hints == [list[str]]:
         command(args)
     elif len(hints) == 1 and dataclasses.is_dataclass(hints[0]):
-        command(parse(hints[0], args, name))  # type: ignore[arg-type]
+        settings = parse(hints[0], args, name)  # type: ignore[arg-type]
+        if hasattr(settings, "sampling"):
+            from zaozi.cli.asked import as_distilled
+
+            settings = as_distilled(settings, args)
+        command(settings)
     else:
         parse(command, args, name)
 

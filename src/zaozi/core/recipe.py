@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
@@ -21,6 +21,7 @@ from zaozi.core.components import (
 )
 from zaozi.core.config import Config, Length, Range, config
 from zaozi.core.errors import ZaoziError
+from zaozi.core.sampling import Guidance, Sampling
 
 
 @config("data")
@@ -75,6 +76,24 @@ class DiffusionConfig(Config):
     times_mean: Annotated[float, Range(-100, 100)] = 0.8
     """Mean of logit(t / T) for `logit_normal`; larger values train more on noisy levels."""
     times_std: Annotated[float, Range(1e-6, 100)] = 0.8
+
+
+@config("distilled")
+class DistilledConfig(Config):
+    """A model distilled to draw in few steps, with its teacher's guidance built in (arXiv:2202.00512, arXiv:2210.03142)."""
+
+    steps: Annotated[int, Range(0, 1000)] = 0
+    """Steps in which it draws, with ddim on the uniform grid; 0 for a model that is not distilled."""
+    guidance: Annotated[float, Range(0, 100)] = 1.0
+    """Guidance of the undistilled model, which this one has learned."""
+    model: str = ""
+    """Name of the undistilled model."""
+
+    def usual(self, how: Sampling = Sampling()) -> Sampling:
+        """Return the settings with the steps, sampler, grid and guidance of the model; unchanged if it is not distilled."""
+        if not self.steps:
+            return how
+        return replace(how, steps=self.steps, sampler="ddim", grid="uniform", guidance=Guidance(1.0))
 
 
 @config("train")
@@ -164,6 +183,7 @@ class Recipe(Config):
     space: Annotated[SpaceConfig, spaces] = field(default_factory=spaces.usual)
     diffusion: DiffusionConfig = DiffusionConfig()
     stage: StageConfig = StageConfig()
+    distilled: DistilledConfig = DistilledConfig()
     properties: Properties = ()
     optim: Annotated[OptimConfig, optimisers] = field(default_factory=optimisers.usual)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -184,3 +204,25 @@ class ModelConfig(Config):
     text: TextConfig
     properties: Properties = ()
     stage: StageConfig = StageConfig()
+    distilled: DistilledConfig = DistilledConfig()
+
+
+@config("distillation")
+class DistillConfig(Config):
+    """How to distill a model."""
+
+    guidance: Annotated[float, Range(0, 100)] = 4.0
+    """Guidance of the undistilled model, which the students learn."""
+    samples: Annotated[int, Range(0)] = 0
+    """Training pictures per stage; 0 for 60,000, and 80,000 in the last one."""
+    batch_size: Annotated[int, Range(0)] = 0
+    """Pictures per optimiser step; 0 for as many as in the training of the model."""
+    max_minutes: Annotated[float, Range(0)] = 0.0
+    """Time limit in minutes, over all stages; 0 for none."""
+    precision: Literal["auto", "fp32", "bf16", ""] = ""
+    """Precision of the networks; by default as in the training of the model."""
+    compile: bool = False
+    """Compile the networks with torch.compile."""
+    data: str = ""
+    """A dataset folder; by default the one in the recipe of the model."""
+    device: Literal["auto", "cpu"] = "auto"

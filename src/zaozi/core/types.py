@@ -38,6 +38,12 @@ class Level:
 
         return column(self.alpha), column(self.sigma)
 
+    def repeated(self, count: int) -> Level:
+        """Return the levels of `count` copies of a batch, one after the other; unchanged if they are floats."""
+        if not isinstance(self.t, Tensor):
+            return self
+        return Level(*(_number(v).repeat(count) for v in (self.t, self.alpha, self.sigma)))
+
     @property
     def share(self) -> float:
         """`sigma / (alpha + sigma)` for a level of floats: the share of noise in x_t, in [0, 1]."""

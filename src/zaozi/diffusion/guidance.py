@@ -114,7 +114,7 @@ def composed(
 def _each(model: Conditional, x: Tensor, level: Level, conds: Sequence[Cond]) -> list[Estimate]:
     """Return one estimate per condition, from a single batched call."""
     together = reduce(Cond.cat, conds)
-    guess = model(torch.cat([x] * len(conds)), level, together)
+    guess = model(torch.cat([x] * len(conds)), level.repeated(len(conds)), together)
     return [Estimate(x0, eps) for x0, eps in zip(guess.x0.chunk(len(conds)), guess.eps.chunk(len(conds)), strict=True)]
 
 

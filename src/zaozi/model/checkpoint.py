@@ -148,6 +148,16 @@ def checkpoints(run: Path) -> list[Path]:
     return [p for p in found if (p / CONFIG).is_file()]
 
 
+STUDENT = "-steps"
+"""End of the names of the runs in the folder of a distillation: 8-steps, 4-steps, ..."""
+
+
+def students(folder: Path) -> list[Path]:
+    """Return the training runs in the folder of a distillation, that with the fewest steps first."""
+    found = [p for p in folder.glob(f"*{STUDENT}") if p.name.removesuffix(STUDENT).isdecimal()]
+    return sorted(found, key=lambda p: int(p.name.removesuffix(STUDENT)))
+
+
 def newest_sound(run: Path, names: Sequence[str] | None = None) -> Path | None:
     """Return the latest checkpoint of a run whose files (or only `names`) are intact; warns about newer, damaged ones.
 
@@ -174,12 +184,15 @@ def shipped() -> list[str]:
 
 
 def local_model(name: str) -> Path | None:
-    """Return the model in a local folder: the newest checkpoint of a training run, or the folder itself, or None."""
+    """Return the model in a local folder: the newest checkpoint of a training run, or of a distillation that of the student
+    with the fewest steps; or the folder itself, or None.
+    """
     folder = Path(name)
     if not os.path.isdir(folder):  # also False for names that are not valid paths
         return None
-    if (last := newest_sound(folder, (CONFIG, WEIGHTS))) is not None:
-        return last
+    for run in (folder, *students(folder)):
+        if (last := newest_sound(run, (CONFIG, WEIGHTS))) is not None:
+            return last
     return folder if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file() else None
 
 
@@ -188,7 +201,8 @@ def find_model(name: str, *, allow_download: bool = False) -> Path:
 
     In this order:
 
-    1. the folder of a training run: its newest checkpoint, even if a model was released into the same folder;
+    1. the folder of a training run: its newest checkpoint, even if a model was released into the same folder; of a
+       distillation, that of the student with the fewest steps;
     2. the folder of a model (`config.json` and `model.safetensors`): itself;
     3. the name of a bundled model;
     4. `user/name` or `user/name@revision`, a branch, tag or commit: a repository of the Hugging Face hub, in the hub's cache.

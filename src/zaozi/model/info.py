@@ -50,6 +50,8 @@ def describe(model: Denoiser) -> str:
     """Describe a model in a few lines of text."""
     c = model.config
     _, height, width = model.shape
+    d = c.distilled
+    how = [f"distilled   {d.steps} steps, with guidance {d.guidance:g} of {d.model}"] if d.steps else []
     properties = ", ".join(f"{p.column} ({p.summary()})" for p in c.properties) or "none"
     return "\n".join(
         printable(line)
@@ -58,6 +60,7 @@ def describe(model: Denoiser) -> str:
             f"pictures    {c.size}x{c.size}, {'grey' if c.channels == 1 else 'RGB'}; the network sees {width}x{height}",
             f"network     {summary(c.network)}",
             f"diffusion   {c.diffusion.schedule} schedule, {c.diffusion.prediction} prediction, {c.diffusion.weight} weight",
+            *how,
             f"text        {c.text.encoder}, {c.text.max_tokens} tokens",
             f"properties  {properties}",
             f"parameters  {parameters(model.network) / 1e6:.2f} M, and {parameters(model.space) / 1e6:.2f} M to decode",

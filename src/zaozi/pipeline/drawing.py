@@ -12,6 +12,7 @@ from torch import Tensor
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.noise import between, picture_noise
 from zaozi.core.precision import autocast
+from zaozi.core.recipe import ModelConfig
 from zaozi.core.sampling import Guidance, Sampling
 from zaozi.core.types import Cond, Conditional, Denoise, Level
 from zaozi.diffusion.guidance import Scale, Weight, clamped, composed, dynamic, inpainted, interval, rising
@@ -63,6 +64,18 @@ def check_strength(strength: float) -> None:
     """Raises `ZaoziError` unless 0 < strength <= 1."""
     if not 0 < strength <= 1:
         raise ZaoziError(f"strength {strength} is out of range; use above 0 (nearly as given) to 1 (all new)")
+
+
+def check_distilled(config: ModelConfig, how: Guidance, *, plain: bool) -> None:
+    """Raises `ZaoziError` if a distilled model is to be guided, or the condition is not `plain` (one prompt alone)."""
+    known = config.distilled
+    guides = how.scale not in (0.0, 1.0) or how.curve != "constant" or how.plus
+    if known.steps and (guides or not plain):
+        what = f"guidance {how.scale:g}" if guides else "a negative prompt, a weak model or a composition"
+        raise ZaoziError(
+            f"{config.name} does not take {what}, since it was distilled with guidance {known.guidance:g}; use guidance 1 and "
+            f"one prompt, or the undistilled model {known.model}"
+        )
 
 
 @dataclass(frozen=True)
@@ -119,6 +132,8 @@ def draw(
     path = levels(model.schedule, how.steps, how.grid)
     path = path[how.steps - max(1, round(how.steps * edit.strength)) :]
     wanted = [(cond, 1.0)] if isinstance(cond, Cond) else cond
+    alone = len(wanted) == 1 and isinstance(wanted[0][1], float)
+    check_distilled(model.config, how.guidance, plain=alone and negative is None and weak is None)
     if weak is not None:
         check_alike(model, weak)
         weak = weak.to(device)

@@ -64,6 +64,11 @@ class TextToImage:
         """Super-resolution stages, smallest first; loaded when they are first used, since most drawings need none."""
         return self._load_stages()
 
+    @property
+    def usual(self) -> Sampling:
+        """The default settings; those of a distilled model have its number of steps and no guidance."""
+        return self.model.config.distilled.usual()
+
     @classmethod
     def from_pretrained(
         cls,
@@ -147,7 +152,7 @@ class TextToImage:
     def pictures(
         self,
         prompts: Sequence[Prompt],
-        how: Sampling = Sampling(),
+        how: Sampling | None = None,
         *,
         count: int = 1,
         properties: Mapping[str, str | float] | None = None,
@@ -159,15 +164,18 @@ class TextToImage:
         """Yield (p, i, picture) for picture i of prompt p, in order, in batches of `how.batch_size` across prompts.
 
         Picture i of a prompt depends only on (seed, i, prompt), not on the batch size. `negative` is a negative prompt.
+        By default, `how` is `usual`.
         A sequence in `edit.toward_seed` has one share per prompt; `edit.start` may have one row per picture.
         Raises `ZaoziError` if a prompt is empty or a value is out of range.
         """
+        how = self.usual if how is None else how
         check_sampling(how)
         self.check_size(how.size)
         if count < 1:
             raise ZaoziError(f"count {count} is out of range; use 1 or more")
         reads_text = self.model.config.network.reads_text
-        if not reads_text and weak is None:  # guidance would call the network twice for the same estimate
+        distilled = self.model.config.distilled.steps > 0
+        if not (reads_text or weak or distilled):  # guidance would call the network twice for the same estimate
             how = replace(how, guidance=replace(how.guidance, scale=0.0))
         check_texts(self.encoder, prompts, bool(properties) or how.guidance.scale == 0 or not reads_text)
         unwanted = None
@@ -226,7 +234,7 @@ class TextToImage:
     def __call__(
         self,
         prompt: Prompt = "",
-        how: Sampling = Sampling(),
+        how: Sampling | None = None,
         *,
         count: int = 1,
         properties: Mapping[str, str | float] | None = None,
@@ -242,7 +250,7 @@ class TextToImage:
         `weak` is a weaker model to guide away from. Raises `ZaoziError` if a prompt is empty or a value is out of range.
         """
         weak = short.pop("weak", None)
-        how, edit = self.options(how, edit, short)
+        how, edit = self.options(self.usual if how is None else how, edit, short)
         made = self.pictures(
             [prompt], how, count=count, properties=properties, negative=negative, edit=edit, weak=weak, on_step=on_step
         )
@@ -270,7 +278,7 @@ class TextToImage:
         if frames < 2:
             raise ZaoziError(f"frames {frames} is out of range; use 2 or more")
         way = [halfway(a, b, k / (frames - 1)) for k in range(frames)]
-        how, edit = self.options(Sampling(), Edit(), short)
+        how, edit = self.options(self.usual, Edit(), short)
         return [picture for _, _, picture in self.pictures(way, how, edit=edit)]
 
     @torch.inference_mode()

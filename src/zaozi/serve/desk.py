@@ -25,6 +25,7 @@ from zaozi.data.pictures import half_mask
 from zaozi.pipeline import (
     Edit,
     TextToImage,
+    check_distilled,
     check_sampling,
     check_strength,
     draw,
@@ -90,6 +91,8 @@ class Desk:
             raise HTTPException(
                 429, f"{self.busy} drawings are under way; try again in {wait} s", {"Retry-After": str(wait)}
             )
+        if "sampling" not in ask.model_fields_set:
+            ask = ask.model_copy(update={"sampling": self.artist.usual})
         properties, edit = self._options(ask)
         if self._thread is None:  # daemon thread: a slow step must not keep the process alive
             self._thread = threading.Thread(target=self._work, name="draw", daemon=True)
@@ -107,6 +110,7 @@ class Desk:
         config = self.artist.model.config
         try:
             check_sampling(ask.sampling)
+            check_distilled(config, ask.sampling.guidance, plain=not ask.to)
             self.artist.check_size(ask.sampling.size)
             guided(self.artist.model, [(self._no_text, 1.0)], ask.sampling.guidance)
             return _properties(config, ask.properties), _start(config, ask.edit)

@@ -18,6 +18,7 @@ from zaozi.core.noise import training_generator
 from zaozi.core.recipe import Recipe
 from zaozi.core.types import Cond, Level
 from zaozi.data.pairs import Order, Pairs, balance_weights
+from zaozi.diffusion.levels import levels
 from zaozi.diffusion.losses import training_times
 from zaozi.diffusion.schedules import Schedule
 from zaozi.model.space import Space
@@ -152,12 +153,19 @@ class Batches:
             train.property_dropout,
             generator,
         )
-        how = self.recipe.diffusion
-        times = training_times(how.times, len(share), generator, mean=how.times_mean, std=how.times_std)
+        times = self._times(len(share), generator)
         eps = torch.randn(x0.shape, generator=generator)
         if stage.factor > 1:
             cond = self.with_lower(cond, x0, generator)
         return Batch(x0, eps, self.schedule.level(times), cond)
+
+    def _times(self, count: int, generator: torch.Generator) -> Tensor:
+        """Return the times of `count` pictures: as the recipe says or, in distillation, those at which the student draws."""
+        how, steps = self.recipe.diffusion, self.recipe.distilled.steps
+        if not steps:
+            return training_times(how.times, count, generator, mean=how.times_mean, std=how.times_std)
+        grid = torch.tensor([float(level.t) for level in levels(self.schedule, steps)[:-1]], dtype=torch.float64)
+        return grid[torch.randint(steps, (count,), generator=generator)]
 
     def with_lower(self, cond: Cond, x0: Tensor, generator: torch.Generator) -> Cond:
         """Add the smaller pictures of `x0` to a condition, with noise of a random share; unchanged for other models."""

@@ -43,7 +43,7 @@ class Log(Callback):
 
     def begin(self, run: Run) -> None:
         train = run.recipe.train
-        self.by_clock = train.max_minutes > 0
+        self.by_clock = run.by_clock
         self.total = round(60 * train.max_minutes) if self.by_clock else train.steps
         self.bar: Any = progress(
             total=self.total,
@@ -107,7 +107,8 @@ class SampleGrid(Callback):
         prompts, count = train.prompts, 8
         cond = run.encoder.encode(prompts).take(torch.arange(len(prompts)).repeat_interleave(count))
         with run.autocast():
-            x = draw(run.training.average, cond, Sampling(16), pictures=list(range(count)) * len(prompts))
+            how = run.config.distilled.usual(Sampling(16))
+            x = draw(run.training.average, cond, how, pictures=list(range(count)) * len(prompts))
         made = to_pictures(x)
         sheet = contact_sheet([made[i * count : (i + 1) * count] for i in range(len(prompts))], prompts, tile=96)
         journal.picture("samples", sheet, run.step)

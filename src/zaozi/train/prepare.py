@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,10 @@ from zaozi.text.encoders import load_encoder
 from zaozi.train.batches import Batches, hints
 from zaozi.train.callbacks import SAY_SECONDS
 from zaozi.train.clock import Clock
+from zaozi.train.distill import Distillation, check_student, teacher_of
 from zaozi.train.journal import check_trackers
 from zaozi.train.redraw import redrawn
-from zaozi.train.run import Run, Training, Workers
+from zaozi.train.run import Loss, Run, Training, Workers
 from zaozi.train.state import (
     KEEP,
     filled,
@@ -58,6 +60,7 @@ from zaozi.train.state import (
     threads_of,
     with_scales_of,
 )
+from zaozi.train.step import loss_of
 
 CPU = torch.device("cpu")
 
@@ -133,7 +136,10 @@ def _ready(
     recipe = replace(recipe, text=replace(recipe.text, encoder=encoder.name))  # the full path, if a folder
     recipe = replace(filled(recipe, pairs.column, encoder.width), space=recipe.space.filled())
     where = find_model(train.init_from) if train.init_from and state is None else None
-    if state is not None:
+    teacher = teacher_of(recipe, state)
+    if teacher is not None:
+        recipe = replace(recipe, properties=teacher.config.properties)
+    elif state is not None:
         recipe = with_scales_of(recipe, state["recipe"].properties)
     elif where is not None:
         recipe = with_scales_of(recipe, read_config(where).properties)
@@ -147,8 +153,11 @@ def _ready(
         text=recipe.text,
         properties=recipe.properties,
         stage=recipe.stage,
+        distilled=recipe.distilled,
     )
     check_stage(config)
+    if teacher is not None:
+        check_student(config, teacher.config)
     captions = [*pairs.texts, *held_out.texts]
     if workers.main and state is None:
         for line in caption_report(encoder, captions).lines():
@@ -194,8 +203,13 @@ def _ready(
     if space.cacheable and not train.shift:
         latents = workers.first_alone(lambda: encoded(pairs, space, digest))
     batches = Batches(recipe, pairs, texts, model.schedule, space, latents)
+    how = recipe.diffusion
+    loss: Loss = partial(loss_of, prediction=how.prediction, weight=how.weight)
+    if teacher is not None:
+        loss = Distillation(teacher, recipe.distilled, workers.device)
     if train.compile:
-        workers.compile(model.network)
+        for network in (model.network, *([teacher.network] if teacher is not None else [])):
+            workers.compile(network)
     return Run(
         recipe=recipe,
         config=config,
@@ -204,6 +218,7 @@ def _ready(
         batches=batches,
         held_out=Batches(recipe, held_out, texts, model.schedule, space) if len(held_out) else None,
         training=Training(model, average, workers.accelerator.prepare_model(model.network), optimisers),
+        loss=loss,
         data=digest,
         output=output,
         seen=seen,

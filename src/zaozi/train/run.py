@@ -23,7 +23,7 @@ from zaozi.data.pairs import ORDER
 from zaozi.model.checkpoint import newest
 from zaozi.model.denoiser import Denoiser
 from zaozi.text.encoders import TextEncoder
-from zaozi.train.batches import Batches
+from zaozi.train.batches import Batch, Batches
 from zaozi.train.compiling import compile_options
 from zaozi.train.state import LOG, save_state
 
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 AGREE = 10
 """Steps between clock and loss checks across processes on devices, since each check makes the device wait."""
+
+
+Loss = Callable[[nn.Module, Batch], Tensor]
+"""The loss of a network's answers to a batch; a scalar."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class Run:
     batches: Batches
     held_out: Batches | None
     training: Training
+    loss: Loss
     data: str
     """SHA-256 of the dataset."""
     output: Output
@@ -151,8 +156,13 @@ class Run:
     def progress(self) -> float:
         """Share of the run that is complete, in [0, 1]."""
         train = self.recipe.train
-        done = self.seconds / (60 * train.max_minutes) if train.max_minutes > 0 else self.step / train.steps
-        return min(done, 1.0)
+        by_time = self.seconds / (60 * train.max_minutes) if train.max_minutes > 0 else 0.0
+        return min(by_time if self.by_clock else max(by_time, self.step / train.steps), 1.0)
+
+    @property
+    def by_clock(self) -> bool:
+        """Whether only time ends the run; a distillation ends after its steps, too."""
+        return self.recipe.train.max_minutes > 0 and not self.recipe.distilled.steps
 
     @property
     def over(self) -> bool:

@@ -11,7 +11,7 @@ from zaozi.core.noise import lent_generator
 from zaozi.train.batches import Batch
 from zaozi.train.optim import ema_decay, ema_update, rate
 from zaozi.train.run import Run
-from zaozi.train.step import loss_of, some_rows
+from zaozi.train.step import some_rows
 
 
 def optimiser_step(run: Run, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -25,7 +25,7 @@ def optimiser_step(run: Run, batch: Batch) -> tuple[Tensor, Tensor]:
     for optimiser in training.optimisers.values():
         for group in optimiser.param_groups:
             group["lr"] = run.rate * group["initial_lr"]
-    parts, how = recipe.train.accumulate, recipe.diffusion
+    parts = recipe.train.accumulate
     size = len(batch.x0) // parts
     total = torch.zeros((), device=run.workers.device)
     with _private_dropout(run):
@@ -33,7 +33,7 @@ def optimiser_step(run: Run, batch: Batch) -> tuple[Tensor, Tensor]:
             some = some_rows(batch, slice(i * size, (i + 1) * size)) if parts > 1 else batch
             with accelerator.no_sync(training.network) if i + 1 < parts else torch.enable_grad():
                 with run.autocast():
-                    loss = loss_of(training.network, some, how.prediction, how.weight)
+                    loss = run.loss(training.network, some)
                 (loss / parts).backward()
             total += loss.detach() / parts
     weights = training.weights

@@ -1,0 +1,141 @@
+"""Distillation to few steps: a student learns to make in one step what its teacher makes in two.
+
+Progressive distillation (Salimans and Ho 2022, arXiv:2202.00512, algorithm 2) of a teacher with guidance (Meng et al. 2023,
+arXiv:2210.03142, sec. 3). The teacher is a model with guidance, or an earlier student with twice the steps.
+`zaozi.train.students` runs one stage after the other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zaozi.core.errors import ZaoziError
+from zaozi.core.files import sha256
+from zaozi.core.recipe import DistilledConfig, ModelConfig, Recipe
+from zaozi.core.sampling import Guidance
+from zaozi.core.types import Cond, Denoise, Level
+from zaozi.diffusion.levels import levels
+from zaozi.diffusion.prediction import estimate
+from zaozi.diffusion.process import add_noise
+from zaozi.diffusion.schedules import T
+from zaozi.model.checkpoint import WEIGHTS, find_model, load_model
+from zaozi.model.denoiser import Denoiser
+from zaozi.pipeline import guided
+from zaozi.train.batches import Batch
+
+HUBER = 0.03
+"""Error of a pixel, in [-1, 1], below which its loss is quadratic and above which it is linear."""
+LEAST_SIGMA = 0.05
+
+
+def ddim_step(denoise: Denoise, x_t: Tensor, t: Level, s: Level) -> Tensor:
+    """Return x_s = alpha_s * x0_hat + sigma_s * eps_hat, `[B, C, h, w]`: one deterministic step of ddim, with a level per
+    picture (arXiv:2010.02502, eq. 12).
+    """
+    guess = denoise(x_t, t)
+    return add_noise(guess.x0, guess.eps, s)
+
+
+def one_step_target(x_t: Tensor, x_s: Tensor, t: Level, s: Level) -> Tensor:
+    """Return the x0_hat with which one step of ddim leads from x_t to x_s, `[B, C, h, w]`.
+
+    x0 = (x_s - r * x_t) / (alpha_s - r * alpha_t) with r = sigma_s / sigma_t (arXiv:2202.00512, algorithm 2); on `linear_path`
+    this is (t * x_s - s * x_t) / (t - s). If s is clean, it is x_s. Needs sigma_t > 0.
+    """
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = t.per_picture(x_t), s.per_picture(x_t)
+    ratio = sigma_s / sigma_t
+    return (x_s - ratio * x_t) / (alpha_s - ratio * alpha_t)
+
+
+def pseudo_huber(error: Tensor, c: float = HUBER) -> Tensor:
+    """Return sqrt(error^2 + c^2) - c, element by element (Song and Dhariwal 2023, arXiv:2310.14189, eq. 7, per pixel)."""
+    return (error.square() + c * c).sqrt() - c
+
+
+class Distillation:
+    """The loss of a student that draws in `steps` steps, from the two half steps of its teacher."""
+
+    def __init__(self, teacher: Denoiser, how: DistilledConfig, device: torch.device) -> None:
+        self.teacher = teacher.to(device)
+        self.prediction = teacher.config.diffusion.prediction
+        self.guidance = Guidance(1.0 if teacher.config.distilled.steps else how.guidance)
+        self.halves = 2 * how.steps
+        ladder = levels(teacher.schedule, self.halves)[::-1]  # clean first: place k is the time k * T / halves
+        where = device if device.type == "cuda" else torch.device("cpu")  # where the levels of batches are
+        self.ladder = torch.tensor([(v.t, v.alpha, v.sigma) for v in ladder], dtype=torch.float64, device=where)
+
+    def below(self, level: Level) -> tuple[Level, Level]:
+        """Return the levels one and two half steps below those of a batch, which are on the student's grid."""
+        place = (torch.as_tensor(level.t) * (self.halves / T)).round().long()
+        middle, end = (self.ladder[place - down].unbind(-1) for down in (1, 2))
+        return Level(*middle), Level(*end)
+
+    @torch.no_grad()
+    def target(self, x_t: Tensor, level: Level, cond: Cond) -> Tensor:
+        """Return the x0_hat that takes the student in one step where the teacher's two steps lead, `[B, C, h, w]`.
+
+        The teacher is guided towards everything that `cond` gives, and clamped as in drawing. Where nothing is given, there is
+        nothing to guide towards, and its estimate is the unconditional one.
+        """
+        denoise = guided(self.teacher, [(cond, 1.0)], self.guidance)
+        middle, end = self.below(level)
+        x_m = ddim_step(denoise, x_t, level, middle)
+        return one_step_target(x_t, ddim_step(denoise, x_m, middle, end), level, end)
+
+    def __call__(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean of pseudo_huber(x0_hat - target) / max(sigma, 0.05) over a batch; a scalar.
+
+        x_t is a noised training picture, at pure noise the noise alone. Targets are float32 in every precision of the networks.
+        """
+        x_t = add_noise(batch.x0, batch.eps, batch.level)
+        wanted = self.target(x_t, batch.level, batch.cond)
+        f = network(x_t, batch.level.noise_share(len(x_t), x_t.device), batch.cond).float()
+        x0 = estimate(self.prediction, f, x_t, batch.level).x0
+        _, sigma = batch.level.per_picture(x_t)
+        return (pseudo_huber(x0 - wanted) / sigma.clamp(min=LEAST_SIGMA)).mean()
+
+
+def teacher_of(recipe: Recipe, state: dict[str, Any] | None) -> Denoiser | None:
+    """Return the teacher of a recipe, `train.init_from`; None if it is no distillation. `state` is that of a resumed run.
+
+    Raises `ZaoziError` if there is no teacher, it is not the one that the run began with, or it cannot be distilled so.
+    """
+    steps = recipe.distilled.steps
+    if not steps:
+        return None
+    if not recipe.train.init_from:
+        raise ZaoziError("a distillation needs a teacher; give it with --init-from, or use zaozi distill MODEL")
+    where = find_model(recipe.train.init_from)
+    if state is not None and state.get("began_with") != sha256(where / WEIGHTS):
+        raise ZaoziError(
+            f"{where} is not the teacher with which this distillation began; put that one back, or start again with another --out"
+        )
+    teacher = load_model(where)
+    check_teacher(teacher.config, steps)
+    return teacher
+
+
+def check_teacher(config: ModelConfig, steps: int) -> None:
+    """Raises `ZaoziError` if a model cannot be the teacher of a student with that number of steps."""
+    if config.stage.factor > 1:
+        raise ZaoziError(f"{config.name} is a super-resolution stage; distill the model whose pictures it enlarges")
+    if config.diffusion.prediction == "epsilon":
+        raise ZaoziError(
+            f"{config.name} predicts epsilon, which says nothing of the picture at pure noise; distill a model that predicts "
+            "sample, flow or v_prediction"
+        )
+    if (own := config.distilled.steps) and own != 2 * steps:
+        way = f"distill it to {own // 2}, or" if own % 2 == 0 else "distill"
+        raise ZaoziError(f"{config.name} draws in {own} steps, not {2 * steps}; {way} {config.distilled.model} instead")
+
+
+def check_student(student: ModelConfig, teacher: ModelConfig) -> None:
+    """Raises `ZaoziError` if a student differs from its teacher in more than its name and steps."""
+    for name in ("size", "channels", "network", "space", "diffusion", "text", "properties", "stage"):
+        if getattr(student, name) != getattr(teacher, name):
+            raise ZaoziError(
+                f"the student has another {name} than {teacher.name}; use the same, or zaozi distill MODEL"
+            )

@@ -1,0 +1,141 @@
+"""The stages of a distillation: one training run per student, each with half the steps of the one before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from itertools import pairwise
+from pathlib import Path
+
+from zaozi.core import schema
+from zaozi.core.components import OptimConfig
+from zaozi.core.errors import ZaoziError
+from zaozi.core.recipe import DistillConfig, DistilledConfig, Recipe
+from zaozi.model.checkpoint import STATE, STUDENT, find_model, newest, read_config
+from zaozi.train.distill import check_teacher
+from zaozi.train.loop import train
+from zaozi.train.prepare import prepare
+from zaozi.train.state import RECIPE, read_state, run_output
+
+SAMPLES, LAST_SAMPLES = 60_000, 80_000
+"""Usual number of training pictures of a stage, and of the last one."""
+EMA = 0.999
+SLOWER = 3.0
+"""How many times lower than in training the learning rates are."""
+WARMUP, FLAT = 50, 0.7
+SHEETS = 4
+"""Sample sheets per stage."""
+
+
+def known_recipe(folder: Path) -> Recipe:
+    """Return the recipe with which a model was trained, or for one without a record the default recipe. Raises `ZaoziError`."""
+    if (folder / STATE).is_file():
+        found: Recipe = read_state(folder)["recipe"]
+        return found
+    if not (folder / RECIPE).is_file():
+        return Recipe()
+    try:
+        return schema.read(Recipe, json.loads((folder / RECIPE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, AttributeError, ZaoziError) as error:
+        raise ZaoziError(f"{folder / RECIPE} cannot be read ({error}); copy the model again") from None
+
+
+def student_recipe(folder: Path, steps: int, samples: int, how: DistillConfig) -> Recipe:
+    """Return the recipe of the student of the model in `folder`: that of the model, with its texts without noise as in drawing.
+
+    Without an output folder and a time limit.
+    """
+    recipe, teacher = known_recipe(folder), read_config(folder)
+    known = teacher.distilled
+    first = known if known.steps else DistilledConfig(guidance=how.guidance, model=teacher.name)
+    batch = how.batch_size or recipe.train.batch_size
+    count = -(-samples // batch)
+    section = replace(
+        recipe.train,
+        steps=count,
+        max_minutes=0.0,
+        batch_size=batch,
+        device=how.device,
+        precision=how.precision or recipe.train.precision,
+        compile=how.compile,
+        text_noise=0.0,
+        ema=EMA,
+        validate_every=0,
+        sample_every=-(-count // SHEETS),
+        self_check=False,
+        init_from=str(folder),
+        space_from="",
+        drawn_by="",
+    )
+    return Recipe(
+        name=f"{first.model}-{steps}{STUDENT}",
+        data=replace(recipe.data, path=how.data) if how.data else recipe.data,
+        text=teacher.text,
+        network=teacher.network,
+        space=teacher.space,
+        diffusion=teacher.diffusion,
+        stage=teacher.stage,
+        distilled=replace(first, steps=steps),
+        properties=teacher.properties,
+        optim=slower(recipe.optim),
+        train=section,
+    )
+
+
+def slower(optim: OptimConfig) -> OptimConfig:
+    """Return the optimiser with a third of its learning rates: a short warm-up, constant, and a decay at the end."""
+    rates = {f.name: getattr(optim, f.name) / SLOWER for f in fields(optim) if f.name.endswith("lr")}
+    return replace(optim, warmup=WARMUP, flat=FLAT, **rates)
+
+
+def samples_of(steps: Sequence[int], how: DistillConfig) -> list[int]:
+    """Return the number of training pictures of each stage."""
+    return [how.samples or (LAST_SAMPLES if steps[k:] == steps[-1:] else SAMPLES) for k in range(len(steps))]
+
+
+def check_steps(steps: Sequence[int]) -> None:
+    """Raises `ZaoziError` unless there are steps, each half of those before."""
+    if not steps or min(steps) < 1 or any(before != 2 * after for before, after in pairwise(steps)):
+        said = ",".join(map(str, steps))
+        raise ZaoziError(f"steps '{said}' do not halve from one to the next; write for instance 8,4,2,1")
+
+
+def stages(
+    model: str, steps: Sequence[int], how: DistillConfig, out: Path, *, resume: bool = False, overwrite: bool = False
+) -> Iterator[Recipe]:
+    """Yield the recipes of the stages, each when the one before is trained; its averaged weights are the next teacher.
+
+    Raises `ZaoziError` before the first one if the model cannot be distilled so, or a folder of a stage is not free.
+    """
+    check_steps(steps)
+    folder = find_model(model)
+    check_teacher(read_config(folder), steps[0])
+    runs = [out / f"{number}{STUDENT}" for number in steps]
+    for run in runs:
+        run_output(run, overwrite=overwrite).check()
+        if not resume and newest(run) is not None:
+            raise ZaoziError(f"{run} already has a checkpoint; pass --resume to go on, or give another --out")
+    counts = samples_of(steps, how)
+    for number, run, count in zip(steps, runs, counts, strict=True):
+        recipe = student_recipe(folder, number, count, how)
+        minutes = how.max_minutes * count / sum(counts)
+        yield replace(recipe, train=replace(recipe.train, out=str(run), max_minutes=minutes))
+        folder = find_model(str(run))
+
+
+def distill(
+    model: str, steps: Sequence[int], how: DistillConfig, out: Path, *, resume: bool = False, overwrite: bool = False
+) -> bool:
+    """Distill a model into the runs 8-steps, 4-steps, ... of a folder; returns whether all were trained to their end.
+
+    `resume` goes on with one that was stopped. Raises `ZaoziError` as `prepare` and `train` do.
+    """
+    for recipe in stages(model, steps, how, out, resume=resume, overwrite=overwrite):
+        begun = newest(Path(recipe.train.out)) is not None
+        run = prepare(recipe, resume=begun, overwrite=overwrite)
+        if not run.over:
+            train(run)
+        if run.stopping:
+            return False
+    return True
