@@ -37,10 +37,12 @@ def compute_threads() -> int:
 
 
 def has_gpu() -> bool:
-    """Whether a GPU that PyTorch may use seems to be here, without asking PyTorch: by its device file, or on Windows its library."""
+    """Whether a GPU seems to be here, without asking PyTorch: by its device file, or on Windows by its library."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return False
-    return any(Path(file).exists() for file in (*GPUS, Path(os.environ.get("SystemRoot", "/")) / "System32" / "nvcuda.dll"))
+    return any(
+        Path(file).exists() for file in (*GPUS, Path(os.environ.get("SYSTEMROOT", "/")) / "System32" / "nvcuda.dll")
+    )
 
 
 def limit_threads() -> None:

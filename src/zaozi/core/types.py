@@ -50,7 +50,8 @@ class Level:
         """
         import torch
 
-        def number(value: float | Tensor) -> Tensor:  # float64 for floats, tensors unchanged: exported graphs have no float64
+        def number(value: float | Tensor) -> Tensor:
+            # float64 for floats; tensors unchanged, since exported graphs have no float64
             return value if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=torch.float64)
 
         alpha, sigma = number(self.alpha), number(self.sigma)

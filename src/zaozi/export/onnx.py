@@ -196,7 +196,7 @@ def card(artist: TextToImage) -> dict[str, Any]:
 
 
 def engine(artist: TextToImage) -> dict[str, Any]:
-    """Return what `zaozi.pipeline.onnx` needs besides: how the encoder reads, whether x0 are averaged pixels, and the stages' snap."""
+    """Return what `zaozi.pipeline.onnx` needs besides: how the encoder reads, and what the spaces of model and stages do."""
     encoder = artist.encoder
     return {
         **{name: getattr(encoder, name, None) for name in ("limit", "english", "unknown", "padding")},

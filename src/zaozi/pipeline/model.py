@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from math import nan
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
 import numpy as np
@@ -144,9 +144,7 @@ class TextToImage:
             cond = self.encode([text for text, _, _ in column], properties)
             here = None if self.device is None else "cpu"
             shown = on(np.array([with_properties for _, _, with_properties in column]), here)
-            kept = {
-                name: library(v).where(shown, v, nan if is_real(v) else 0) for name, v in cond.properties.items()
-            }
+            kept = {name: library(v).where(shown, v, nan if is_real(v) else 0) for name, v in cond.properties.items()}
             weights = np.array([weight for _, weight, _ in column], np.float32)
             plain = bool((weights == 1).all())
             made.append((Cond(cond.tokens, cond.mask, cond.pooled, kept), 1.0 if plain else on(weights, here)))

@@ -19,7 +19,10 @@ Prompt = str | Mapping[str, float]
 def property_values(
     known: Sequence[Property], asked: Mapping[str, str | float], count: int, device: Device | str | None = "cpu"
 ) -> dict[str, Tensor]:
-    """Convert requested properties to condition tensors `[count]`, or NumPy arrays if `device` is None. Raises `ZaoziError` for an unknown name or value."""
+    """Convert requested properties to condition tensors `[count]`, or NumPy arrays if `device` is None.
+
+    Raises `ZaoziError` for an unknown name or value.
+    """
     by_name = {p.column: p for p in known}
     made = {}
     for name, value in asked.items():
