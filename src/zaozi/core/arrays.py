@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from zaozi.core.errors import ZaoziError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from torch import device as Device
+    import torch
+
+    Tensor = torch.Tensor
+    Device = torch.device
 else:
     Tensor = Device = Any
 
@@ -39,7 +41,7 @@ def library(x: Tensor) -> Any:
 def like(value: Any, x: Tensor) -> Tensor:
     """Return a number or an array with the library, type and device of x."""
     if isinstance(x, np.ndarray):
-        return np.asarray(value, x.dtype)  # type: ignore[return-value]
+        return np.asarray(value, x.dtype)
     import torch
 
     tensor = value if isinstance(value, torch.Tensor) else torch.as_tensor(value, dtype=torch.float64)
@@ -57,7 +59,7 @@ def on(x: Any, device: Device | str | None) -> Tensor:
 
 def filled(value: float, count: int, x: Tensor) -> Tensor:
     """Return `[count]` copies of a value, with the library, type and device of x."""
-    return np.full(count, value, x.dtype) if isinstance(x, np.ndarray) else x.new_full((count,), value)  # type: ignore[return-value]
+    return np.full(count, value, x.dtype) if isinstance(x, np.ndarray) else x.new_full((count,), value)
 
 
 def is_real(x: Tensor) -> bool:
@@ -75,7 +77,7 @@ def lerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
 def longer(x: Tensor, count: int) -> Tensor:
     """Append `count` zeros along the second axis."""
     if isinstance(x, np.ndarray):
-        return np.pad(x, [(0, 0), (0, count), *[(0, 0)] * (x.ndim - 2)])  # type: ignore[return-value]
+        return np.pad(x, [(0, 0), (0, count), *[(0, 0)] * (x.ndim - 2)])
     return library(x).nn.functional.pad(x, (*[0, 0] * (x.ndim - 2), 0, count))
 
 

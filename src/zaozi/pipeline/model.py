@@ -95,7 +95,7 @@ class TextToImage:
             if stages is not None or device not in (None, "cpu"):
                 raise ZaoziError("ONNX Runtime draws on the CPU, with the model's own stages; use --engine torch")
             exported, reader, own = load_exported(folder)
-            return cls(cast(Any, exported), cast(Any, reader), lambda: cast(Any, own))
+            return cls(cast(Any, exported), cast(Any, reader), cast(Any, own))
         import torch
 
         model = load_model(folder)
