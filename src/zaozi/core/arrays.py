@@ -57,7 +57,7 @@ def on(x: Any, device: Device | str | None) -> Tensor:
     return (torch.from_numpy(x) if isinstance(x, np.ndarray) else x).to(device)
 
 
-def filled(value: float, count: int, x: Tensor) -> Tensor:
+def repeated(value: float, count: int, x: Tensor) -> Tensor:
     """Return `[count]` copies of a value, with the library, type and device of x."""
     return np.full(count, value, x.dtype) if isinstance(x, np.ndarray) else x.new_full((count,), value)
 

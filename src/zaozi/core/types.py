@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from math import nan
 from typing import NamedTuple, Protocol
 
-from zaozi.core.arrays import Device, Tensor, filled, is_real, library, like, longer, on
+from zaozi.core.arrays import Device, Tensor, is_real, library, like, longer, on, repeated
 
 Shape = tuple[int, int, int]
 """Shape (C, h, w) of one picture, or of its representation in a space."""
@@ -138,7 +138,7 @@ class Cond:
             some = a.properties.get(name, b.properties.get(name))
             assert some is not None
             missing = nan if is_real(some) else 0
-            properties[name] = joined(*(c.properties.get(name, filled(missing, len(c), some)) for c in (a, b)))
+            properties[name] = joined(*(c.properties.get(name, repeated(missing, len(c), some)) for c in (a, b)))
         lower = None
         if a.lower is not None and b.lower is not None:
             lower = Lower(joined(a.lower.picture, b.lower.picture), joined(a.lower.share, b.lower.share))

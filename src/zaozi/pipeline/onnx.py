@@ -36,7 +36,7 @@ from zaozi.text.minilm import MINILM_SHA256
 
 EDITION = 3
 """Version of the exported files; cached files of an older version are recreated."""
-CARD, MINILM = "model.json", "minilm"
+CARD, MINILM, CACHE = "model.json", "minilm", "engine"
 
 
 def cache_folder(model: Path) -> Path:
@@ -56,11 +56,13 @@ def cache_folder(model: Path) -> Path:
     if missing := [file for file in files if not file.is_file()]:
         raise ZaoziError(f"{missing[0]} is missing; give the folder of a trained model")
     parts = [str(EDITION), MINILM_SHA256["model.safetensors"], *map(sha256, [*files, *own])]
-    return home() / "engine" / hashlib.sha256(" ".join(parts).encode()).hexdigest()[:24]
+    return home() / CACHE / hashlib.sha256(" ".join(parts).encode()).hexdigest()[:24]
 
 
 def is_exported(model: Path) -> bool:
     """Whether the model in a folder has been exported to the cache, undamaged."""
+    if not (home() / CACHE).is_dir():
+        return False
     try:
         return sound(cache_folder(model), quiet=True)
     except ZaoziError:
