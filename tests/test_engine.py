@@ -20,7 +20,7 @@ from zaozi.core.arrays import averaged, bilinear, lerp
 from zaozi.pipeline import Edit, onnx
 from zaozi.pipeline.onnx import cache_folder, is_exported
 
-ARGUMENTS = ["generate", "gold", "--count", "2", "--steps", "3", "--strokes", "8"]
+ARGUMENTS = ["generate", "gold", "--count", "2", "--steps", "3", "--guidance", "2", "--strokes", "8"]
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,16 @@ def folder(exported: Path, exports: list[Path]) -> str:
     return str(exported.parent / "model")
 
 
+@pytest.fixture
+def both(folder: str, halved: TextToImage, monkeypatch: pytest.MonkeyPatch) -> tuple[TextToImage, TextToImage]:
+    """The same model in ONNX Runtime and in PyTorch, which reads the text states of the former: their weights are in half
+    precision, and this random network amplifies the difference of 1e-3.
+    """
+    artist = TextToImage.from_pretrained(folder, engine="onnx")
+    monkeypatch.setattr(halved.encoder, "encode", lambda texts: artist.encoder.encode(texts).to("cpu"))
+    return artist, halved
+
+
 def apart(a: list[Image.Image], b: list[Image.Image]) -> int:
     """The largest difference, in grey levels."""
     return max(int(np.abs(np.asarray(x, int) - np.asarray(y, int)).max()) for x, y in zip(a, b, strict=True))
@@ -57,22 +67,19 @@ HOW = Sampling(6, guidance=Guidance(3.0, low=0.1, rescale=0.3, threshold="dynami
 
 
 @pytest.mark.parametrize("sampler", ["dpmpp-2m", "ddim", "euler", "heun", "unipc", "ddpm", "dpmpp-2m-sde"])
-def test_both_engines_draw_the_same(sampler: str, folder: str, halved: TextToImage) -> None:
-    artist = TextToImage.from_pretrained(folder, engine="onnx")
+def test_both_engines_draw_the_same(sampler: str, both: tuple[TextToImage, TextToImage]) -> None:
     given = {"strokes": 8.0, "structure": "single"}
     one, other = (
-        each("a small bird", HOW, count=2, sampler=sampler, properties=given, negative="water")
-        for each in (artist, halved)
+        each("a small bird", HOW, count=2, sampler=sampler, properties=given, negative="water") for each in both
     )
-    assert apart(one, other) <= 2
+    assert apart(one, other) <= 1
     assert len({picture.tobytes() for picture in one}) == 2
 
 
-def test_both_engines_edit_the_same(folder: str, halved: TextToImage) -> None:
+def test_both_engines_edit_the_same(both: tuple[TextToImage, TextToImage]) -> None:
     """A composition with properties, towards another seed, from a picture of which a half is kept."""
     init = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8))
     mask = Image.fromarray(np.repeat(np.uint8([[255] * 16 + [0] * 16]), 32, 0))
-    artist = TextToImage.from_pretrained(folder, engine="onnx")
     seen: list[float] = []
     one, other = (
         each(
@@ -86,9 +93,9 @@ def test_both_engines_edit_the_same(folder: str, halved: TextToImage) -> None:
             strength=0.7,
             on_step=lambda t, x, x0, eps: seen.append(t),
         )
-        for each in (artist, halved)
+        for each in both
     )
-    assert apart(one, other) <= 2
+    assert apart(one, other) <= 1
     assert np.array_equal(np.asarray(one[0])[:, :16], np.asarray(init)[:, :16])
     assert seen[: len(seen) // 2] == seen[len(seen) // 2 :]
 
@@ -133,7 +140,7 @@ def test_the_command_draws_without_pytorch_and_again_the_same(
     for picture in ("0.png", "1.png"):
         a, b, c = (tmp_path / name / "000-gold" / picture for name in ("a", "b", "torch"))
         assert a.read_bytes() == b.read_bytes()
-        assert apart([Image.open(a)], [Image.open(c)]) <= 2
+        assert apart([Image.open(a)], [Image.open(c)]) <= 8  # the encoder's weights are in half precision
     assert main(["generate", "--redo", str(tmp_path / "torch" / "run.json"), "--out", str(tmp_path / "again")]) == 0
     names = [tmp_path / name / "000-gold" / "0.png" for name in ("torch", "again")]
     assert names[0].read_bytes() == names[1].read_bytes()
