@@ -6,6 +6,7 @@ import os
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the promises tested are those of the CPU
 
+import copy
 import signal
 import sys
 import warnings
@@ -216,3 +217,27 @@ def glyph_model(glyph_artist: TextToImage, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("glyphs") / "model"
     save_model(folder, glyph_artist.model)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def halved(glyph_artist: TextToImage) -> TextToImage:
+    """An artist whose weights half precision holds exactly, as those of a released model."""
+    from zaozi import TextToImage
+
+    model = copy.deepcopy(glyph_artist.model)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(weight.half())
+    return TextToImage(model, glyph_artist.encoder)
+
+
+@pytest.fixture(scope="session")
+def exported(halved: TextToImage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its ONNX files; the model is in the folder `model` beside them."""
+    from zaozi.cli.main import main
+    from zaozi.model.checkpoint import save_model
+
+    folder = tmp_path_factory.mktemp("onnx")
+    save_model(folder / "model", halved.model)
+    assert main(["export", str(folder / "model"), "--out", str(folder / "files")]) == 0
+    return folder / "files"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 
@@ -19,26 +18,7 @@ from zaozi.core.types import Cond, Estimate, Level
 from zaozi.diffusion.guidance import cfg, clamped
 from zaozi.diffusion.levels import levels
 from zaozi.diffusion.samplers import dpmpp_2m
-from zaozi.model.checkpoint import save_model
 from zaozi.pipeline import TextToImage, draw
-
-
-@pytest.fixture(scope="session")
-def halved(glyph_artist: TextToImage) -> TextToImage:
-    """An artist whose weights half precision holds exactly, as those of a released model."""
-    model = copy.deepcopy(glyph_artist.model)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(weight.half())
-    return TextToImage(model, glyph_artist.encoder)
-
-
-@pytest.fixture(scope="session")
-def exported(halved: TextToImage, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("onnx")
-    save_model(folder / "model", halved.model)
-    assert main(["export", str(folder / "model"), "--out", str(folder / "files")]) == 0
-    return folder / "files"
 
 
 @pytest.mark.parametrize("part", ["denoiser", "decoder", "encoder"])

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 import tyro
+from numpy.typing import NDArray
 from PIL import Image
 
 from zaozi.cli.asked import (
@@ -20,8 +22,10 @@ from zaozi.cli.asked import (
     picture_to_start_from,
     read_prompts,
 )
+from zaozi.cli.engine import engine_of
 from zaozi.cli.main import parse
 from zaozi.cli.record import RunFolder, read_run, run_output
+from zaozi.core.arrays import on
 from zaozi.core.config import Config, config, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.outputs import file_output, first_free
@@ -91,6 +95,10 @@ class Drawing(Config):
     """Pictures per row of the contact sheet."""
     device: str = ""
     """cpu, cuda or mps; by default cuda if available."""
+    engine: Literal["auto", "torch", "onnx"] = "auto"
+    """`onnx` draws on the CPU without PyTorch, which starts sooner; it exports the model on first use. `auto` is onnx for a
+    model that has been exported so, if it can do what is asked and there is no GPU; else torch.
+    """
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
     """Overwrite existing files of these names that zaozi did not write; by default this is an error."""
 
@@ -143,7 +151,8 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
     start = time.monotonic()
     wanted = wanted_prompts(s)
     given = asked_properties(s.property, structure=s.structure, strokes=s.strokes, radical=s.radical, pinyin=s.pinyin)
-    if not wanted and not s.compose and not given and _reads_text(s.model):
+    s = replace(s, engine=engine_of(s))
+    if not wanted and not s.compose and not given and s.engine == "torch" and _reads_text(s.model):
         raise ZaoziError('no prompt was given; try: zaozi generate "gold"')
     if s.columns < 1:
         raise ZaoziError(f"columns {s.columns} is out of range; use 1 or more")
@@ -156,20 +165,25 @@ def run(s: Drawing, recorded: dict[str, str]) -> None:
 
     from zaozi.data.sheet import contact_sheet
     from zaozi.model.checkpoint import find_model, load_model
-    from zaozi.pipeline import Edit, TextToImage, check_distilled, check_sampling, check_strength, from_picture, to_mask
+    from zaozi.pipeline import Edit, TextToImage, check_distilled, check_sampling, check_strength
+    from zaozi.pipeline.pictures import mask_pixels, pixels
 
     check_strength(s.edit.strength)
     check_sampling(s.sampling)
-    artist = TextToImage.from_pretrained(s.model, stages=s.stage or None, device=s.device or None)
+    engine: Literal["torch", "onnx"] = "onnx" if s.engine == "onnx" else "torch"
+    artist = TextToImage.from_pretrained(s.model, stages=s.stage or None, device=s.device or None, engine=engine)
+    if not (wanted or s.compose or given) and artist.model.config.network.reads_text:
+        raise ZaoziError('no prompt was given; try: zaozi generate "gold"')
     artist.check_size(s.sampling.size)
     plain = not (s.negative or s.weak or s.to or len(s.compose) > 1)
     check_distilled(artist.model.config, s.sampling.guidance, plain=plain)
     size = artist.model.config.size
     init = picture_to_start_from(s.edit.init, size) if s.edit.init else None
+    here = None if s.engine == "onnx" else "cpu"
     edit = Edit(
-        from_picture(init, size, artist.model.config.channels) if init else None,
+        on(pixels(init, size, artist.model.config.channels), here) if init else None,
         s.edit.strength,
-        to_mask(mask_of(s.edit.keep, size), size) if s.edit.keep else None,
+        on(mask_pixels(mask_of(s.edit.keep, size), size), here) if s.edit.keep else None,
     )
     weak = load_model(find_model(s.weak)) if s.weak else None
     draw = partial(artist.pictures, how=s.sampling, properties=given, negative=s.negative, weak=weak)
@@ -297,7 +311,7 @@ class Frames:
         self.every = -(-s.sampling.steps // FRAMES)
         self.have = 0
         self.seen = 0
-        self.batches: list[list[Tensor]] = []
+        self.batches: list[list[NDArray[np.float32]]] = []
 
     def see(self, x: Tensor) -> None:
         """Add x_t of a batch at the next step."""
@@ -306,7 +320,7 @@ class Frames:
         if self.seen == 0:
             self.batches.append([])
         if self.seen % self.every == 0:
-            self.batches[-1].append(self.preview(x[: self.wanted - self.have]).to("cpu", copy=True))
+            self.batches[-1].append(np.array(on(self.preview(x[: self.wanted - self.have]), None)))
         self.seen += 1
 
     def drawn(self, row: int) -> None:
@@ -317,13 +331,11 @@ class Frames:
 
     def write(self, finished: list[Image.Image]) -> None:
         """Write the video, with the finished pictures as the last frame."""
-        import torch
-
         from zaozi.media.video import Film
 
         assert self.output is not None
         film = Film()
         for step in zip(*self.batches, strict=True):
-            film.add(torch.cat(step))
+            film.add(np.concatenate(step))  # type: ignore[arg-type]
         with self.output.write() as work:
             film.write(work / self.output.names[0], finished[: self.wanted])

@@ -16,6 +16,7 @@ from zaozi import __version__
 from zaozi.core.config import from_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import as_json
+from zaozi.core.machine import compute_threads
 from zaozi.core.outputs import Output, Writer
 from zaozi.core.sampling import Editing, Sampling
 from zaozi.data.sheet import png
@@ -31,9 +32,9 @@ def read_run(path: Path, kind: type[T]) -> tuple[T, dict[str, str]]:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        values = nested(record["settings"]) | {"out": "", "video": "", "overwrite": False}
+        values = {"engine": "torch"} | nested(record["settings"]) | {"out": "", "video": "", "overwrite": False}
         settings, digests = from_dict(kind, values), dict(record["sha256"])
-        theirs, ours = record["versions"], versions()
+        theirs, ours = record["versions"], versions(str(values["engine"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ZaoziError(f"{path} is not a record of a run ({error}); give the run.json of zaozi generate") from None
     if theirs != ours:
@@ -54,8 +55,12 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**flat, "sampling": {**parts["sampling"], "guidance": guidance}, "edit": parts["edit"]}
 
 
-def versions() -> dict[str, str]:
+def versions(engine: str = "torch") -> dict[str, str]:
     """Return the versions that affect the last bits of a picture."""
+    if engine == "onnx":
+        from importlib.metadata import version
+
+        return {"zaozi": __version__, "onnxruntime": version("onnxruntime"), "threads": str(compute_threads())}
     import torch
 
     return {"zaozi": __version__, "torch": torch.__version__, "threads": str(torch.get_num_threads())}
@@ -107,7 +112,8 @@ class RunFolder:
         self.files.append(name)
 
     def _record(self, files: list[str], *, complete: bool) -> None:
-        kept = {"complete": complete, **self.made, "versions": versions(), "prompts": self.prompts, "files": files}
+        used = versions(self.made["settings"].get("engine", "torch"))
+        kept = {"complete": complete, **self.made, "versions": used, "prompts": self.prompts, "files": files}
         self.writer.put(RECORD, as_json(kept))
 
 

@@ -31,18 +31,18 @@ def cached(folder: Path, kind: str, make: Callable[[Path], None]) -> Path:
 
     A second process that requests the same folder waits for the first.
     """
-    if _sound(folder):
+    if sound(folder):
         return folder
     output = Output(folder, kind, overwrite=True)
     with output.lock(wait=True):
-        if not _sound(folder, quiet=True):
+        if not sound(folder, quiet=True):
             with output.fill() as work:
                 make(work)
     return folder
 
 
-def _sound(folder: Path, *, quiet: bool = False) -> bool:
-    """Whether a cache folder is intact; warns if it is damaged."""
+def sound(folder: Path, *, quiet: bool = False) -> bool:
+    """Whether a cache folder is intact; warns if it is damaged, unless `quiet`."""
     try:
         return bool(folder.is_dir() and verified(folder))
     except Damaged as damage:

@@ -13,6 +13,8 @@ WATTS_A_CORE, WATTS_A_GPU = 15.0, 700.0
 """Assumed power for energy estimates: a busy server core with its share of memory, and a datacentre GPU."""
 CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 CPUS = Path("/sys/devices/system/cpu")
+GPUS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""Device files of GPUs: NVIDIA's, that of Windows in its Linux subsystem, and AMD's."""
 
 
 def usable_cores() -> int:
@@ -26,6 +28,21 @@ def usable_cores() -> int:
     if first.isdecimal() and int(first) > 0:
         cores = min(cores, int(first))
     return max(1, int(cores))
+
+
+def compute_threads() -> int:
+    """Return the number of threads that PyTorch would compute with: one per physical core, at most `usable_cores`."""
+    affinity = _affinity()
+    return max(1, min(len({_siblings(cpu) for cpu in affinity}), usable_cores()))
+
+
+def has_gpu() -> bool:
+    """Whether a GPU seems to be here, without asking PyTorch: by its device file, or on Windows by its library."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    return any(
+        Path(file).exists() for file in (*GPUS, Path(os.environ.get("SYSTEMROOT", "/")) / "System32" / "nvcuda.dll")
+    )
 
 
 def limit_threads() -> None:

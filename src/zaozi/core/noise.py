@@ -10,14 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from zaozi.core.arrays import Device, Tensor, like, on
 from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Noise
+
+if TYPE_CHECKING:
+    import torch
 
 
 def check_seed(value: int, name: str = "seed") -> None:
@@ -48,16 +51,16 @@ def standard_normal(seed: int, picture: int, draw: int, count: int) -> NDArray[n
 
 
 def picture_noise(
-    seed: int, pictures: Sequence[int], shape: tuple[int, ...], device: torch.device | str = "cpu"
+    seed: int, pictures: Sequence[int], shape: tuple[int, ...], device: Device | str | None = "cpu"
 ) -> Noise:
     """Return the noise source of a batch: `noise(draw)` is `[len(pictures), *shape]`; each row is a function of
-    (seed, picture, draw).
+    (seed, picture, draw). Tensors on `device`, or NumPy arrays if it is None.
     """
     count = int(np.prod(shape))
 
     def noise(draw: int) -> Tensor:
         rows = [standard_normal(seed, i, draw, count).reshape(shape) for i in pictures]
-        return torch.from_numpy(np.stack(rows)).to(device)
+        return on(np.stack(rows), device)
 
     return noise
 
@@ -67,6 +70,8 @@ def training_generator(*key: int) -> torch.Generator:
 
     The key and its length are mixed by NumPy's `SeedSequence`, to give neighbouring keys unrelated streams.
     """
+    import torch
+
     state = np.random.SeedSequence((len(key), *key)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state))
 
@@ -77,7 +82,7 @@ def between(a: Noise, b: Noise, share: float | Sequence[float]) -> Noise:
     The share is one number for all rows or one per row. This is the great circle on which independent high-dimensional
     normals lie (slerp: Shoemake 1985), without its rounding. Raises `ZaoziError` if a share is out of range.
     """
-    shares = torch.atleast_1d(torch.as_tensor(share, dtype=torch.float64))
+    shares = np.atleast_1d(np.asarray(share, np.float64))
     for value in shares.tolist():
         if not 0 <= value <= 1:
             raise ZaoziError(f"share {value} is out of range; use 0 (the first seed) to 1 (the second)")
@@ -85,7 +90,7 @@ def between(a: Noise, b: Noise, share: float | Sequence[float]) -> Noise:
 
     def mixed(draw: int) -> Tensor:
         x, y = a(draw), b(draw)
-        first, second = (v.to(x)[:, None, None, None] for v in (angle.cos(), angle.sin()))
+        first, second = (like(v, x)[:, None, None, None] for v in (np.cos(angle), np.sin(angle)))
         return first * x + second * y
 
     return mixed
@@ -94,6 +99,8 @@ def between(a: Noise, b: Noise, share: float | Sequence[float]) -> Noise:
 @contextmanager
 def lent_generator(*key: int) -> Iterator[None]:
     """Seed the global generator by a key, and restore it on exit: for code that needs it, such as dropout or initialisation."""
+    import torch
+
     with torch.random.fork_rng():
         torch.manual_seed(training_generator(*key).initial_seed())
         yield

@@ -5,12 +5,12 @@ Pictures are float tensors `[B, C, H, W]` in [-1, 1]: white paper is +1, black i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import nan
 from typing import NamedTuple, Protocol
 
-import torch
-from torch import Tensor
+from zaozi.core.arrays import Device, Tensor, is_real, library, like, longer, on, repeated
 
 Shape = tuple[int, int, int]
 """Shape (C, h, w) of one picture, or of its representation in a space."""
@@ -34,33 +34,32 @@ class Level:
         """Return `alpha` and `sigma` as tensors `[B, 1, 1, 1]` (or `[1, 1, 1, 1]`) in x's dtype, broadcastable to pictures."""
 
         def column(value: float | Tensor) -> Tensor:
-            return _number(value).to(x.device, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+            return like(value, x).reshape(-1, *[1] * (x.ndim - 1))
 
         return column(self.alpha), column(self.sigma)
 
     def repeated(self, count: int) -> Level:
         """Return the levels of `count` copies of a batch, one after the other; unchanged if they are floats."""
-        if not isinstance(self.t, Tensor):
-            return self
-        return Level(*(_number(v).repeat(count) for v in (self.t, self.alpha, self.sigma)))
+        return Level(*(v if isinstance(v, (int, float)) else v.repeat(count) for v in (self.t, self.alpha, self.sigma)))
 
     @property
     def share(self) -> float:
         """`sigma / (alpha + sigma)` for a level of floats: the share of noise in x_t, in [0, 1]."""
         return float(self.sigma) / (float(self.alpha) + float(self.sigma))
 
-    def noise_share(self, batch: int, device: torch.device | str = "cpu") -> Tensor:
+    def noise_share(self, batch: int, device: Device | str = "cpu") -> Tensor:
         """Return `u = sigma / (alpha + sigma)` in [0, 1] as float32 `[batch]`: the level as input to networks.
 
         It is a monotone function of the log-SNR only (u = sigmoid(-logsnr / 2)), with the same meaning under every schedule.
         """
-        alpha, sigma = _number(self.alpha), _number(self.sigma)
+        import torch
+
+        def number(value: float | Tensor) -> Tensor:
+            # float64 for floats; tensors unchanged, since exported graphs have no float64
+            return value if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=torch.float64)
+
+        alpha, sigma = number(self.alpha), number(self.sigma)
         return (sigma / (alpha + sigma)).to(device, torch.float32).expand(batch)
-
-
-def _number(value: float | Tensor) -> Tensor:
-    """Return a level's number as a tensor: float64 for floats, tensors unchanged (exported graphs have no float64)."""
-    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
 
 
 class Estimate(NamedTuple):
@@ -109,11 +108,11 @@ class Cond:
         given = {k: f(v) for k, v in self.properties.items()}
         return Cond(f(self.tokens), f(self.mask), f(self.pooled), given, lower)
 
-    def to(self, device: torch.device | str) -> Cond:
-        """Return the condition on another device."""
-        return self.map(lambda v: v.to(device))
+    def to(self, device: Device | str | None) -> Cond:
+        """Return the condition on another device, or as NumPy arrays if it is None."""
+        return self.map(lambda v: on(v, device))
 
-    def take(self, index: Tensor | slice) -> Cond:
+    def take(self, index: Tensor | Sequence[int] | slice) -> Cond:
         """Return a subset of the rows."""
         return self.map(lambda v: v[index])
 
@@ -123,8 +122,7 @@ class Cond:
 
     def null(self) -> Cond:
         """Return the unconditional counterpart: no text, no properties, and the same number of rows."""
-        drop = torch.ones(len(self), dtype=torch.bool, device=self.mask.device)
-        return replace(self.without_text(drop), properties={})
+        return replace(self, mask=self.mask & False, properties={})
 
     @staticmethod
     def cat(a: Cond, b: Cond) -> Cond:
@@ -133,27 +131,22 @@ class Cond:
 
         def padded(c: Cond) -> tuple[Tensor, Tensor]:
             pad = length - c.tokens.shape[1]
-            return torch.nn.functional.pad(c.tokens, (0, 0, 0, pad)), torch.nn.functional.pad(c.mask, (0, pad))
+            return longer(c.tokens, pad), longer(c.mask, pad)
+
+        def joined(x: Tensor, y: Tensor) -> Tensor:
+            return library(x).concatenate([x, y])
 
         (tokens_a, mask_a), (tokens_b, mask_b) = padded(a), padded(b)
         properties = {}
         for name in {**a.properties, **b.properties}:
             some = a.properties.get(name, b.properties.get(name))
             assert some is not None
-            missing = torch.nan if some.is_floating_point() else 0
-            rows = [c.properties.get(name, some.new_full((len(c),), missing)) for c in (a, b)]
-            properties[name] = torch.cat(rows)
+            missing = nan if is_real(some) else 0
+            properties[name] = joined(*(c.properties.get(name, repeated(missing, len(c), some)) for c in (a, b)))
         lower = None
         if a.lower is not None and b.lower is not None:
-            pictures = torch.cat([a.lower.picture, b.lower.picture])
-            lower = Lower(pictures, torch.cat([a.lower.share, b.lower.share]))
-        return Cond(
-            torch.cat([tokens_a, tokens_b]),
-            torch.cat([mask_a, mask_b]),
-            torch.cat([a.pooled, b.pooled]),
-            properties,
-            lower,
-        )
+            lower = Lower(joined(a.lower.picture, b.lower.picture), joined(a.lower.share, b.lower.share))
+        return Cond(joined(tokens_a, tokens_b), joined(mask_a, mask_b), joined(a.pooled, b.pooled), properties, lower)
 
 
 Denoise = Callable[[Tensor, Level], Estimate]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor
-
+from zaozi.core.arrays import Tensor
 from zaozi.core.types import Level, Noise
 
 DEPTH = 20
@@ -61,7 +60,7 @@ class Brownian:
 
         (v_t, b_t), (v_s, b_s) = motion(level), motion(previous)
         made = (b_s - b_t) / math.sqrt(v_s - v_t)
-        assert isinstance(made, Tensor)
+        assert not isinstance(made, float)
         return made
 
 

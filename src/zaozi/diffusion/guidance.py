@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Sequence
 from functools import reduce
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from zaozi.core.arrays import Tensor, lerp, library, like, single
 from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Cond, Conditional, Denoise, Estimate, Level
 from zaozi.diffusion.prediction import from_x0
@@ -88,7 +88,7 @@ def composed(
     if weak is not None and negative is not None:
         raise ZaoziError("a negative prompt and a weak model do not go together; choose one")
     conds, weights = [c for c, _ in wanted], [w for _, w in wanted]
-    alone = len(wanted) == 1 and bool(torch.as_tensor(weights[0] == 1.0).all())
+    alone = len(wanted) == 1 and bool(np.all(np.asarray(weights[0] == 1.0)))
     base_cond = conds[0] if weak is not None else (negative if negative is not None else conds[0].null())
 
     def denoise(x: Tensor, level: Level) -> Estimate:
@@ -114,23 +114,28 @@ def composed(
 def _each(model: Conditional, x: Tensor, level: Level, conds: Sequence[Cond]) -> list[Estimate]:
     """Return one estimate per condition, from a single batched call."""
     together = reduce(Cond.cat, conds)
-    guess = model(torch.cat([x] * len(conds)), level.repeated(len(conds)), together)
-    return [Estimate(x0, eps) for x0, eps in zip(guess.x0.chunk(len(conds)), guess.eps.chunk(len(conds)), strict=True)]
+    guess = model(library(x).concatenate([x] * len(conds)), level.repeated(len(conds)), together)
+    rows = [slice(k * len(x), (k + 1) * len(x)) for k in range(len(conds))]
+    return [Estimate(guess.x0[own], guess.eps[own]) for own in rows]
 
 
 def _sum(scale: float, base: Tensor, weights: Sequence[Weight], parts: Sequence[Tensor]) -> Tensor:
-    total = torch.zeros_like(base)
+    total = library(base).zeros_like(base)
     for weight, part in zip(weights, parts, strict=True):
-        share = weight.to(base).reshape(-1, 1, 1, 1) if isinstance(weight, Tensor) else weight
+        share = weight if isinstance(weight, (int, float)) else like(weight, base).reshape(-1, 1, 1, 1)
         total = total + share * (part - base)
     return base + scale * total
 
 
 def _with_contrast(x0: Tensor, plain: Tensor, share: float) -> Tensor:
     """Move the standard deviation of x0 towards that of `plain` by the fraction `share`, per picture."""
-    mean, std = x0.mean((1, 2, 3), keepdim=True), x0.std((1, 2, 3), keepdim=True)
-    ratio = plain.std((1, 2, 3), keepdim=True) / std.clamp(min=1e-6)
+    mean, std, other = x0.mean(axis=(1, 2, 3), keepdims=True), _std(x0), _std(plain)  # type: ignore[call-overload]
+    ratio = other / std.clip(min=1e-6)
     return mean + (x0 - mean) * (share * ratio + 1.0 - share)
+
+
+def _std(x: Tensor) -> Tensor:
+    return library(x).std(x, axis=(1, 2, 3), correction=1, keepdims=True)
 
 
 def cfg(model: Conditional, cond: Cond, scale: Scale, *, negative: Cond | None = None) -> Denoise:
@@ -147,7 +152,7 @@ def clamped(denoise: Denoise, low: float, high: float, *, plus: bool = False) ->
 
     Guidance above 1 pushes x0_hat out of the valid range, and epsilon prediction near pure noise pushes it far out.
     """
-    return _limited(denoise, lambda x0: x0.clamp(low, high), plus)
+    return _limited(denoise, lambda x0: x0.clip(low, high), plus)
 
 
 def dynamic(denoise: Denoise, low: float, high: float, *, share: float = 0.995, plus: bool = False) -> Denoise:
@@ -157,8 +162,9 @@ def dynamic(denoise: Denoise, low: float, high: float, *, share: float = 0.995, 
 
     def squeeze(x0: Tensor) -> Tensor:
         off = (x0 - middle) / reach
-        widest = off.abs().flatten(1).float().quantile(share, dim=1).clamp(min=1.0).to(x0)[:, None, None, None]
-        return middle + reach * off.clamp(-widest, widest) / widest
+        found = library(x0).quantile(single(abs(off).reshape(len(off), -1)), share, axis=1)
+        widest = like(found.clip(min=1.0), x0)[:, None, None, None]
+        return middle + reach * off.clip(-widest, widest) / widest
 
     return _limited(denoise, squeeze, plus)
 
@@ -180,8 +186,8 @@ def inpainted(denoise: Denoise, known: Tensor, mask: Tensor) -> Denoise:
     """
 
     def inside(x: Tensor, level: Level) -> Estimate:
-        guess, kept = denoise(x, level), from_x0(known.to(x).expand_as(x), x, level)
-        where = mask.to(x)
-        return Estimate(torch.lerp(guess.x0, kept.x0, where), torch.lerp(guess.eps, kept.eps, where))
+        guess, kept = denoise(x, level), from_x0(library(x).broadcast_to(like(known, x), x.shape), x, level)
+        where = like(mask, x)
+        return Estimate(lerp(guess.x0, kept.x0, where), lerp(guess.eps, kept.eps, where))
 
     return inside

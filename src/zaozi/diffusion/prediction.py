@@ -13,9 +13,7 @@ Together with x_t = alpha * x0 + sigma * eps this is a 2x2 linear system in (x0,
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
+from zaozi.core.arrays import Tensor, library
 from zaozi.core.components import predictions
 from zaozi.core.types import Estimate, Level
 
@@ -25,13 +23,13 @@ Row = tuple[Tensor, Tensor]
 @predictions.register("epsilon")
 def epsilon(alpha: Tensor, sigma: Tensor) -> Row:
     """The noise."""
-    return torch.zeros_like(alpha), torch.ones_like(alpha)
+    return library(alpha).zeros_like(alpha), library(alpha).ones_like(alpha)
 
 
 @predictions.register("sample")
 def sample(alpha: Tensor, sigma: Tensor) -> Row:
     """The clean picture."""
-    return torch.ones_like(alpha), torch.zeros_like(alpha)
+    return library(alpha).ones_like(alpha), library(alpha).zeros_like(alpha)
 
 
 @predictions.register("v_prediction")
@@ -43,7 +41,7 @@ def v_prediction(alpha: Tensor, sigma: Tensor) -> Row:
 @predictions.register("flow")
 def flow(alpha: Tensor, sigma: Tensor) -> Row:
     """The velocity of the straight path."""
-    return -torch.ones_like(alpha), torch.ones_like(alpha)
+    return -library(alpha).ones_like(alpha), library(alpha).ones_like(alpha)
 
 
 def coefficients(prediction: str, alpha: Tensor, sigma: Tensor) -> Row:
@@ -67,7 +65,7 @@ def estimate(prediction: str, f: Tensor, x_t: Tensor, level: Level) -> Estimate:
         return from_x0(f, x_t, level)
     alpha, sigma = level.per_picture(x_t)
     if prediction == "epsilon":
-        return Estimate((x_t - sigma * f) / alpha.clamp(min=1e-12), f)
+        return Estimate((x_t - sigma * f) / alpha.clip(min=1e-12), f)
     a, b = coefficients(prediction, alpha, sigma)
     determinant = b * alpha - a * sigma
     return Estimate((b * x_t - sigma * f) / determinant, (alpha * f - a * x_t) / determinant)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor
-
+from zaozi.core.arrays import Tensor
 from zaozi.core.types import Level
 
 

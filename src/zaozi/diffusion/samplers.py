@@ -12,8 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from torch import Tensor
-
+from zaozi.core.arrays import Tensor
 from zaozi.core.components import samplers
 from zaozi.core.types import Denoise, Estimate, Level, Noise, OnStep
 from zaozi.diffusion.brownian import Brownian

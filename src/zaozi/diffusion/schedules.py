@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from zaozi.core.arrays import Tensor
 from zaozi.core.components import schedules
 from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Level
@@ -97,7 +96,9 @@ class Schedule:
             variance = np.where(times < first, times / first * (1.0 - bar[1]), 1.0 / (1.0 + np.exp(logsnr)))
             kept = np.where(times < first, 1.0 - variance, 1.0 / (1.0 + np.exp(-logsnr)))
             alpha, sigma = np.sqrt(kept), np.sqrt(variance)
-        if isinstance(t, Tensor):
+        if not isinstance(t, (int, float, np.generic, np.ndarray)):
+            import torch
+
             return Level(t.double(), torch.from_numpy(np.asarray(alpha)), torch.from_numpy(np.asarray(sigma)))
         return Level(float(times), float(alpha), float(sigma))
 

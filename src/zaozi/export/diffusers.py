@@ -23,7 +23,6 @@ from zaozi.model.denoiser import Denoiser
 from zaozi.model.release import in_markdown
 from zaozi.nn.diffusers import DiffusersConfig
 from zaozi.pipeline import TextToImage
-from zaozi.text.clip import PaddedEncoder
 from zaozi.text.encoders import TextEncoder
 
 FILES = ("model_index.json", "pipeline.py", "README.md", "denoiser/*", "scheduler/*", "text_encoder/*", "tokenizer/*")
@@ -123,7 +122,7 @@ def part(model: Denoiser, encoder: TextEncoder) -> dict[str, Any]:
         "pictures": {"size": values["size"], "channels": values["channels"], "shape": list(model.shape)},
         "network_config": network,
         "space_config": values["space"],
-        "text": {**text, "padded": isinstance(encoder, PaddedEncoder)},
+        "text": {**text, "padded": getattr(encoder, "padding", None) is not None},
     }
 
 
@@ -151,8 +150,8 @@ def scheduler(model: Denoiser) -> Any:
 
 def pad_token(encoder: TextEncoder) -> str:
     """Return the padding token; if padding is not read, any will do."""
-    if isinstance(encoder, PaddedEncoder):
-        return str(encoder.tokenizer.id_to_token(encoder.padding))
+    if (padding := getattr(encoder, "padding", None)) is not None:
+        return str(encoder.tokenizer.id_to_token(padding))
     known = encoder.tokenizer.get_vocab()
     return next((name for name in ("[PAD]", "<pad>") if name in known), next(iter(known)))
 

@@ -21,7 +21,7 @@ from zaozi.model.spaces.halved import Halved
 from zaozi.model.spaces.pixels import Pixels
 from zaozi.nn.diffusers import TEXTUAL, UNetOfDiffusers
 from zaozi.nn.dit import DiT
-from zaozi.nn.properties.number import NumberEmbedding
+from zaozi.nn.layers import NumberEmbedding
 from zaozi.nn.unet import UNet
 
 

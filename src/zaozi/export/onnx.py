@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,8 +26,6 @@ from zaozi.pipeline import TextToImage
 from zaozi.text.encoders import TextEncoder
 
 OPSET = 20
-EDITION = 2
-"""Version of the files; cached files of an older version are recreated."""
 FILES = ("denoiser.onnx", "decoder.onnx", "encoder.onnx", "space.onnx", "stage-*.onnx")
 MARKER = "model.json"
 TOLERANCE = 1e-3
@@ -120,7 +119,7 @@ def write_onnx(artist: TextToImage, work: Path) -> None:
     encoder = artist.encoder
     encoder.tokenizer.no_truncation()
     encoder.tokenizer.save(str(work / "tokenizer.json"), pretty=False)
-    write_json(work / MARKER, {**card(artist), "files": _files(work)})
+    write_json(work / MARKER, {**card(artist), "engine": engine(artist), "files": _files(work)})
 
 
 Part = tuple[str, nn.Module, tuple[Any, ...], list[str], list[str]]
@@ -193,6 +192,17 @@ def card(artist: TextToImage) -> dict[str, Any]:
             for stage in artist.stages
         ],
         "opset": OPSET,
+    }
+
+
+def engine(artist: TextToImage) -> dict[str, Any]:
+    """Return what `zaozi.pipeline.onnx` needs besides: how the encoder reads, and what the spaces of model and stages do."""
+    encoder = artist.encoder
+    return {
+        **{name: getattr(encoder, name, None) for name in ("limit", "english", "unknown", "padding")},
+        "reads_text": artist.model.config.network.reads_text,
+        "averages": artist.model.space.averages,
+        "snaps": [getattr(stage.space, "snap", 0.0) for stage in artist.stages],
     }
 
 
@@ -272,3 +282,15 @@ def _quietly() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
+
+
+def main(model: str, work: str) -> None:
+    """Export a model into an empty folder; what `zaozi.pipeline.onnx` runs in a process of its own."""
+    try:
+        write_onnx(TextToImage.from_pretrained(model, device="cpu"), Path(work))
+    except ZaoziError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
+from zaozi.core.arrays import Tensor
 from zaozi.core.errors import ZaoziError
 from zaozi.pipeline import to_bytes, to_images, to_pictures
 

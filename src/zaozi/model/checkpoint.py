@@ -10,14 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 from PIL import Image
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from zaozi.core import schema
 from zaozi.core.components import SpaceConfig, spaces
@@ -29,9 +26,14 @@ from zaozi.core.outputs import Output
 from zaozi.core.recipe import ModelConfig
 from zaozi.core.record import Damaged
 from zaozi.data.sheet import png
-from zaozi.model.denoiser import Denoiser, make_denoiser
-from zaozi.model.space import Space
 from zaozi.text.encoders import located
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from zaozi.model.denoiser import Denoiser
+    from zaozi.model.space import Space
 
 CONFIG, WEIGHTS, STATE, HISTORY = "config.json", "model.safetensors", "state.json", "history.json"
 FILES = (
@@ -65,6 +67,8 @@ def save_folder(output: Output, files: dict[str, dict[str, Tensor]], texts: dict
     """Write tensors, texts, bytes, copies of files (paths) and JSON to a folder atomically, replacing an older one of the same
     kind.
     """
+    from safetensors.torch import save_file
+
     with output.write() as work:
         for name in (*files, *texts):
             (work / name).parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +87,8 @@ def save_folder(output: Output, files: dict[str, dict[str, Tensor]], texts: dict
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file. Raises `ZaoziError` if it is missing, truncated or damaged."""
+    from safetensors.torch import load_file
+
     with _reading(path):
         return load_file(path)
 
@@ -248,6 +254,10 @@ def load_model(folder: Path) -> Denoiser:
     The file header is checked against the configuration before any memory is allocated. Raises `ZaoziError` if a file is
     damaged, does not match the configuration, or has non-finite values.
     """
+    import torch
+
+    from zaozi.model.denoiser import make_denoiser
+
     verified(folder, (CONFIG, WEIGHTS))
     config, path = read_config(folder), folder / WEIGHTS
     config = replace(config, text=replace(config.text, encoder=located(config.text.encoder, folder)))

@@ -26,6 +26,11 @@ class Denoiser(nn.Module):
         self.space: Space = config.space.build(config.channels)
         self.schedule: Schedule = schedules[config.diffusion.schedule]()
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters."""
+        return next(self.parameters()).device
+
     def forward(self, x: Tensor, level: Level, cond: Cond) -> Estimate:
         f = self.network(x, level.noise_share(x.shape[0], x.device), cond)
         return estimate(self.config.diffusion.prediction, f.to(x.dtype), x, level)

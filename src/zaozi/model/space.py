@@ -28,6 +28,8 @@ class Space(nn.Module):
 
     bounds: tuple[float, float] | None = (-1.0, 1.0)
     """Range of x0, or None if unknown."""
+    averages = False
+    """Whether `encode` is no more than the average over squares of pixels, or nothing."""
     cacheable = False
     """Whether encoding is slower than reading from disk; if so, training encodes the dataset once, into a file."""
     learns_from_drawn = False
@@ -88,17 +90,6 @@ def crops(data: Pictures, generator: torch.Generator, *, count: int, side: int, 
     side = min(whole, max(side - side % multiple, multiple))
     rows = torch.randint(0, total, (count,), generator=generator).numpy()
     return data.batch(rows)[(..., *place(generator, whole, side, multiple))]
-
-
-def snapped(x0: Tensor, reach: float) -> Tensor:
-    """Return x0 clamped to [-1, 1], with values up to `reach` from -1 or 1 set to -1 or 1, and those up to twice as far spread
-    linearly over the gap: a distance d becomes max(2 (d - reach), 0). Other values are unchanged.
-    """
-    x0 = x0.clamp(-1.0, 1.0)
-    if not reach:
-        return x0
-    distance = 1.0 - x0.abs()
-    return x0.sign() * (1.0 - torch.minimum(distance, 2.0 * (distance - reach).clamp(min=0.0)))
 
 
 @torch.no_grad()

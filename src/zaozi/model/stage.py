@@ -6,34 +6,37 @@ interpolation. Noise on the small picture (conditioning augmentation, sec. 4.2) 
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from zaozi.core.arrays import Tensor, bilinear, library, like
 from zaozi.core.errors import ZaoziError
 from zaozi.core.recipe import ModelConfig
 from zaozi.core.types import Lower
-from zaozi.model.space import place
+
+if TYPE_CHECKING:
+    import torch
 
 
 def enlarged(pictures: Tensor, factor: int) -> Tensor:
     """Enlarge pictures by bilinear interpolation, `[B, C, s, s] -> [B, C, factor s, factor s]`."""
-    return F.interpolate(pictures, scale_factor=factor, mode="bilinear", align_corners=False)
+    return bilinear(pictures, factor)
 
 
 def lowered(pictures: Tensor, factor: int) -> Tensor:
     """Return what a stage sees of real pictures `[B, C, S, S]`: averaged over factor x factor pixels, and enlarged again."""
-    return enlarged(F.avg_pool2d(pictures, factor), factor)
+    return enlarged(library(pictures).nn.functional.avg_pool2d(pictures, factor), factor)
 
 
 def augmented(pictures: Tensor, share: Tensor, noise: Tensor) -> Lower:
     """Add noise to enlarged pictures on the straight path: (1 - share) * picture + share * noise, with share `[B]` in [0, 1)."""
-    part = share.to(pictures).reshape(-1, 1, 1, 1)
+    part = like(share, pictures).reshape(-1, 1, 1, 1)
     return Lower((1.0 - part) * pictures + part * noise, share)
 
 
 def cropped(pictures: Tensor, side: int, multiple: int, generator: torch.Generator) -> Tensor:
     """Cut one random square of `side` pixels out of all pictures, at a multiple of `multiple`; all of them if side is 0."""
+    from zaozi.model.space import place
+
     whole = pictures.shape[-1]
     if not side or side >= whole:
         return pictures

@@ -69,3 +69,17 @@ class TextProjection(nn.Module):
     def forward(self, pooled: Tensor, mask: Tensor) -> Tensor:
         has_text = mask.any(dim=1, keepdim=True)  # (B, 1)
         return torch.where(has_text, self.project(self.norm(pooled)), self.null)
+
+
+class NumberEmbedding(nn.Linear):
+    """32 sines and cosines of 10 z, z = (value - mean) / std, projected; zero for NaN. `[B] -> [B, width]`."""
+
+    def __init__(self, mean: float, std: float, width: int) -> None:
+        super().__init__(64, width)
+        zeroed(self)
+        self.mean, self.std = mean, std
+
+    def forward(self, value: Tensor) -> Tensor:
+        known = ~value.isnan()
+        z = (value.nan_to_num() - self.mean) / self.std
+        return super().forward(sinusoids(10.0 * z, 64, period=100.0)) * known[:, None]

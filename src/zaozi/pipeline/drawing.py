@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from zaozi.core.arrays import Tensor, averaged, lerp, library, like, on, single, without_gradients
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.noise import between, picture_noise
 from zaozi.core.precision import autocast
@@ -18,8 +19,10 @@ from zaozi.core.types import Cond, Conditional, Denoise, Level
 from zaozi.diffusion.guidance import Scale, Weight, clamped, composed, dynamic, inpainted, interval, rising
 from zaozi.diffusion.levels import check_levels, levels
 from zaozi.diffusion.samplers import sampler as find_sampler
-from zaozi.model.denoiser import Denoiser
 from zaozi.model.stage import augmented, enlarged
+
+if TYPE_CHECKING:
+    from zaozi.model.denoiser import Denoiser
 
 Watch = Callable[[float, Tensor, Tensor, Tensor], None]
 """Callback `on_step(t, x_t, x0_hat, eps_hat)`: the time before the step and three tensors `[B, C, s, s]`."""
@@ -102,7 +105,7 @@ class Edit:
             raise ZaoziError("a mask or a strength needs a picture to start from; give init")
 
 
-@torch.inference_mode()
+@without_gradients
 def draw(
     model: Denoiser,
     cond: Cond | Sequence[tuple[Cond, Weight]],
@@ -124,7 +127,9 @@ def draw(
     sample = find_sampler(how.sampler)
     if how.eta:
         sample = partial(sample, eta=how.eta)
-    device = next(model.parameters()).device
+    device = model.device
+    if device is None and how.precision == "bf16":
+        raise ZaoziError("ONNX Runtime draws in fp32; use --precision fp32, or --engine torch")
     noise = picture_noise(how.seed, pictures, model.shape, device)
     if edit.toward_seed is not None:
         other, share = edit.toward_seed
@@ -148,13 +153,13 @@ def draw(
     if (start := edit.start) is not None:
         if start.shape[1:] != x.shape[1:] or len(start) not in (1, len(x)):
             raise ZaoziError(f"the start is {tuple(start.shape)}; give {tuple(x.shape)}, or one for all")
-        x = start.to(x).expand_as(x)
+        x = library(x).broadcast_to(like(start, x), x.shape)
     x = float(path[0].sigma) * x
     if edit.init is not None:
-        known = model.space.encode(edit.init.to(device))
+        known = model.space.encode(on(edit.init, device))
         x = x + float(path[0].alpha) * known
         if edit.mask is not None:
-            denoise = inpainted(denoise, known, _shrunk(edit.mask.to(device), model.shape[1]))
+            denoise = inpainted(denoise, known, _shrunk(on(edit.mask, device), model.shape[1]))
 
     def watch(level: Level, x: Tensor, guess: tuple[Tensor, Tensor]) -> None:
         if on_step:
@@ -163,7 +168,7 @@ def draw(
     with autocast(how.precision, device):
         made = model.space.decode(sample(denoise, x, path, noise=noise, on_step=watch))
     if edit.init is not None and edit.mask is not None:
-        made = torch.lerp(made, edit.init.to(made), edit.mask.to(made))
+        made = lerp(made, like(edit.init, made), like(edit.mask, made))
     return made
 
 
@@ -171,7 +176,7 @@ DRAWS = 2**32
 """Draws of noise that are reserved for each stage."""
 
 
-@torch.inference_mode()
+@without_gradients
 def enlarge(
     stage: Denoiser, x: Tensor, nothing: Cond, how: Sampling, *, pictures: Sequence[int], number: int
 ) -> Tensor:
@@ -180,7 +185,7 @@ def enlarge(
     The stage has its own number of steps, no guidance, and the noise of (seed, picture) from draw `number` * 2^32 on.
     `nothing` is a condition without text, one row per picture. Raises `ZaoziError` if the sizes do not fit.
     """
-    config, device = stage.config, next(stage.parameters()).device
+    config, device = stage.config, stage.device
     factor = config.stage.factor
     if factor == 1:
         raise ZaoziError(f"{config.name} is no super-resolution stage; train one with stage.factor = 2")
@@ -190,8 +195,8 @@ def enlarge(
             f"not out of {x.shape[1]} x {x.shape[-1]} x {x.shape[-1]}; use another stage"
         )
     noise = picture_noise(how.seed, pictures, stage.shape, device)
-    share = torch.full((len(x),), config.stage.noise, device=device)
-    lower = augmented(enlarged(x.to(device), factor), share, noise(number * DRAWS))
+    share = on(np.full(len(x), config.stage.noise, np.float32), device)
+    lower = augmented(enlarged(on(x, device), factor), share, noise(number * DRAWS))
     denoise = guided(stage, [(replace(nothing.to(device), lower=lower), 1.0)], Guidance(1.0))
     path = levels(stage.schedule, config.stage.steps, how.grid)
     start = float(path[0].sigma) * noise(number * DRAWS + 1)
@@ -202,6 +207,8 @@ def enlarge(
 
 def check_alike(model: Denoiser, weak: Denoiser) -> None:
     """Raises `ZaoziError` unless the weak model uses the same shape, schedule, text encoder and properties as the model."""
+    if model.device is None:
+        raise ZaoziError("ONNX Runtime does not guide away from a weak model; use --engine torch")
     own, other = model.config, weak.config
     for name, a, b in (
         ("pictures", model.shape, weak.shape),
@@ -217,5 +224,4 @@ def check_alike(model: Denoiser, weak: Denoiser) -> None:
 
 def _shrunk(mask: Tensor, side: int) -> Tensor:
     """Downsample a mask to the network's resolution; 1 only where the whole area is kept."""
-    small = torch.nn.functional.adaptive_avg_pool2d(mask.float(), side)
-    return (small >= 1.0 - 1e-6).to(mask.dtype)
+    return like(averaged(single(mask), side) >= 1.0 - 1e-6, mask)

@@ -6,25 +6,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
+from math import nan
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
-import torch
+import numpy as np
 from PIL import Image
-from torch import Tensor
 
+from zaozi.core.arrays import Tensor, is_real, library, on, without_gradients
 from zaozi.core.errors import ZaoziError
 from zaozi.core.sampling import Guidance, Sampling
 from zaozi.core.types import Cond
 from zaozi.diffusion.guidance import Weight
-from zaozi.diffusion.inversion import invert
 from zaozi.diffusion.levels import levels
 from zaozi.model.checkpoint import find_model, load_model, stages_in
-from zaozi.model.denoiser import Denoiser
 from zaozi.pipeline.drawing import Edit, Watch, check_sampling, draw, enlarge, guided
-from zaozi.pipeline.pictures import from_picture, to_mask, to_pictures
+from zaozi.pipeline.onnx import load_exported
+from zaozi.pipeline.pictures import mask_pixels, pixels, to_pictures
 from zaozi.pipeline.texts import Prompt, check_texts, halfway, in_english, property_values
 from zaozi.text.encoders import TextEncoder, load_encoder
+
+if TYPE_CHECKING:
+    import torch
+
+    from zaozi.model.denoiser import Denoiser
 
 
 class Short(TypedDict, total=False):
@@ -77,6 +82,7 @@ class TextToImage:
         stages: Sequence[str | Path] | None = None,
         device: str | None = None,
         allow_download: bool = False,
+        engine: Literal["torch", "onnx"] = "torch",
     ) -> TextToImage:
         """Load a bundled model by name, your own model from a folder, or a model of the Hugging Face hub, on `device`
         (default: cuda if available, else cpu).
@@ -85,9 +91,18 @@ class TextToImage:
         precedence. `stages` are super-resolution stages, for pictures of a larger `size`; by default those in the model's
         folder. Never executes code from the folder. A model or text encoder hosted on the hub is downloaded only with
         `allow_download`; otherwise it is taken from the hub's cache.
+        With `engine` "onnx", ONNX Runtime draws on the CPU, from files that are exported once and cached; PyTorch is not
+        imported, and tensors are NumPy arrays.
         Raises `ZaoziError` if the model or device does not exist or a file is damaged.
         """
         folder = find_model(str(name), allow_download=allow_download)
+        if engine == "onnx":
+            if stages is not None or device not in (None, "cpu"):
+                raise ZaoziError("ONNX Runtime draws on the CPU, with the model's own stages; use --engine torch")
+            exported, reader, own = load_exported(folder)
+            return cls(cast(Any, exported), cast(Any, reader), cast(Any, own))
+        import torch
+
         model = load_model(folder)
         text = model.config.text
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -115,8 +130,9 @@ class TextToImage:
         If the encoder reads only English, Chinese characters are replaced by their definitions (see `in_english`).
         """
         cond = self.encoder.encode([", ".join(in_english(self.encoder, p).values()) or p for p in prompts])
-        cond = cond.without_text(torch.tensor([not prompt.strip() for prompt in prompts]))
-        given = property_values(self.model.config.properties, properties or {}, len(prompts))
+        here = None if self.device is None else "cpu"
+        cond = cond.without_text(on(np.array([not prompt.strip() for prompt in prompts]), here))
+        given = property_values(self.model.config.properties, properties or {}, len(prompts), here)
         return Cond(cond.tokens, cond.mask, cond.pooled, given)
 
     def conditions(
@@ -131,14 +147,12 @@ class TextToImage:
         for k in range(max(map(len, rows))):
             column = [row[k] if k < len(row) else ("", 0.0, False) for row in rows]
             cond = self.encode([text for text, _, _ in column], properties)
-            hidden = torch.tensor([not with_properties for _, _, with_properties in column])
-            kept = {
-                name: v.masked_fill(hidden, torch.nan if v.is_floating_point() else 0)
-                for name, v in cond.properties.items()
-            }
-            weights = torch.tensor([weight for _, weight, _ in column])
+            here = None if self.device is None else "cpu"
+            shown = on(np.array([with_properties for _, _, with_properties in column]), here)
+            kept = {name: library(v).where(shown, v, nan if is_real(v) else 0) for name, v in cond.properties.items()}
+            weights = np.array([weight for _, weight, _ in column], np.float32)
             plain = bool((weights == 1).all())
-            made.append((Cond(cond.tokens, cond.mask, cond.pooled, kept), 1.0 if plain else weights))
+            made.append((Cond(cond.tokens, cond.mask, cond.pooled, kept), 1.0 if plain else on(weights, here)))
         return made
 
     @staticmethod
@@ -185,9 +199,9 @@ class TextToImage:
         todo = ((p, i) for p in range(len(prompts)) for i in range(count))
         while part := list(islice(todo, how.batch_size)):
             distinct = sorted({p for p, _ in part})
-            rows = torch.tensor([distinct.index(p) for p, _ in part])
+            rows = [distinct.index(p) for p, _ in part]
             wanted = [
-                (cond.take(rows), weight[rows] if isinstance(weight, Tensor) else weight)
+                (cond.take(rows), weight if isinstance(weight, (int, float)) else weight[rows])
                 for cond, weight in self.conditions([prompts[p] for p in distinct], properties)
             ]
             numbers = [i for _, i in part]
@@ -202,7 +216,7 @@ class TextToImage:
                 how,
                 pictures=numbers,
                 edit=own,
-                negative=unwanted.take(torch.zeros_like(rows)) if unwanted else None,
+                negative=unwanted.take([0] * len(rows)) if unwanted else None,
                 weak=weak,
                 on_step=on_step,
             )
@@ -265,9 +279,9 @@ class TextToImage:
             given["guidance"] = replace(how.guidance, scale=scale)
         size, channels = self.model.config.size, self.model.config.channels
         if isinstance(init := given.get("init"), Image.Image):
-            given["init"] = from_picture(init, size, channels)
+            given["init"] = pixels(init, size, channels)
         if isinstance(mask := given.get("mask"), Image.Image):
-            given["mask"] = to_mask(mask, size)
+            given["mask"] = mask_pixels(mask, size)
         of_edit = {
             name: given.pop(name) for name in ("init", "mask", "strength", "start", "toward_seed") if name in given
         }
@@ -281,7 +295,7 @@ class TextToImage:
         how, edit = self.options(self.usual, Edit(), short)
         return [picture for _, _, picture in self.pictures(way, how, edit=edit)]
 
-    @torch.inference_mode()
+    @without_gradients
     def invert(
         self, picture: Image.Image, prompt: str = "", *, num_steps: int = 50, guidance_scale: float = 1.0
     ) -> Tensor:
@@ -292,9 +306,13 @@ class TextToImage:
         As usual, the noiseless picture is placed at the last level before the clean end. Reconstruction is exact up to
         that level; the final step is the model's own.
         """
+        if self.device is None:
+            raise ZaoziError("ONNX Runtime does not invert pictures; use engine='torch'")
+        from zaozi.diffusion.inversion import invert
+
         config, schedule = self.model.config, self.model.schedule
         check_texts(self.encoder, [prompt], True)
-        x0 = self.model.space.encode(from_picture(picture, config.size, config.channels).to(self.device))
+        x0 = self.model.space.encode(on(pixels(picture, config.size, config.channels), self.device))
         path = levels(schedule, num_steps)[:-1]
         if len(path) < 2:
             raise ZaoziError(f"{num_steps} steps are too few to invert; use 10 or more")
@@ -304,6 +322,6 @@ class TextToImage:
         return invert(denoise, float(path[-1].alpha) * x0, path)
 
     @property
-    def device(self) -> torch.device:
-        """The device of the model's parameters."""
-        return next(self.model.parameters()).device
+    def device(self) -> torch.device | None:
+        """The device of the model's parameters; None if ONNX Runtime draws."""
+        return self.model.device

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from zaozi.core.arrays import Device, Tensor, on
 from zaozi.core.components import Property
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.text.captions import check_prompts, warn_of
@@ -17,14 +16,20 @@ Prompt = str | Mapping[str, float]
 """A text, or several weighted texts: {"fire": 1.0, "sickness": 0.7}."""
 
 
-def property_values(known: Sequence[Property], asked: Mapping[str, str | float], count: int) -> dict[str, Tensor]:
-    """Convert requested properties to condition tensors `[count]`. Raises `ZaoziError` for an unknown name or value."""
+def property_values(
+    known: Sequence[Property], asked: Mapping[str, str | float], count: int, device: Device | str | None = "cpu"
+) -> dict[str, Tensor]:
+    """Convert requested properties to condition tensors `[count]`, or NumPy arrays if `device` is None.
+
+    Raises `ZaoziError` for an unknown name or value.
+    """
     by_name = {p.column: p for p in known}
     made = {}
     for name, value in asked.items():
         if name not in by_name:
             raise unknown("property", name, by_name)
-        made[name] = torch.full((count,), by_name[name].asked(value))
+        number = by_name[name].asked(value)
+        made[name] = on(np.full(count, number, np.int64 if isinstance(number, int) else np.float32), device)
     return made
 
 

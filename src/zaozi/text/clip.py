@@ -6,13 +6,8 @@ Every text is padded to `max_tokens`, and all its states count, those of the pad
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from zaozi.core.components import encoders
 from zaozi.core.errors import ZaoziError
@@ -39,21 +34,6 @@ CLIP = Family(
 )
 
 
-@dataclass
-class PaddedEncoder(FrozenEncoder):
-    """An encoder whose texts all have `max_tokens` tokens; the padding is read like text."""
-
-    padding: int = 0
-    """The token that fills a text up."""
-
-    def ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(self.max_tokens)
-        rows = [e.ids for e in self.tokenizer.encode_batch(list(texts))]
-        ids = torch.tensor([row + [self.padding] * (self.max_tokens - len(row)) for row in rows])
-        return ids, torch.ones_like(ids, dtype=torch.bool)
-
-
 @encoders.register("clip")
 def clip(where: str, max_tokens: int, *, allow_download: bool = False, network: bool = True) -> FrozenEncoder:
     """Load the text encoder of a CLIP from a folder or the hub; its states are those after the last layer norm.
@@ -69,7 +49,7 @@ def clip(where: str, max_tokens: int, *, allow_download: bool = False, network: 
     padding = set_by_file["pad_id"] if set_by_file else found.tokenizer.token_to_id(END)
     if padding is None or not 0 <= padding < found.config["vocab_size"]:
         raise CLIP.damaged(folder, "its tokenizer has no padding token")
-    return PaddedEncoder(
+    return FrozenEncoder(
         name=f"clip:{where}",
         width=found.width,
         max_tokens=max_tokens,
@@ -89,6 +69,7 @@ def load_clip(folder: Path) -> Loaded:
 
 
 def _network(kind: str, config: dict[str, Any]) -> Any:
+    import torch
     from transformers.models.clip import CLIPTextConfig, CLIPTextModel
 
     special = {"bos_token_id": None, "eos_token_id": 2, "pad_token_id": None}  # for a pooled vector, which is not used

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
+from zaozi.core.arrays import Tensor, library, on
 from zaozi.core.components import encoders
 from zaozi.core.errors import ZaoziError
 from zaozi.core.types import Cond
@@ -78,7 +79,7 @@ class TextEncoder(Protocol):
 def pool(states: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of the real tokens' states, normalised to unit length: `[B, L, D] -> [B, D]`."""
     mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
-    return torch.nn.functional.normalize(mean, dim=-1)
+    return library(mean).nn.functional.normalize(mean, dim=-1)
 
 
 def is_latin(word: str) -> bool:
@@ -103,6 +104,7 @@ class FrozenEncoder:
     weights: str  # hash of the weights
     tokenizer: Any  # tokenizers.Tokenizer
     network: Any
+    padding: int | None = None  # the token that fills every text up to max_tokens, and is read like text
 
     @property
     def fingerprint(self) -> str:
@@ -146,19 +148,26 @@ class FrozenEncoder:
         return list(self.tokenizer.encode(text).tokens)
 
     def ids(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        ids, mask = self.rows(texts)
+        return on(ids, "cpu"), on(mask, "cpu")
+
+    def rows(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return token ids and mask `[B, L]`, as NumPy arrays."""
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.max_tokens)
         rows = [e.ids for e in self.tokenizer.encode_batch(list(texts))]
-        length = max(len(row) for row in rows)
-        ids = torch.tensor([row + [0] * (length - len(row)) for row in rows])
-        mask = torch.tensor([[True] * len(row) + [False] * (length - len(row)) for row in rows])
-        return ids, mask
+        length = max(len(row) for row in rows) if self.padding is None else self.max_tokens
+        ids = np.array([row + [self.padding or 0] * (length - len(row)) for row in rows], np.int64)
+        count = np.array([len(row) if self.padding is None else length for row in rows])
+        return ids, np.arange(length) < count[:, None]
 
-    @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Cond:
+        import torch
+
         ids, mask = self.ids(texts)
         device = next(self.network.parameters()).device
-        states, pooled = self.states(ids.to(device), mask.to(device))
+        with torch.no_grad():
+            states, pooled = self.states(ids.to(device), mask.to(device))
         return Cond(states.cpu(), mask, pooled.cpu())
 
     def states(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from zaozi.core.components import encoders
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import sha256
@@ -63,6 +61,7 @@ def minilm(where: str, max_tokens: int, *, allow_download: bool = False, network
 
 
 def _minilm_network(folder: Path) -> Any:
+    import torch
     from safetensors.torch import load_file
     from transformers.models.bert.configuration_bert import BertConfig
     from transformers.models.bert.modeling_bert import BertModel

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from zaozi.core.errors import ZaoziError
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
@@ -162,6 +160,7 @@ class Family:
         return tokenizer
 
     def _filled(self, folder: Path, kind: str, config: dict[str, Any], make: Network) -> Any:
+        import torch
         from safetensors import safe_open
 
         files = sorted(path for path in folder.glob("model*.safetensors") if path.is_file())

@@ -15,7 +15,8 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import training_generator
 from zaozi.core.types import Shape
 from zaozi.model.adversary import Adversary
-from zaozi.model.space import Pictures, Space, crops, fitting, place, snapped
+from zaozi.model.snap import snapped
+from zaozi.model.space import Pictures, Space, crops, fitting, place
 from zaozi.nn.convolutional import ConvBlock
 from zaozi.nn.layers import zeroed
 
@@ -61,6 +62,7 @@ class Halved(Space):
     The residual is computed by 3x3 convolutions at low resolution and a pixel shuffle (arXiv:1609.05158).
     """
 
+    averages = True
     learns_from_drawn = True
 
     def __init__(self, settings: HalvedConfig, channels: int) -> None:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from zaozi.core.components import SpaceConfig, spaces
 from zaozi.core.config import Range, config
-from zaozi.model.space import Space, snapped
+from zaozi.model.snap import snapped
+from zaozi.model.space import Space
 
 
 @spaces.add
@@ -26,6 +27,8 @@ class PixelsConfig(SpaceConfig):
 
 class Pixels(Space):
     """The identity; decoding clamps x0 to [-1, 1] and snaps values near the ends to them."""
+
+    averages = True
 
     def __init__(self, snap: float = 0.0) -> None:
         super().__init__()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from zaozi.core.components import Property, properties
 from zaozi.core.config import Length, config
 from zaozi.core.errors import ZaoziError, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 CLASSES = 1_000_000
 """Maximum number of values of a property."""
@@ -36,6 +36,8 @@ class ClassProperty(Property):
         return replace(self, values=classes)
 
     def tensor(self, values: Sequence[Any]) -> Tensor:
+        import torch
+
         number = {v: i for i, v in enumerate(self.values, start=1)}
         return torch.tensor([number.get(str(v), 0) for v in values])
 
@@ -59,6 +61,8 @@ class ClassProperty(Property):
         return str(len(self.values) or self.kind)
 
     def embedding(self, width: int) -> nn.Embedding:
+        from torch import nn
+
         table = nn.Embedding(len(self.values) + 1, width, padding_idx=0)
         nn.init.zeros_(table.weight)
         return table

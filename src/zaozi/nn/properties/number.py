@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from zaozi.core.components import Property, properties
 from zaozi.core.config import Range, config
 from zaozi.core.errors import ZaoziError
-from zaozi.nn.layers import sinusoids, zeroed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zaozi.nn.layers import NumberEmbedding
 
 FARTHEST = 10.0
 """Maximum requested value, in standard deviations from the mean."""
@@ -43,6 +45,8 @@ class NumberProperty(Property):
         return replace(self, mean=known.mean, std=known.std) if isinstance(known, NumberProperty) else self
 
     def tensor(self, values: Sequence[Any]) -> Tensor:
+        import torch
+
         return torch.tensor([torch.nan if v is None else float(v) for v in values])
 
     @property
@@ -66,6 +70,8 @@ class NumberProperty(Property):
         return self.mean
 
     def embedding(self, width: int) -> NumberEmbedding:
+        from zaozi.nn.layers import NumberEmbedding
+
         return NumberEmbedding(self.mean, self.std, width)
 
     def take_over(self, own: dict[str, Tensor], known: Property, theirs: Mapping[str, Tensor]) -> bool:
@@ -73,17 +79,3 @@ class NumberProperty(Property):
             return False
         own.update(theirs)
         return True
-
-
-class NumberEmbedding(nn.Linear):
-    """32 sines and cosines of 10 z, z = (value - mean) / std, projected; zero for NaN. `[B] -> [B, width]`."""
-
-    def __init__(self, mean: float, std: float, width: int) -> None:
-        super().__init__(64, width)
-        zeroed(self)
-        self.mean, self.std = mean, std
-
-    def forward(self, value: Tensor) -> Tensor:
-        known = ~value.isnan()
-        z = (value.nan_to_num() - self.mean) / self.std
-        return super().forward(sinusoids(10.0 * z, 64, period=100.0)) * known[:, None]

@@ -1,0 +1,16 @@
+"""Values near black and white."""
+
+from __future__ import annotations
+
+from zaozi.core.arrays import Tensor, library
+
+
+def snapped(x0: Tensor, reach: float) -> Tensor:
+    """Return x0 clamped to [-1, 1], with values up to `reach` from -1 or 1 set to -1 or 1, and those up to twice as far spread
+    linearly over the gap: a distance d becomes max(2 (d - reach), 0). Other values are unchanged.
+    """
+    x0 = x0.clip(-1.0, 1.0)
+    if not reach:
+        return x0
+    distance = 1.0 - abs(x0)
+    return library(x0).sign(x0) * (1.0 - library(x0).minimum(distance, 2.0 * (distance - reach).clip(min=0.0)))
