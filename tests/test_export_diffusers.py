@@ -18,7 +18,7 @@ from conftest import PROPERTIES, fill_randomly
 from zaozi.cli.main import main
 from zaozi.core.components import NetworkConfig, SpaceConfig
 from zaozi.core.errors import ZaoziError
-from zaozi.core.recipe import DiffusionConfig, ModelConfig, StageConfig, TextConfig
+from zaozi.core.recipe import DiffusionConfig, DistilledConfig, ModelConfig, StageConfig, TextConfig
 from zaozi.core.sampling import Guidance, Sampling
 from zaozi.export.bundle import bundle
 from zaozi.export.diffusers import export_diffusers
@@ -74,8 +74,17 @@ def drawn_here(artist: TextToImage, prompts: list[str], how: Sampling, **options
     return np.stack([np.asarray(picture) for _, _, picture in artist.pictures(prompts, how, **options)])
 
 
-def artist(network: NetworkConfig, space: SpaceConfig, diffusion: DiffusionConfig, channels: int = 1) -> TextToImage:
-    config = ModelConfig("tiny", 32, channels, network, space, diffusion, TextConfig(max_tokens=16), PROPERTIES)
+def artist(
+    network: NetworkConfig,
+    space: SpaceConfig,
+    diffusion: DiffusionConfig,
+    channels: int = 1,
+    distilled: DistilledConfig | None = None,
+) -> TextToImage:
+    text = TextConfig(max_tokens=16)
+    config = ModelConfig(
+        "tiny", 32, channels, network, space, diffusion, text, PROPERTIES, StageConfig(), distilled or DistilledConfig()
+    )
     model = make_denoiser(config)
     fill_randomly(model, 0.15)
     large = UNetConfig(
@@ -110,6 +119,7 @@ LATENT = AutoencoderConfig(factor=4, latent_channels=4, width=8, blocks=1)
 ARTISTS = {
     "straight": lambda: artist(DIT, HalvedConfig(width=4, blocks=1, snap=0.1), STRAIGHT),
     "cosine": lambda: artist(UNET, PixelsConfig(), DiffusionConfig(schedule="cosine", prediction="v_prediction")),
+    "student": lambda: artist(DIT, PixelsConfig(), STRAIGHT, distilled=DistilledConfig(4, 3.0, "base")),
     "latent": lambda: artist(DIT, LATENT, DiffusionConfig(schedule="linear", prediction="v_prediction"), channels=3),
 }
 
@@ -122,6 +132,7 @@ def test_diffusers_draws_the_same_pictures_without_this_package(tmp_path: Path) 
         "large": ("straight", {"size": 64}, None),
         "properties": ("straight", {"properties": {"kind": "box", "size": 7.0}}, None),
         "negative": ("straight", {"negative": "a disc"}, None),
+        "student": ("student", {"steps": 4, "sampler": "ddim", "guidance": Guidance(1.0)}, None),
         "plain": ("straight", {"guidance": Guidance(1.0)}, None),
         "v": ("cosine", {}, None),
         "v ddim": ("cosine", {"sampler": "ddim", "steps": 8}, ("DDIMScheduler", {"clip_sample": False})),
@@ -139,11 +150,17 @@ def test_diffusers_draws_the_same_pictures_without_this_package(tmp_path: Path) 
         own = {"steps": 10, "seed": 5, "guidance": Guidance(3.0)} | options
         extra = {key: own.pop(key) for key in ("properties", "negative") if key in own}
         here[name] = drawn_here(artists[which], prompts, Sampling(**own), count=2, **extra)
+        usual = which == "student"  # its own number of steps, and no guidance
         there = {
-            "prompt": prompts, "num_images_per_prompt": 2, "num_inference_steps": own["steps"], "generator": 5,
-            "guidance_scale": own["guidance"].scale, "size": own.get("size", 0), "properties": extra.get("properties"),
+            "prompt": prompts,
+            "num_images_per_prompt": 2,
+            "num_inference_steps": 0 if usual else own["steps"],
+            "guidance_scale": None if usual else own["guidance"].scale,
+            "generator": 5,
+            "size": own.get("size", 0),
+            "properties": extra.get("properties"),
             "negative_prompt": extra.get("negative", ""),
-        }  # fmt: skip
+        }
         asked.setdefault(str(tmp_path / which), {})[name] = (scheduler, there)
     made = drawn_elsewhere(asked, tmp_path)
     off = {name: int(np.abs(made[name].astype(int) - here[name].astype(int)).max()) for name in cases}

@@ -36,13 +36,10 @@ def as_distilled(settings: Settings, args: Sequence[str]) -> Settings:
     """Return a command's settings, `model` and `sampling`, with the steps, sampler, grid and guidance of a distilled model
     wherever `args` do not give them.
     """
-    from zaozi.core.journal import verified
-    from zaozi.model.checkpoint import CONFIG, find_model, read_config
+    from zaozi.model.checkpoint import find_model, read_distilled
 
     how: Sampling = settings.sampling
-    folder = find_model(settings.model)
-    verified(folder, (CONFIG,))
-    usual = read_config(folder).distilled.usual(how)
+    usual = read_distilled(find_model(settings.model)).usual(how)
     given = {re.split(r"[.=]", arg.removeprefix("--"))[0] for arg in args if arg.startswith("--")}
     names = ("steps", "sampler", "grid", "guidance")
     changes = {name: getattr(usual, name) for name in names if name not in given}

@@ -18,7 +18,7 @@ def fit(args: list[str]) -> None:
     if recipe is None:
         return
     from zaozi.evaluate.reconstruction import reconstruction, sheet
-    from zaozi.model.checkpoint import save_space, space_output
+    from zaozi.model.fitted import save_space, space_output
     from zaozi.train.prepare import fitted_space
 
     output = space_output(Path(recipe.train.out), overwrite="--overwrite" in args)

@@ -1,15 +1,13 @@
 """Turn a module of this package into one file that needs only third-party packages.
 
 Every name that the module imports from `zaozi` is replaced by its definition, with what that needs in turn. Configuration
-classes, which definitions use only in annotations, become `Any`; a registry becomes a dictionary of its components; a number
-that is a default of a configuration (`STEPS: int = Sampling.steps`) becomes that number.
+classes, which definitions use only in annotations, become `Any`; a registry becomes a dictionary of its components.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
-import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -131,10 +129,6 @@ class _Bundle:
                 return
             self.done.add((where, name))
             definition = module.definitions[name]
-            if isinstance(definition, ast.AnnAssign) and isinstance(definition.value, ast.Attribute):
-                self.parts.append(f"{name} = {getattr(importlib.import_module(where), name)!r}")
-                self.names.add(name)
-                return
             needed, noted = _names(definition)
             for other in sorted(needed - {name}):
                 self.add(where, other)

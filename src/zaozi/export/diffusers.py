@@ -13,6 +13,7 @@ from torch import Tensor
 
 from zaozi.core import schema
 from zaozi.core.components import schedules
+from zaozi.core.config import to_dict
 from zaozi.core.files import write_json
 from zaozi.core.noise import lent_generator
 from zaozi.core.outputs import Output
@@ -62,6 +63,7 @@ def write_diffusers(artist: TextToImage, work: Path) -> None:
     (work / "denoiser" / "denoiser.py").write_text(bundle("zaozi.export.network"), encoding="utf-8")
     settings = {**part(model, encoder), "stage_configs": [part(stage, encoder) for stage in artist.stages]}
     own = {"_schema": schema.SCHEMA, "_name": model.config.name}  # diffusers passes over names that begin so
+    own |= {"_distilled": to_dict(model.config.distilled)}
     write_json(
         work / "denoiser" / "config.json",
         {"_class_name": "Denoiser", "_diffusers_version": __version__, **own, **settings},
@@ -117,8 +119,10 @@ def part(model: Denoiser, encoder: TextEncoder) -> dict[str, Any]:
         network["logsnrs"] = model.config.network.logsnrs
     kind = encoder.name.partition(":")[0]
     text = {**values["text"], "encoder": kind if kind == encoder.name else f"{kind}:{TEXT}"}
+    usual = model.config.distilled.usual()
     return {
-        **{key: values[key] for key in ("diffusion", "properties", "stage")},
+        **{key: values[key] for key in ("properties", "stage")},
+        "diffusion": {**values["diffusion"], "steps": usual.steps, "guidance": usual.guidance.scale},
         "pictures": {"size": values["size"], "channels": values["channels"], "shape": list(model.shape)},
         "network_config": network,
         "space_config": values["space"],
@@ -127,11 +131,14 @@ def part(model: Denoiser, encoder: TextEncoder) -> dict[str, Any]:
 
 
 def scheduler(model: Denoiser) -> Any:
-    """Return diffusers' own DPM-Solver++(2M) for a model's schedule: what zaozi draws with by default."""
+    """Return diffusers' own DPM-Solver++(2M) for a model's schedule, or, for a distilled model, its first order, which is ddim:
+    what zaozi draws with by default.
+    """
     from diffusers import DPMSolverMultistepScheduler
 
     path = model.schedule
     common: dict[str, Any] = {"final_sigmas_type": "zero", "timestep_spacing": "trailing"}
+    common |= {"solver_order": 1 if model.config.distilled.steps else 2}
     if path.alpha_bar is None:
         straight = {"num_train_timesteps": T, "use_flow_sigmas": True, "prediction_type": "flow_prediction"}
         return DPMSolverMultistepScheduler(**common, **straight)

@@ -201,6 +201,7 @@ def engine(artist: TextToImage) -> dict[str, Any]:
     return {
         **{name: getattr(encoder, name, None) for name in ("limit", "english", "unknown", "padding")},
         "reads_text": artist.model.config.network.reads_text,
+        "distilled": asdict(artist.model.config.distilled),
         "averages": artist.model.space.averages,
         "snaps": [getattr(stage.space, "snap", 0.0) for stage in artist.stages],
     }

@@ -20,14 +20,11 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from zaozi.core.noise import standard_normal
-from zaozi.core.sampling import Sampling
 from zaozi.model.stage import enlarged
 from zaozi.text.encoders import pool
 
 T = 1000
 """Noise on the straight path, as a timestep of diffusers."""
-STEPS: int = Sampling.steps
-SCALE: float = Sampling.guidance.scale
 DRAWS = 2**32
 """Draws of noise that are reserved for each super-resolution stage."""
 
@@ -46,8 +43,8 @@ class ZaoziPipeline(DiffusionPipeline):
         self,
         prompt: str | Sequence[str],
         *,
-        num_inference_steps: int = STEPS,
-        guidance_scale: float = SCALE,
+        num_inference_steps: int = 0,
+        guidance_scale: float | None = None,
         negative_prompt: str = "",
         num_images_per_prompt: int = 1,
         properties: Mapping[str, str | float] | None = None,
@@ -58,8 +55,8 @@ class ZaoziPipeline(DiffusionPipeline):
 
         Args:
             prompt: What to draw: one text or several.
-            num_inference_steps: Number of steps.
-            guidance_scale: How strongly the text steers; 1 disables guidance at half the cost.
+            num_inference_steps: Number of steps; 0 for the usual number of the model.
+            guidance_scale: How strongly the text steers; 1 disables guidance at half the cost. By default as usual for the model.
             negative_prompt: What to stay away from.
             num_images_per_prompt: Number of pictures per prompt.
             properties: Conditions other than text, by column: {"structure": "left-right"}.
@@ -77,9 +74,11 @@ class ZaoziPipeline(DiffusionPipeline):
             text for text in ([prompt] if isinstance(prompt, str) else prompt) for _ in range(num_images_per_prompt)
         ]
         noise = Noise(generator, [i % num_images_per_prompt for i in range(len(texts))], self._execution_device)
-        guided = guidance_scale != 1
+        usual = model.config.diffusion
+        scale = usual["guidance"] if guidance_scale is None else guidance_scale
+        guided = scale != 1
         cond = self.encode([*texts, *[negative_prompt] * (len(texts) * guided)], properties or {}, len(texts))
-        x0 = self.sample(model, noise(0, shape), cond, num_inference_steps, guidance_scale)
+        x0 = self.sample(model, noise(0, shape), cond, num_inference_steps or usual["steps"], scale)
         made = model.decode(x0)
         for number, stage in enumerate(stages, 1):
             if made.shape[-1] < size:

@@ -19,7 +19,6 @@ from zaozi.core.recipe import ModelConfig
 from zaozi.model.checkpoint import (
     CONFIG,
     HISTORY,
-    SPACE,
     STATE,
     WEIGHTS,
     fill,
@@ -29,12 +28,11 @@ from zaozi.model.checkpoint import (
     model_output,
     own_encoder,
     read_config,
-    read_space,
     save_folder,
-    space_folder,
     stages_in,
 )
 from zaozi.model.denoiser import Denoiser, make_denoiser
+from zaozi.model.fitted import SPACE, read_space, space_folder
 from zaozi.model.info import describe, parameters
 from zaozi.model.release import history, in_markdown, licence_of, model_card
 

@@ -10,22 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 
 from zaozi.core import schema
-from zaozi.core.components import SpaceConfig, spaces
-from zaozi.core.config import to_dict
+from zaozi.core.config import from_dict
 from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.files import write_json
 from zaozi.core.journal import settle, verified
 from zaozi.core.outputs import Output
-from zaozi.core.recipe import ModelConfig
+from zaozi.core.recipe import DistilledConfig, ModelConfig
 from zaozi.core.record import Damaged
-from zaozi.data.sheet import png
 from zaozi.text.encoders import located
 
 if TYPE_CHECKING:
@@ -33,7 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zaozi.model.denoiser import Denoiser
-    from zaozi.model.space import Space
 
 CONFIG, WEIGHTS, STATE, HISTORY = "config.json", "model.safetensors", "state.json", "history.json"
 FILES = (
@@ -248,6 +243,16 @@ def read_config(folder: Path) -> ModelConfig:
     return config
 
 
+def read_distilled(folder: Path) -> DistilledConfig:
+    """Read how a model was distilled, and nothing else: the whole configuration needs PyTorch. Raises `ZaoziError`."""
+    verified(folder, (CONFIG,))
+    try:
+        found = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("distilled", {})
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return read_config(folder).distilled  # which says what is wrong
+    return from_dict(DistilledConfig, found, "distilled.")
+
+
 def load_model(folder: Path) -> Denoiser:
     """Load a model for inference, in float32.
 
@@ -272,55 +277,6 @@ def load_model(folder: Path) -> Denoiser:
     model = make_denoiser(config)
     fill(model, read_tensors(path), path)
     return model.eval().requires_grad_(False)
-
-
-SPACE, SPACE_WEIGHTS = "space.json", "space.safetensors"
-"""Files of a fitted space without a denoiser."""
-
-
-def space_output(folder: Path, *, overwrite: bool = False) -> Output:
-    """Return the output folder of a fitted space."""
-    return Output(folder, "space", (SPACE, SPACE_WEIGHTS, "space.png"), overwrite=overwrite)
-
-
-def save_space(
-    output: Output, space: Space, config: SpaceConfig, figures: Mapping[str, Any], sheet: Image.Image
-) -> None:
-    """Write a fitted space, its settings and figures, and a sheet of real and decoded pictures."""
-    texts = {SPACE: {"space": to_dict(config), **figures}, "space.png": png(sheet)}
-    save_folder(output, {SPACE_WEIGHTS: space.state_dict()}, texts)
-
-
-def space_folder(name: str) -> Path:
-    """Return the folder of `zaozi space fit`, of a space that ships with zaozi (`glyphs-2x`), or of a model of that name."""
-    found = [folder for folder in (Path(name), SHIPPED / name) if (folder / SPACE_WEIGHTS).is_file()]
-    return found[0] if found else find_model(name)
-
-
-def read_space(name: str, wanted: SpaceConfig | None = None) -> tuple[SpaceConfig, dict[str, Tensor]]:
-    """Return the settings and weights of the space in the folder of a model, of a training run or of `zaozi space fit`.
-
-    Raises `ZaoziError` if its settings are not the `wanted` ones, or a file is missing or damaged.
-    """
-    folder = space_folder(name)
-    if (folder / SPACE_WEIGHTS).is_file():
-        verified(folder, (SPACE, SPACE_WEIGHTS))
-        try:
-            values = json.loads((folder / SPACE).read_text(encoding="utf-8"))["space"]
-            found = TypeAdapter(Annotated[SpaceConfig, spaces]).validate_python(values)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ZaoziError(f"{folder / SPACE} cannot be read ({error}); fit the space again") from None
-        weights = read_tensors(folder / SPACE_WEIGHTS)
-    else:
-        verified(folder, (CONFIG, WEIGHTS))
-        found = read_config(folder).space
-        held = read_tensors(folder / WEIGHTS)
-        weights = {k.removeprefix("space."): v for k, v in held.items() if k.startswith("space.")}
-    if wanted is not None and found != wanted:
-        raise ZaoziError(
-            f"the space in {folder} has other settings ({to_dict(found)}); use the same ones in the recipe"
-        )
-    return found, weights
 
 
 def fill(model: torch.nn.Module, weights: dict[str, Tensor], where: Path) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from zaozi.core import schema
+from zaozi.core.config import from_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.outputs import Output
-from zaozi.core.recipe import ModelConfig
+from zaozi.core.recipe import DistilledConfig, ModelConfig
 from zaozi.model.borrowed import FAMILIES, read
 from zaozi.model.checkpoint import CONFIG, TEXT, WEIGHTS, fill, read_tensors, save_folder
 from zaozi.model.denoiser import make_denoiser
@@ -41,9 +43,11 @@ def import_exported(folder: Path, output: Output, name: str) -> str:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         parts = [values, *values["stage_configs"]]
+        distilled = values.get("_distilled", {})
         own = name or str(values["_name"])
         names = [own, *(f"{own}-{part['pictures']['size']}" for part in parts[1:])]
         configs = [_config(part, values["_schema"], one) for part, one in zip(parts, names, strict=True)]
+        configs[0] = replace(configs[0], distilled=from_dict(DistilledConfig, distilled, "_distilled."))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ZaoziError(f"{path} cannot be read ({error}); export the model again") from None
     except ZaoziError as error:
@@ -77,7 +81,8 @@ def _config(part: Mapping[str, Any], version: int, name: str) -> ModelConfig:
     """Return the configuration of a model, given the settings of its network in diffusers."""
     text = {key: value for key, value in part["text"].items() if key != "padded"}
     network = {key: value for key, value in part["network_config"].items() if key != "logsnrs"}
-    same = {key: part[key] for key in ("diffusion", "properties", "stage")}
+    same = {key: part[key] for key in ("properties", "stage")}
+    same["diffusion"] = {key: value for key, value in part["diffusion"].items() if key not in ("steps", "guidance")}
     same |= {key: part["pictures"][key] for key in ("size", "channels")}
     values = {"schema": version, "name": name, **same, "network": network, "space": part["space_config"], "text": text}
     return schema.read(ModelConfig, values)

@@ -15,7 +15,8 @@ from zaozi.core.errors import ZaoziError, printable
 from zaozi.core.journal import verified
 from zaozi.core.progress import bar_of_bytes
 from zaozi.core.record import RECORD, Damaged, read_record
-from zaozi.model.checkpoint import CONFIG, FILES, SPACE_WEIGHTS, WEIGHTS, read_config
+from zaozi.model.checkpoint import CONFIG, FILES, WEIGHTS, read_config
+from zaozi.model.fitted import SPACE_WEIGHTS
 from zaozi.text.encoders import fetched, may_download
 
 PIPELINE = "model_index.json"

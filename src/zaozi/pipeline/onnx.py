@@ -26,7 +26,7 @@ from zaozi.core.config import from_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.files import home, sha256
 from zaozi.core.machine import compute_threads
-from zaozi.core.recipe import StageConfig
+from zaozi.core.recipe import DistilledConfig, StageConfig
 from zaozi.core.types import Cond, Estimate, Level
 from zaozi.diffusion.schedules import schedule
 from zaozi.model.checkpoint import CONFIG, TEXT, WEIGHTS, stages_in
@@ -177,6 +177,7 @@ class Exported:
             properties=known.validate_python([{**p, "values": tuple(p["values"])} if "values" in p else p
                                               for p in card["properties"]]),
             stage=from_dict(StageConfig, stage),
+            distilled=from_dict(DistilledConfig, card["engine"]["distilled"]),
         )  # fmt: skip
         self.shape = tuple(card["shape"] or (channels, size, size))
         self.schedule = schedule(card["schedule"])

@@ -25,18 +25,9 @@ from zaozi.core.record import read_record
 from zaozi.data.latents import encoded
 from zaozi.data.pairs import Pairs, find_dataset, load_pairs, same_order
 from zaozi.data.shards import data_hash, read_manifest
-from zaozi.model.checkpoint import (
-    WEIGHTS,
-    fill,
-    find_model,
-    load_model,
-    local_model,
-    newest,
-    newest_sound,
-    read_config,
-    read_space,
-)
+from zaozi.model.checkpoint import WEIGHTS, fill, find_model, load_model, local_model, newest, newest_sound, read_config
 from zaozi.model.denoiser import make_denoiser
+from zaozi.model.fitted import read_space
 from zaozi.model.release import history
 from zaozi.model.space import Space
 from zaozi.model.stage import check_stage
