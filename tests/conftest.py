@@ -241,3 +241,17 @@ def exported(halved: TextToImage, tmp_path_factory: pytest.TempPathFactory) -> P
     save_model(folder / "model", halved.model)
     assert main(["export", str(folder / "model"), "--out", str(folder / "files")]) == 0
     return folder / "files"
+
+
+def word_tokenizer(folder: Path) -> None:
+    """Save the tokenizer of a tiny T5, of eight words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = {w: i for i, w in enumerate(["<pad>", "</s>", "<unk>", "gold", "fish", "a", "small", "bird"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)

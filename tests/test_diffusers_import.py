@@ -22,7 +22,7 @@ from diffusers import (
     UNet2DModel,
 )
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import pre_tokenizers
 from torch import Tensor
 from transformers import (
     CLIPTextConfig,
@@ -34,7 +34,7 @@ from transformers import (
 )
 from transformers.utils import sentencepiece_model_pb2_new
 
-from conftest import fill_randomly
+from conftest import fill_randomly, word_tokenizer
 from test_export_diffusers import drawn_elsewhere
 from zaozi.cli.main import main
 from zaozi.core.components import samplers
@@ -89,13 +89,7 @@ def save(folder: Path, parts: dict[str, Any], kind: str = "SomePipeline") -> Non
 
 def t5(folder: Path) -> None:
     """A tiny random T5 v1.1 with a word tokenizer."""
-    words = {w: i for i, w in enumerate(["<pad>", "</s>", "<unk>", "gold", "fish", "a", "small", "bird"])}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(folder)
+    word_tokenizer(folder)
     how = T5Config(vocab_size=8, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu")
     T5EncoderModel(how).save_pretrained(folder)
 

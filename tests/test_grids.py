@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from zaozi.core.components import schedules
 from zaozi.core.types import Level
 from zaozi.diffusion.levels import CLEANEST, NOISIEST, levels
 from zaozi.diffusion.mixture import TWO
@@ -49,12 +50,14 @@ def rms(name: str, grid: list[Level]) -> float:
     return float((end_of(dpmpp_2m, grid) - exact(name)).square().mean().sqrt())
 
 
-@pytest.mark.parametrize("name", ["linear", "cosine", "linear_path"])
+@pytest.mark.parametrize("name", schedules)
 @pytest.mark.parametrize("grid", ["logsnr", "karras"])
 def test_the_log_snr_grids_end_where_edm_does_or_where_the_schedule_does(name: str, grid: str) -> None:
-    """All three schedules are noisier than 80 at t = T; at t = 1 only the straight path is cleaner than 0.002."""
+    """All but scaled_linear are noisier than 80 at t = T; at t = 1 only the straight path is cleaner than 0.002."""
     found = levels(schedule(name), 10, grid)
-    assert ratio(found[0]) == pytest.approx(NOISIEST, rel=1e-9)
+    own = ratio(schedule(name).level(float(T))) if name == "scaled_linear" else NOISIEST
+    assert ratio(found[0]) == pytest.approx(own, rel=1e-9)
+    assert (own < NOISIEST) == (name == "scaled_linear")
     assert ratio(found[-2]) == pytest.approx(max(ratio(schedule(name).level(1.0)), CLEANEST), rel=1e-9)
     assert (ratio(found[-2]) < 0.00201) == (name == "linear_path")
     assert found[-1].sigma == 0

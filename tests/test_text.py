@@ -21,18 +21,17 @@ import pytest
 import torch
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoTokenizer,
     MT5Config,
     MT5EncoderModel,
-    PreTrainedTokenizerFast,
     T5Config,
     T5EncoderModel,
     UMT5Config,
     UMT5EncoderModel,
 )
 
+from conftest import word_tokenizer
 from zaozi import TextToImage
 from zaozi.cli.main import main
 from zaozi.core.errors import ZaoziError
@@ -64,13 +63,7 @@ def minilm() -> TextEncoder:
 def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random T5 with a word tokenizer."""
     folder = tmp_path_factory.mktemp("t5")
-    words = {w: i for i, w in enumerate(["<pad>", "</s>", "<unk>", "gold", "fish", "a", "small", "bird"])}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(folder)
+    word_tokenizer(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = T5Config(vocab_size=8, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)

@@ -140,20 +140,12 @@ def wanted_prompts(s: Drawing) -> list[str]:
     return wanted
 
 
-def _reads_text(model: str) -> bool:
-    from zaozi.model.checkpoint import find_model, read_config
-
-    return read_config(find_model(model)).network.reads_text
-
-
 def run(s: Drawing, recorded: dict[str, str]) -> None:
     """Draw with the settings. Raises `ZaoziError` if they are invalid, or files do not match the `recorded` hashes."""
     start = time.monotonic()
     wanted = wanted_prompts(s)
     given = asked_properties(s.property, structure=s.structure, strokes=s.strokes, radical=s.radical, pinyin=s.pinyin)
     s = replace(s, engine=engine_of(s))
-    if not wanted and not s.compose and not given and s.engine == "torch" and _reads_text(s.model):
-        raise ZaoziError('no prompt was given; try: zaozi generate "gold"')
     if s.columns < 1:
         raise ZaoziError(f"columns {s.columns} is out of range; use 1 or more")
     if s.edit.keep and not s.edit.init:

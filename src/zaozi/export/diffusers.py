@@ -19,8 +19,9 @@ from zaozi.core.noise import lent_generator
 from zaozi.core.outputs import Output
 from zaozi.diffusion.schedules import T
 from zaozi.export.bundle import bundle
-from zaozi.model.checkpoint import TEXT
+from zaozi.model.checkpoint import CONFIG, TEXT
 from zaozi.model.denoiser import Denoiser
+from zaozi.model.exported import PART, STORED
 from zaozi.model.release import in_markdown
 from zaozi.nn.diffusers import DiffusersConfig
 from zaozi.pipeline import TextToImage
@@ -44,9 +45,7 @@ def export_diffusers(artist: TextToImage, out: Path, *, overwrite: bool = False)
     The same seed draws the same picture as zaozi, within 2 of 255 grey levels, with the deterministic samplers that both
     have. Raises `ZaoziError` if the folder contains something else.
     """
-    output = diffusers_output(out, overwrite=overwrite)
-    output.check()
-    with output.write() as work:
+    with diffusers_output(out, overwrite=overwrite).write() as work:
         write_diffusers(artist, work)
 
 
@@ -57,21 +56,21 @@ def write_diffusers(artist: TextToImage, work: Path) -> None:
     from transformers import PreTrainedTokenizerFast
 
     encoder, model = artist.encoder, artist.model
-    for name in ("denoiser", "scheduler", "text_encoder", "tokenizer"):
+    for name in (PART, "scheduler", "text_encoder", "tokenizer"):
         (work / name).mkdir()
     (work / "pipeline.py").write_text(bundle("zaozi.export.pipeline"), encoding="utf-8")
-    (work / "denoiser" / "denoiser.py").write_text(bundle("zaozi.export.network"), encoding="utf-8")
+    (work / PART / "denoiser.py").write_text(bundle("zaozi.export.network"), encoding="utf-8")
     settings = {**part(model, encoder), "stage_configs": [part(stage, encoder) for stage in artist.stages]}
     own = {"_schema": schema.SCHEMA, "_name": model.config.name}  # diffusers passes over names that begin so
     own |= {"_distilled": to_dict(model.config.distilled)}
     write_json(
-        work / "denoiser" / "config.json",
+        work / PART / CONFIG,
         {"_class_name": "Denoiser", "_diffusers_version": __version__, **own, **settings},
     )
     weights = dict(model.state_dict())
     for number, stage in enumerate(artist.stages):
         weights |= {f"stages.{number}.{name}": value for name, value in stage.state_dict().items()}
-    save_file(compact(weights), work / "denoiser" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    save_file(compact(weights), work / STORED, metadata={"format": "pt"})
     made = scheduler(model)
     made.save_pretrained(work / "scheduler")
     write_encoder(encoder.network, work / "text_encoder")

@@ -28,7 +28,7 @@ from zaozi.model.release import in_markdown
 from zaozi.model.spaces.diffusers import CLASSES as AUTOENCODERS
 from zaozi.model.spaces.diffusers import DiffusersConfig as LatentsConfig
 from zaozi.model.spaces.pixels import PixelsConfig
-from zaozi.nn.diffusers import TEXTUAL, DiffusersConfig, check_supported, unet_class
+from zaozi.nn.diffusers import TEXTUAL, DiffusersConfig, check_supported, class_of_diffusers
 from zaozi.text.pretrained import from_hub, is_hub_name
 
 INDEX, UNET, SCHEDULER, VAE = "model_index.json", "unet", "scheduler/scheduler_config.json", "vae"
@@ -252,7 +252,7 @@ def _diffusion(folder: Path) -> DiffusionConfig:
 
 def _loaded(folder: Path, own: dict[str, Any]) -> Any:
     """Load a part of a pipeline in float32. Raises `ZaoziError` if its weights are pickled, missing or do not fit."""
-    kind = unet_class(own["_class_name"])
+    kind = class_of_diffusers(own["_class_name"])
     files = _weights(folder)
     variant = files[0].name.split(".")[1] if files[0].name.count(".") == 2 and "-of-" not in files[0].name else None
     try:

@@ -120,7 +120,7 @@ class UNetOfDiffusers(nn.Module):
                 f"the U-Net reads text states of {width} channels, not {text_width}; use its own text encoder"
             )
         try:
-            self.network: Any = unet_class(own["_class_name"]).from_config(own)
+            self.network: Any = class_of_diffusers(own["_class_name"]).from_config(own)
         except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
             line = (str(error) or type(error).__name__).splitlines()[0]
             raise ZaoziError(
@@ -159,7 +159,7 @@ class UNetOfDiffusers(nn.Module):
         return self.network(seen, k, encoder_hidden_states=tokens, encoder_attention_mask=mask).sample
 
 
-def unet_class(name: str) -> Any:
+def class_of_diffusers(name: str) -> Any:
     """Return a class of diffusers, which is imported only when needed."""
     import diffusers
 

@@ -17,6 +17,7 @@ from zaozi.core.errors import ZaoziError, unknown
 from zaozi.core.noise import lent_generator
 from zaozi.core.types import Shape
 from zaozi.model.space import Pictures, Space, psnr, statistics
+from zaozi.nn.diffusers import class_of_diffusers
 
 CLASSES = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC")
 PROBE = 256
@@ -44,7 +45,7 @@ class DiffusersConfig(SpaceConfig):
         """Read config.json. Raises `ZaoziError` if it is missing or describes another class."""
         if not self.path:
             raise ZaoziError("space.path is missing; give the folder of an autoencoder, or its name on the hub")
-        model = _class("AutoencoderKL")
+        model = class_of_diffusers("AutoencoderKL")
         try:
             found = model.load_config(self.path, subfolder=self.subfolder or None, local_files_only=_local_only())
         except (OSError, ValueError) as error:
@@ -93,7 +94,7 @@ class Diffusers(Space):
     def __init__(self, how: DiffusersConfig, channels: int) -> None:
         super().__init__()
         self.how, own = how, how.own
-        self.network: Any = _class(own["_class_name"]).from_config(own)
+        self.network: Any = class_of_diffusers(own["_class_name"]).from_config(own)
         given = self.network.config
         if given.in_channels != channels and (channels, given.in_channels) != (1, 3):
             raise ZaoziError(f"the autoencoder reads {given.in_channels} channels, the pictures have {channels}")
@@ -142,18 +143,11 @@ class Diffusers(Space):
         return f"{type(self.network).__name__}: PSNR {psnr(self, data):.1f} dB on training pictures"
 
 
-def _class(name: str) -> Any:
-    """Return a class of diffusers, which is imported only when needed."""
-    import diffusers
-
-    return getattr(diffusers, name)
-
-
 @cache
 def _latent_shape_of(settings: str) -> tuple[int, int]:
     own = json.loads(settings)
     with torch.device("meta"), torch.no_grad():
-        network = _class(own["_class_name"]).from_config(own)
+        network = class_of_diffusers(own["_class_name"]).from_config(own)
         z = latents(network, torch.empty(1, network.config.in_channels, PROBE, PROBE))
     return int(z.shape[1]), int(z.shape[-1])
 
