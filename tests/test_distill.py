@@ -14,6 +14,7 @@ from zaozi import Guidance, TextToImage, ZaoziError
 from zaozi.cli.main import main
 from zaozi.core import schema
 from zaozi.core.config import to_dict
+from zaozi.core.files import sha256
 from zaozi.core.recipe import DiffusionConfig, DistillConfig, DistilledConfig, ModelConfig, Recipe, TextConfig
 from zaozi.core.types import Denoise, Level
 from zaozi.diffusion.levels import levels
@@ -22,7 +23,7 @@ from zaozi.diffusion.prediction import from_x0
 from zaozi.diffusion.process import add_noise
 from zaozi.diffusion.samplers import ddim
 from zaozi.diffusion.schedules import schedule
-from zaozi.model.checkpoint import STUDENT, find_model, read_config, read_tensors, save_model
+from zaozi.model.checkpoint import STATE, STUDENT, WEIGHTS, find_model, read_config, read_tensors, save_model
 from zaozi.model.denoiser import Denoiser, make_denoiser
 from zaozi.model.release import release_model
 from zaozi.model.spaces.pixels import PixelsConfig
@@ -34,7 +35,7 @@ from zaozi.train.distill import Distillation, one_step_target
 from zaozi.train.loop import train
 from zaozi.train.prepare import prepare
 from zaozi.train.run import Run
-from zaozi.train.students import check_steps, distill, samples_of, student_recipe
+from zaozi.train.students import Stage, check_steps, distill, planned, student_recipe
 
 CONFIG = ModelConfig(
     "teacher",
@@ -120,8 +121,34 @@ def test_targets_of_a_batch_are_those_of_the_guided_teacher_one_by_one() -> None
     assert targets.abs().max() <= 1 + 1e-5, "a mean of the teacher's clamped estimates"
 
 
+def test_targets_of_a_consistency_model_are_the_ends_of_its_teachers_paths() -> None:
+    model, steps = trained(replace(CONFIG, distilled=DistilledConfig(4, 3.0))), 4
+    distillation = Distillation(model, DistilledConfig(steps, 3.0, "teacher", "consistency"), torch.device("cpu"))
+    grid, cond, places = levels(model.schedule, steps), random_cond(5), [0, 2, 3, 1, 0]
+    x_t = torch.randn(5, *model.shape, generator=torch.Generator().manual_seed(1))
+    times = torch.tensor([float(grid[k].t) for k in places], dtype=torch.float64)
+    targets = distillation.target(x_t, model.schedule.level(times), cond)
+    for row, k in enumerate(places):
+        denoise = guided(model, [(cond.take(slice(row, row + 1)), 1.0)], Guidance(1.0))
+        end = ddim(denoise, x_t[row : row + 1], grid[k:], noise=silence)
+        torch.testing.assert_close(targets[row : row + 1], end, rtol=0, atol=2e-5)
+
+
+def test_a_distillation_can_end_with_a_consistency_model(teacher: Path, how: DistillConfig, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert distill(str(teacher), (2,), replace(how, consistency=True), out)
+    assert sorted(p.name for p in out.iterdir()) == ["2-steps", "2-steps-or-fewer"]
+    config = read_config(find_model(str(out)))
+    assert config.distilled == DistilledConfig(2, 4.0, "teacher", "consistency")
+    assert config.distilled.usual().sampler == "consistency"
+    began = json.loads((find_model(str(out)) / STATE).read_text())["began_with"]
+    assert began == sha256(find_model(str(out / "2-steps")) / WEIGHTS)
+    with pytest.raises(ZaoziError, match="is a consistency model"):
+        distill(str(out), (1,), how, tmp_path / "more")
+
+
 def test_a_student_learns_what_its_teacher_does(teacher: Path, how: DistillConfig, tmp_path: Path) -> None:
-    recipe = student_recipe(teacher, 2, 320, how)
+    recipe = student_recipe(teacher, Stage(2, 320), how)
     recipe = replace(recipe, optim=replace(recipe.optim, warmup=5), train=replace(recipe.train, out=str(tmp_path)))
     run = prepare(recipe, say=lambda _: None)
     batch = run.batches.at(1000)
@@ -136,11 +163,11 @@ def test_a_student_learns_what_its_teacher_does(teacher: Path, how: DistillConfi
 
 
 def test_rates_are_a_third_and_the_last_student_sees_more(teacher: Path, how: DistillConfig) -> None:
-    usual_recipe, recipe = Recipe(), student_recipe(teacher, 8, 100, how)
+    usual_recipe, recipe = Recipe(), student_recipe(teacher, Stage(8, 100), how)
     assert recipe.optim.lr == usual_recipe.optim.lr / 3
     assert to_dict(recipe.optim)["muon_lr"] == to_dict(usual_recipe.optim)["muon_lr"] / 3
     assert recipe.train.steps == 13
-    assert samples_of((8, 4, 2), DistillConfig()) == [60_000, 60_000, 80_000]
+    assert [stage.samples for stage in planned((8, 4, 2), DistillConfig())] == [60_000, 60_000, 80_000]
 
 
 class StopAfter(Callback):

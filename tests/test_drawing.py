@@ -411,6 +411,12 @@ def test_compositions_of_one_are_the_prompt_itself(glyph_artist: TextToImage) ->
     )
 
 
+def test_a_list_of_prompts_is_refused_with_one_line(glyph_artist: TextToImage) -> None:
+    for prompt in (["fire", "water"], None, 3):
+        with pytest.raises(ZaoziError, match="give one text, or texts with weights"):
+            glyph_artist(prompt, num_steps=1)
+
+
 def test_composed_and_plain_prompts_share_a_batch(glyph_artist: TextToImage) -> None:
     prompts = ["gold", {"fire": 1.0, "water": -1.0}]
     together = {p: picture for p, _, picture in glyph_artist.pictures(prompts, Sampling(4))}

@@ -15,7 +15,8 @@ from zaozi.core.recipe import DistillConfig
 class Distilling(Config):
     """Distill a model into students that draw in few steps without guidance, each with half the steps of the one before.
 
-    Writes one training run per student: DIR/8-steps, DIR/4-steps, ... DIR is then the model with the fewest steps.
+    Writes one training run per student: DIR/8-steps, DIR/4-steps, ..., with --consistency also DIR/4-steps-or-fewer. DIR is
+    then the last of them.
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]

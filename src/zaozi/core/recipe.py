@@ -83,17 +83,19 @@ class DistilledConfig(Config):
     """A model distilled to draw in few steps, with its teacher's guidance built in (arXiv:2202.00512, arXiv:2210.03142)."""
 
     steps: Annotated[int, Range(0, 1000)] = 0
-    """Steps in which it draws, with ddim on the uniform grid; 0 for a model that is not distilled."""
+    """Steps in which it draws on the uniform grid; 0 for a model that is not distilled."""
     guidance: Annotated[float, Range(0, 100)] = 1.0
     """Guidance of the undistilled model, which this one has learned."""
     model: str = ""
     """Name of the undistilled model."""
+    sampler: Literal["ddim", "consistency"] = "ddim"
+    """`consistency`: from each level of its grid it goes to the end in one step, so that it draws in fewer steps too."""
 
     def usual(self, how: Sampling = Sampling()) -> Sampling:
         """Return the settings with the steps, sampler, grid and guidance of the model; unchanged if it is not distilled."""
         if not self.steps:
             return how
-        return replace(how, steps=self.steps, sampler="ddim", grid="uniform", guidance=Guidance(1.0))
+        return replace(how, steps=self.steps, sampler=self.sampler, grid="uniform", guidance=Guidance(1.0))
 
 
 @config("train")
@@ -213,6 +215,10 @@ class DistillConfig(Config):
 
     guidance: Annotated[float, Range(0, 100)] = 4.0
     """Guidance of the undistilled model, which the students learn."""
+    consistency: bool = False
+    """At the end, train one more student that goes from each level of the last one to the end of the path in one step, and so
+    draws in that many steps or fewer.
+    """
     samples: Annotated[int, Range(0)] = 0
     """Training pictures per stage; 0 for 60,000, and 80,000 in the last one."""
     batch_size: Annotated[int, Range(0)] = 0

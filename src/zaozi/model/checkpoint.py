@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -151,12 +152,15 @@ def checkpoints(run: Path) -> list[Path]:
 
 STUDENT = "-steps"
 """End of the names of the runs in the folder of a distillation: 8-steps, 4-steps, ..."""
+CONSISTENT = "-or-fewer"
+"""Added to the name of the run of a student that draws with the sampler `consistency`."""
 
 
 def students(folder: Path) -> list[Path]:
-    """Return the training runs in the folder of a distillation, that with the fewest steps first."""
-    found = [p for p in folder.glob(f"*{STUDENT}") if p.name.removesuffix(STUDENT).isdecimal()]
-    return sorted(found, key=lambda p: int(p.name.removesuffix(STUDENT)))
+    """Return the training runs in the folder of a distillation: that of a consistency model, then by rising number of steps."""
+    named = rf"\d+{STUDENT}({CONSISTENT})?"
+    found = [p for p in folder.glob(f"*{STUDENT}*") if re.fullmatch(named, p.name)]
+    return sorted(found, key=lambda p: (not p.name.endswith(CONSISTENT), int(p.name.partition("-")[0])))
 
 
 def newest_sound(run: Path, names: Sequence[str] | None = None) -> Path | None:

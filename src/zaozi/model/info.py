@@ -51,7 +51,8 @@ def describe(model: Denoiser) -> str:
     c = model.config
     _, height, width = model.shape
     d = c.distilled
-    how = [f"distilled   {d.steps} steps, with guidance {d.guidance:g} of {d.model}"] if d.steps else []
+    fewer = " or fewer" if d.sampler == "consistency" else ""
+    how = [f"distilled   {d.steps} steps{fewer}, with guidance {d.guidance:g} of {d.model}"] if d.steps else []
     properties = ", ".join(f"{p.column} ({p.summary()})" for p in c.properties) or "none"
     return "\n".join(
         printable(line)

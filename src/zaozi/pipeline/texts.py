@@ -65,6 +65,10 @@ def check_texts(encoder: TextEncoder, prompts: Sequence[Prompt], may_be_empty: b
     if not prompts:
         check_prompts(encoder, [])
     for i, prompt in enumerate(prompts):
+        if not isinstance(prompt, (str, Mapping)):
+            raise ZaoziError(
+                f"prompt {i} is a {type(prompt).__name__}; give one text, or texts with weights such as {{'fire': 1.0}}, per call"
+            )
         texts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not texts:
             raise ZaoziError(f"prompt {i} is empty; compose at least one text, for instance {{'fire': 1.0}}")

@@ -1,7 +1,9 @@
 """Distillation to few steps: a student learns to make in one step what its teacher makes in two.
 
 Progressive distillation (Salimans and Ho 2022, arXiv:2202.00512, algorithm 2) of a teacher with guidance (Meng et al. 2023,
-arXiv:2210.03142, sec. 3). The teacher is a model with guidance, or an earlier student with twice the steps.
+arXiv:2210.03142, sec. 3). The teacher is a model with guidance, or an earlier student with twice the steps. The last student
+can be a consistency model (Song et al. 2023, arXiv:2303.01469) on the levels of its teacher: it learns the end of the teacher's
+path from each of them.
 `zaozi.train.students` runs one stage after the other.
 """
 
@@ -56,34 +58,53 @@ def pseudo_huber(error: Tensor, c: float = HUBER) -> Tensor:
 
 
 class Distillation:
-    """The loss of a student that draws in `steps` steps, from the two half steps of its teacher."""
+    """The loss of a student that draws in `steps` steps: from the two half steps of its teacher or, for a consistency model,
+    from all steps that the teacher makes from there.
+    """
 
     def __init__(self, teacher: Denoiser, how: DistilledConfig, device: torch.device) -> None:
         self.teacher = teacher.to(device)
         self.prediction = teacher.config.diffusion.prediction
         self.guidance = Guidance(1.0 if teacher.config.distilled.steps else how.guidance)
-        self.halves = 2 * how.steps
+        self.consistent = how.sampler == "consistency"
+        self.halves = how.steps if self.consistent else 2 * how.steps
         ladder = levels(teacher.schedule, self.halves)[::-1]  # clean first: place k is the time k * T / halves
         where = device if device.type == "cuda" else torch.device("cpu")  # where the levels of batches are
         self.ladder = torch.tensor([(v.t, v.alpha, v.sigma) for v in ladder], dtype=torch.float64, device=where)
 
-    def below(self, level: Level) -> tuple[Level, Level]:
-        """Return the levels one and two half steps below those of a batch, which are on the student's grid."""
-        place = (torch.as_tensor(level.t) * (self.halves / T)).round().long()
-        middle, end = (self.ladder[place - down].unbind(-1) for down in (1, 2))
-        return Level(*middle), Level(*end)
+    def place(self, level: Level) -> Tensor:
+        """Return how many of the teacher's steps lead from the levels of a batch to the clean end, `[B]`."""
+        return (torch.as_tensor(level.t) * (self.halves / T)).round().long()
+
+    def at(self, place: Tensor) -> Level:
+        """Return the levels from which that many of the teacher's steps lead to the clean end."""
+        return Level(*self.ladder[place].unbind(-1))
 
     @torch.no_grad()
     def target(self, x_t: Tensor, level: Level, cond: Cond) -> Tensor:
-        """Return the x0_hat that takes the student in one step where the teacher's two steps lead, `[B, C, h, w]`.
+        """Return the x0_hat that takes the student in one step where the teacher's two steps lead, `[B, C, h, w]`; for a
+        consistency model, where all of the teacher's steps lead.
 
         The teacher is guided towards everything that `cond` gives, and clamped as in drawing. Where nothing is given, there is
         nothing to guide towards, and its estimate is the unconditional one.
         """
-        denoise = guided(self.teacher, [(cond, 1.0)], self.guidance)
-        middle, end = self.below(level)
+        if self.consistent:
+            return self.path_end(x_t, level, cond)
+        denoise, place = guided(self.teacher, [(cond, 1.0)], self.guidance), self.place(level)
+        middle, end = self.at(place - 1), self.at(place - 2)
         x_m = ddim_step(denoise, x_t, level, middle)
         return one_step_target(x_t, ddim_step(denoise, x_m, middle, end), level, end)
+
+    def path_end(self, x_t: Tensor, level: Level, cond: Cond) -> Tensor:
+        """Return the pictures to which the teacher's steps lead, `[B, C, h, w]`; those at noisier levels take more steps."""
+        x, place = x_t.clone(), self.place(level)
+        for step in range(self.halves, 0, -1):
+            rows = (place >= step).nonzero().flatten()
+            if len(rows):
+                denoise = guided(self.teacher, [(cond.take(rows), 1.0)], self.guidance)
+                begin, end = (self.at(torch.full_like(rows, to)) for to in (step, step - 1))
+                x[rows] = ddim_step(denoise, x[rows], begin, end)
+        return x
 
     def __call__(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the mean of pseudo_huber(x0_hat - target) / max(sigma, 0.05) over a batch; a scalar.
@@ -114,12 +135,12 @@ def teacher_of(recipe: Recipe, state: dict[str, Any] | None) -> Denoiser | None:
             f"{where} is not the teacher with which this distillation began; put that one back, or start again with another --out"
         )
     teacher = load_model(where)
-    check_teacher(teacher.config, steps)
+    check_teacher(teacher.config, steps if recipe.distilled.sampler == "consistency" else 2 * steps)
     return teacher
 
 
 def check_teacher(config: ModelConfig, steps: int) -> None:
-    """Raises `ZaoziError` if a model cannot be the teacher of a student with that number of steps."""
+    """Raises `ZaoziError` if a model cannot be a teacher that makes that number of steps."""
     if config.stage.factor > 1:
         raise ZaoziError(f"{config.name} is a super-resolution stage; distill the model whose pictures it enlarges")
     if config.diffusion.prediction == "epsilon":
@@ -127,9 +148,14 @@ def check_teacher(config: ModelConfig, steps: int) -> None:
             f"{config.name} predicts epsilon, which says nothing of the picture at pure noise; distill a model that predicts "
             "sample, flow or v_prediction"
         )
-    if (own := config.distilled.steps) and own != 2 * steps:
+    known = config.distilled
+    if known.sampler == "consistency":
+        raise ZaoziError(
+            f"{config.name} is a consistency model, whose path is a single step; distill {known.model} instead"
+        )
+    if (own := known.steps) and own != steps:
         way = f"distill it to {own // 2}, or" if own % 2 == 0 else "distill"
-        raise ZaoziError(f"{config.name} draws in {own} steps, not {2 * steps}; {way} {config.distilled.model} instead")
+        raise ZaoziError(f"{config.name} draws in {own} steps, not {steps}; {way} {known.model} instead")
 
 
 def check_student(student: ModelConfig, teacher: ModelConfig) -> None:

@@ -1,10 +1,12 @@
-"""The stages of a distillation: one training run per student, each with half the steps of the one before."""
+"""The stages of a distillation: one training run per student, each with half the steps of the one before, and at the end
+perhaps a consistency model with as many.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from zaozi.core import schema
 from zaozi.core.components import OptimConfig
 from zaozi.core.errors import ZaoziError
 from zaozi.core.recipe import DistillConfig, DistilledConfig, Recipe
-from zaozi.model.checkpoint import STATE, STUDENT, find_model, newest, read_config
+from zaozi.model.checkpoint import CONSISTENT, STATE, STUDENT, find_model, newest, read_config
 from zaozi.train.distill import check_teacher
 from zaozi.train.loop import train
 from zaozi.train.prepare import prepare
@@ -41,7 +43,25 @@ def known_recipe(folder: Path) -> Recipe:
         raise ZaoziError(f"{folder / RECIPE} cannot be read ({error}); copy the model again") from None
 
 
-def student_recipe(folder: Path, steps: int, samples: int, how: DistillConfig) -> Recipe:
+@dataclass(frozen=True)
+class Stage:
+    """One student of a distillation: its steps, the number of training pictures, and whether it is a consistency model."""
+
+    steps: int
+    samples: int
+    consistent: bool = False
+
+    @property
+    def folder(self) -> str:
+        return f"{self.steps}{STUDENT}{CONSISTENT if self.consistent else ''}"
+
+    @property
+    def teacher_steps(self) -> int:
+        """The number of steps that its teacher makes."""
+        return self.steps if self.consistent else 2 * self.steps
+
+
+def student_recipe(folder: Path, stage: Stage, how: DistillConfig) -> Recipe:
     """Return the recipe of the student of the model in `folder`: that of the model, with its texts without noise as in drawing.
 
     Without an output folder and a time limit.
@@ -50,7 +70,7 @@ def student_recipe(folder: Path, steps: int, samples: int, how: DistillConfig) -
     known = teacher.distilled
     first = known if known.steps else DistilledConfig(guidance=how.guidance, model=teacher.name)
     batch = how.batch_size or recipe.train.batch_size
-    count = -(-samples // batch)
+    count = -(-stage.samples // batch)
     section = replace(
         recipe.train,
         steps=count,
@@ -69,14 +89,14 @@ def student_recipe(folder: Path, steps: int, samples: int, how: DistillConfig) -
         drawn_by="",
     )
     return Recipe(
-        name=f"{first.model}-{steps}{STUDENT}",
+        name=f"{first.model}-{stage.folder}",
         data=replace(recipe.data, path=how.data) if how.data else recipe.data,
         text=teacher.text,
         network=teacher.network,
         space=teacher.space,
         diffusion=teacher.diffusion,
         stage=teacher.stage,
-        distilled=replace(first, steps=steps),
+        distilled=replace(first, steps=stage.steps, sampler="consistency" if stage.consistent else "ddim"),
         properties=teacher.properties,
         optim=slower(recipe.optim),
         train=section,
@@ -89,9 +109,11 @@ def slower(optim: OptimConfig) -> OptimConfig:
     return replace(optim, warmup=WARMUP, flat=FLAT, **rates)
 
 
-def samples_of(steps: Sequence[int], how: DistillConfig) -> list[int]:
-    """Return the number of training pictures of each stage."""
-    return [how.samples or (LAST_SAMPLES if steps[k:] == steps[-1:] else SAMPLES) for k in range(len(steps))]
+def planned(steps: Sequence[int], how: DistillConfig) -> list[Stage]:
+    """Return the stages of a distillation to these steps."""
+    kinds = [(number, False) for number in steps] + [(number, True) for number in steps[-1:] if how.consistency]
+    last = len(kinds) - 1
+    return [Stage(n, how.samples or (SAMPLES if k < last else LAST_SAMPLES), kind) for k, (n, kind) in enumerate(kinds)]
 
 
 def check_steps(steps: Sequence[int]) -> None:
@@ -101,7 +123,7 @@ def check_steps(steps: Sequence[int]) -> None:
         raise ZaoziError(f"steps '{said}' do not halve from one to the next; write for instance 8,4,2,1")
 
 
-def stages(
+def recipes(
     model: str, steps: Sequence[int], how: DistillConfig, out: Path, *, resume: bool = False, overwrite: bool = False
 ) -> Iterator[Recipe]:
     """Yield the recipes of the stages, each when the one before is trained; its averaged weights are the next teacher.
@@ -110,28 +132,29 @@ def stages(
     """
     check_steps(steps)
     folder = find_model(model)
-    check_teacher(read_config(folder), steps[0])
-    runs = [out / f"{number}{STUDENT}" for number in steps]
-    for run in runs:
-        run_output(run, overwrite=overwrite).check()
-        if not resume and newest(run) is not None:
-            raise ZaoziError(f"{run} already has a checkpoint; pass --resume to go on, or give another --out")
-    counts = samples_of(steps, how)
-    for number, run, count in zip(steps, runs, counts, strict=True):
-        recipe = student_recipe(folder, number, count, how)
-        minutes = how.max_minutes * count / sum(counts)
-        yield replace(recipe, train=replace(recipe.train, out=str(run), max_minutes=minutes))
-        folder = find_model(str(run))
+    stages = planned(steps, how)
+    check_teacher(read_config(folder), stages[0].teacher_steps)
+    for place in (out / stage.folder for stage in stages):
+        run_output(place, overwrite=overwrite).check()
+        if not resume and newest(place) is not None:
+            raise ZaoziError(f"{place} already has a checkpoint; pass --resume to go on, or give another --out")
+    whole = sum(stage.samples for stage in stages)
+    for stage in stages:
+        recipe, run = student_recipe(folder, stage, how), str(out / stage.folder)
+        minutes = how.max_minutes * stage.samples / whole
+        yield replace(recipe, train=replace(recipe.train, out=run, max_minutes=minutes))
+        folder = find_model(run)
 
 
 def distill(
     model: str, steps: Sequence[int], how: DistillConfig, out: Path, *, resume: bool = False, overwrite: bool = False
 ) -> bool:
-    """Distill a model into the runs 8-steps, 4-steps, ... of a folder; returns whether all were trained to their end.
+    """Distill a model into the runs 8-steps, 4-steps, ... of a folder, the last perhaps
+    4-steps-or-fewer; returns whether all were trained to their end.
 
     `resume` goes on with one that was stopped. Raises `ZaoziError` as `prepare` and `train` do.
     """
-    for recipe in stages(model, steps, how, out, resume=resume, overwrite=overwrite):
+    for recipe in recipes(model, steps, how, out, resume=resume, overwrite=overwrite):
         begun = newest(Path(recipe.train.out)) is not None
         run = prepare(recipe, resume=begun, overwrite=overwrite)
         if not run.over:
