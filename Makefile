@@ -6,7 +6,7 @@
 # make hero   record the first screen's drawings as the moving picture that README shows, docs/pictures/hero.webp
 # make notebook   run docs/guide.ipynb and keep in it what it shows
 # make guide  build the page of the visual guide from web/ into the package (needs Node 20)
-# make bench  measure zaozi beside its peers to docs/benchmarks.md and benchmarks/results.json, in at most 15 minutes on two cores
+# make bench  measure zaozi beside its peers to docs/benchmarks.md (15 minutes on two cores)
 # make test-browser   build the guide, try it in Chromium and measure it with Lighthouse (needs Node 20 and chromium)
 # make wheel  build the wheel to out/wheel/
 # make test-wheel   install the wheel away from this repository and use it

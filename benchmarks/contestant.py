@@ -105,17 +105,18 @@ def settle(device: torch.device) -> None:
 
 @contextmanager
 def counted(network: nn.Module) -> Iterator[list[int]]:
-    """Count the rows that a network evaluates."""
-    rows = [0]
+    """Count the rows that a network evaluates, also where its `forward` is called directly."""
+    rows, forward = [0], network.forward
 
-    def count(_: nn.Module, given: Any) -> None:
-        rows[0] += len(given[0])
+    def count(x: Tensor, *given: Any, **options: Any) -> Any:
+        rows[0] += len(x)
+        return forward(x, *given, **options)
 
-    handle = network.register_forward_pre_hook(count)
+    network.forward = count
     try:
         yield rows
     finally:
-        handle.remove()
+        del network.forward
 
 
 def cost_of(network: nn.Module, resolution: int, call: Callable[[], object]) -> Cost:

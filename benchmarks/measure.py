@@ -33,9 +33,9 @@ class Size:
 
 
 SIZES = {
-    "cpu": Size(batch=32, draws=4, own=4, cut=20, longest=5.0),
+    "cpu": Size(batch=32, draws=4, own=4, cut=40, longest=5.0),
     "cuda": Size(batch=128, draws=16, own=16, cut=100, longest=3.0),
-    "quick": Size(batch=2, draws=1, own=1, cut=10, longest=0.2, compiled=False),
+    "quick": Size(batch=2, draws=1, own=1, cut=4, longest=0.2, compiled=False),
 }
 
 
@@ -136,7 +136,7 @@ def check_equal(zaozi: Contestant, peers: Sequence[Contestant]) -> None:
 def compare(
     report: Report, device: torch.device, zaozi: list[Contestant], equal: list[Contestant], own: list[Contestant]
 ) -> None:
-    """Training at equal cost, then sampling, then training at the peers' own widths, which takes longest."""
+    """Training at equal cost and at the peers' own widths, then sampling, whose turns fit into the time that is left."""
     usual = [("usual", peer) for peer in (*equal, *own) if peer.draw is not None]
     same = [("equal", peer) for peer in equal if peer.draw is not None]
     drawings: list[tuple[How, Contestant]] = [*usual, *same]  # type: ignore[list-item]
@@ -149,15 +149,16 @@ def compare(
                 report.compare(report.training, a, b, {"cost": cost, "zaozi": side.name, "peer": peer.name})
 
     trained(equal, "equal")
+    trained(own, "own")
+    calls = {how: zaozi[0].calls(how) for how in sorted({how for how, _ in drawings})}
     for how, peer in drawings:
         a, b = zaozi[0].drawing(device, how), peer.drawing(device, how)
         about: dict[str, Any] = {"how": how, "zaozi": zaozi[0].name, "peer": peer.name}
         if report.budget.left > 0:
-            about["calls"] = {"zaozi": round(zaozi[0].calls(how), 3), "peer": round(peer.calls(how), 3)}
+            about["calls"] = {"zaozi": round(calls[how], 3), "peer": round(peer.calls(how), 3)}
         which = 0 if how == "usual" else 1
         about["samplers"] = {"zaozi": zaozi[0].sampler[which], "peer": peer.sampler[which]}
         report.compare(report.sampling, a, b, about)
-    trained(own, "own")
 
 
 def described(side: Contestant) -> dict[str, Any]:

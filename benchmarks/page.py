@@ -72,7 +72,7 @@ def device(part: dict[str, Any]) -> list[str]:
                 "",
                 "In fp32, several pictures at once; calls are evaluations of the network per picture.",
             ]
-            lines += ["Long samplers were cut off after some calls, and their time scaled to all calls.", ""]
+            lines += ["Where fewer steps were timed than it takes, their time was scaled to all steps.", ""]
             head = ["zaozi", "calls", "peer", "calls", "zaozi, pictures/s", "peer, pictures/s", "ratio"]
             lines += table(head, [drawn(row) for row in rows])
     if part["missing"]:

@@ -67,6 +67,8 @@ class Budget:
     """Turns of each side; 3 or more."""
     longest: float = 5.0
     """Seconds of the longest turn."""
+    late: float = 60.0
+    """Seconds by which the last pair may end late; it is dropped if it takes longer."""
     clock: Clock = time.perf_counter
     start: float = field(init=False)
 
@@ -93,11 +95,10 @@ def rate(side: Side, seconds: float, clock: Clock) -> float:
 
 
 def alternate(a: Side, b: Side, budget: Budget, *, say: Callable[[str], None] = progress) -> Pair | None:
-    """Measure both sides in turns, A first, after one piece of each as warm-up; None if the time has run out."""
+    """Measure both sides in turns, A first, after one piece of each as warm-up; None if the time runs out."""
     seconds = budget.turn()
     budget.pairs -= 1
     if budget.left <= 0:
-        say(f"{a.name} | {b.name}: not measured, the time has run out")
         return None
     for side in (a, b):
         side.piece()
@@ -105,6 +106,8 @@ def alternate(a: Side, b: Side, budget: Budget, *, say: Callable[[str], None] = 
     rates: dict[str, list[float]] = {"a": [], "b": []}
     for turn in range(1, budget.turns + 1):
         for which, side in (("a", a), ("b", b)):
+            if budget.left < -budget.late:
+                return None
             rates[which].append(rate(side, seconds, budget.clock))
             say(
                 f"turn {turn} of {budget.turns}, {side.name}: {rates[which][-1]:.3g}/s ({max(budget.left, 0):.0f} s left)"

@@ -50,6 +50,7 @@ def at_own_width(setup: Setup) -> list[Contestant]:
     rates = get_cosine_schedule_with_warmup(optimizer=optimiser, num_warmup_steps=500, num_training_steps=100_000)
     scheduler = DDPMScheduler(num_train_timesteps=1000)
     pictures = [(some[: setup.own] + 1.0) / 2.0 for some in setup.pictures]
+    done = min(STEPS, max(1, setup.cut // 20))
     states = torch.randn(setup.own, TOKENS, T5_SMALL, device=setup.device)
 
     def update(number: int) -> float:
@@ -70,7 +71,7 @@ def at_own_width(setup: Setup) -> list[Contestant]:
     @torch.no_grad()
     def draw(how: How) -> float:
         scheduler.set_timesteps(STEPS)
-        x, done = torch.randn_like(pictures[0][:1]), min(STEPS, max(1, setup.cut // 10))
+        x = torch.randn_like(pictures[0][:1])
         for t in scheduler.timesteps[:done]:
             x = scheduler.step(network(x, t, states[:1], return_dict=False)[0], t, x, return_dict=False)[0]
         return done / STEPS
@@ -87,6 +88,6 @@ def at_own_width(setup: Setup) -> list[Contestant]:
             update=update,
             draw=draw,
             ema=False,
-            sampler=(f"DDPM, {STEPS} steps", ""),
+            sampler=(f"DDPM, {STEPS} steps ({done} timed), one at a time", ""),
         )
     ]

@@ -71,5 +71,5 @@ def _contestant(setup: Setup, size: int, suffix: str, how: dict[str, Any]) -> Co
         batch=size,
         update=update,
         draw=None if suffix else draw,
-        sampler=(f"DDPM, {STEPS} steps, guidance {GUIDANCE:g}", f"DDPM, {CALLS} steps"),
+        sampler=(f"DDPM, {STEPS} steps ({min(STEPS, setup.cut)} timed), guidance {GUIDANCE:g}", f"DDPM, {CALLS} steps"),
     )
