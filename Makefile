@@ -6,6 +6,7 @@
 # make hero   record the first screen's drawings as the moving picture that README shows, docs/pictures/hero.webp
 # make notebook   run docs/guide.ipynb and keep in it what it shows
 # make guide  build the page of the visual guide from web/ into the package (needs Node 20)
+# make bench  measure zaozi beside its peers to docs/benchmarks.md (15 minutes on two cores)
 # make test-browser   build the guide, try it in Chromium and measure it with Lighthouse (needs Node 20 and chromium)
 # make wheel  build the wheel to out/wheel/
 # make test-wheel   install the wheel away from this repository and use it
@@ -18,7 +19,7 @@ BIN := .venv/bin
 # npm before 11 does not install Vite's native parts
 NPM = $(shell npm --version 2>/dev/null | grep -q '^1[1-9]' && echo npm || echo npx --yes npm@11)
 
-.PHONY: run test env lint docs numbers figures hero notebook guide web test-browser wheel test-wheel lock sbom clean
+.PHONY: run test env lint docs numbers figures hero notebook bench guide web test-browser wheel test-wheel lock sbom clean
 
 run: env
 	$(BIN)/zaozi generate "gold" --count 16 --out out
@@ -51,6 +52,14 @@ hero: env
 notebook: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt nbclient ipykernel
 	PYTHONWARNINGS=ignore $(BIN)/jupyter execute --inplace docs/guide.ipynb
+
+out/benchmarks/peers: benchmarks/requirements.txt | env
+	rm -rf $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ -r $<
+	@touch $@
+
+bench: out/benchmarks/peers
+	PYTHONPATH=$(CURDIR)/out/benchmarks/peers $(BIN)/python -m benchmarks $(QUICK)
 
 web/node_modules: web/package.json web/package-lock.json
 	cd web && $(NPM) ci --no-audit --no-fund --loglevel=error
