@@ -194,6 +194,25 @@ def unipc(
     return x
 
 
+@samplers.register("consistency")
+def consistency(
+    denoise: Denoise, x: Tensor, levels: Sequence[Level], *, noise: Noise, on_step: OnStep | None = None
+) -> Tensor:
+    """Multistep consistency sampling: x_s = alpha_s * x0_hat + sigma_s * noise (arXiv:2303.01469, algorithm 1).
+
+    For distilled models, whose x0_hat is the end of the path through x_t: then samples are right after any number of steps. The
+    x0_hat of other models is a mean over many pictures, so with them pictures become plainer. One call per step.
+    """
+    for n, (t, s) in enumerate(pairwise(levels), start=1):
+        guess = denoise(x, t)
+        if on_step:
+            on_step(t, x, guess)
+        x = float(s.alpha) * guess.x0
+        if float(s.sigma) > 0:
+            x = x + float(s.sigma) * noise(n)
+    return x
+
+
 def _unipc_corrected(steps: list[tuple[Level, Tensor, Tensor]], now: Tensor, s: Level, h: float) -> Tensor:
     """Correct x at s from the previous step and x0_hat at s (`now`), by UniC with one earlier step if available."""
     t, x, x0 = steps[-1]
