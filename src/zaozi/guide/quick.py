@@ -148,7 +148,8 @@ def filled(state: dict[str, Any]) -> bytes:
     places = {name: (source, bool(turned)) for name, (source, turned) in index["places"]["denoiser"].items()}
     compact._fill(proto, places, state)
     for weight in proto.graph.initializer:  # the graph holds the small weights of the bundled model
-        if (name := weight.name.removeprefix(PREFIX)) == weight.name or weight.name.endswith((compact.ROWS, compact.SCALE)):
+        name = weight.name.removeprefix(PREFIX)
+        if name == weight.name or name.endswith((compact.ROWS, compact.SCALE)):
             continue
         value = state.get(name)
         if value is None or value.shape != tuple(weight.dims):
