@@ -66,7 +66,9 @@ def apart(a: list[Image.Image], b: list[Image.Image]) -> int:
 HOW = Sampling(6, guidance=Guidance(3.0, low=0.1, rescale=0.3, threshold="dynamic"), seed=3)
 
 
-@pytest.mark.parametrize("sampler", ["dpmpp-2m", "ddim", "euler", "heun", "unipc", "ddpm", "dpmpp-2m-sde"])
+@pytest.mark.parametrize(
+    "sampler", ["dpmpp-2m", "ddim", "euler", "heun", "unipc", "ddpm", "dpmpp-2m-sde", "consistency"]
+)
 def test_both_engines_draw_the_same(sampler: str, both: tuple[TextToImage, TextToImage]) -> None:
     given = {"strokes": 8.0, "structure": "single"}
     one, other = (

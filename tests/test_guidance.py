@@ -147,7 +147,7 @@ def test_dynamic_thresholding_squeezes_and_keeps_what_fits() -> None:
     assert torch.allclose(outside, x, atol=1e-6), "proportions survive where a clamp would saturate"
 
 
-@pytest.mark.parametrize("which", list(samplers))
+@pytest.mark.parametrize("which", [name for name in samplers if name != "consistency"])  # for distilled models
 def test_what_is_known_stays_and_the_rest_follows(which: str) -> None:
     """Given the first coordinate of the mixture, the second is drawn from the conditional law (of the likelier side)."""
     count = 2000

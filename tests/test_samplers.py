@@ -21,6 +21,7 @@ from zaozi.diffusion.levels import levels
 from zaozi.diffusion.mixture import TWO
 from zaozi.diffusion.prediction import estimate
 from zaozi.diffusion.samplers import (
+    consistency,
     ddim,
     ddpm,
     dpmpp_2m,
@@ -60,7 +61,7 @@ def test_order_of_convergence(sample: object, order: float, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", schedules)
-@pytest.mark.parametrize("which", list(samplers))
+@pytest.mark.parametrize("which", [name for name in samplers if name != "consistency"])  # for distilled models
 def test_samples_have_the_moments_and_weights_of_the_mixture(which: str, name: str) -> None:
     def noise(draw: int) -> Tensor:
         return torch.randn(8000, 1, 1, 2, generator=torch.Generator().manual_seed(draw), dtype=torch.float64)
@@ -72,6 +73,23 @@ def test_samples_have_the_moments_and_weights_of_the_mixture(which: str, name: s
     left = (x[:, 0] < 0).double().mean()
     assert float(left) == pytest.approx(0.3, abs=0.03)
     assert float(x[x[:, 0] > 0].std(0).mean()) == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize("name", schedules)
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_consistency_samples_are_right_after_any_number_of_steps_of_an_exact_student(steps: int, name: str) -> None:
+    """For x0 of N(0, c^2), the path of the ODE through x_t ends at c * x_t / sqrt(alpha_t^2 c^2 + sigma_t^2)."""
+    c = 0.4
+
+    def end(x: Tensor, level: Level) -> Estimate:
+        x0 = c * x / (float(level.alpha) ** 2 * c**2 + float(level.sigma) ** 2) ** 0.5
+        return Estimate(x0, (x - float(level.alpha) * x0) / float(level.sigma))
+
+    noise = picture_noise(0, range(20_000), (1,))
+    grid = levels(schedule(name), steps)
+    x = consistency(end, float(grid[0].sigma) * noise(0).double(), grid, noise=lambda d: noise(d).double())
+    assert float(x.mean()) == pytest.approx(0, abs=0.01)
+    assert float(x.std()) == pytest.approx(c, rel=0.02)
 
 
 def test_ddpm_is_ddim_with_eta_one_on_the_full_grid() -> None:
@@ -237,6 +255,23 @@ def test_unipc_equals_diffusers(name: str, steps: int) -> None:
     y = x.clone()
     y = walked(theirs, y)
     assert relative(unipc(from_eps, x, levels(schedule(name), steps, "trailing"), noise=no_noise), y) < 1e-5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_consistency_equals_diffusers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their x0_hat is mixed with x_t in a share of 0.25 / (100 t^2); a large scale of t leaves nothing of that."""
+    betas = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": NAMES[name]}
+    theirs = diffusers.LCMScheduler(**betas, clip_sample=False, timestep_scaling=1e9)
+    exact(theirs, name)
+    theirs.set_timesteps(timesteps=[999, 749, 499, 249])
+    source = picture_noise(0, [0, 1], (1, 4, 4))
+    draws = iter(range(1, 4))
+    made = "diffusers.schedulers.scheduling_lcm.randn_tensor"
+    monkeypatch.setattr(made, lambda *_, **__: source(next(draws)).double())
+    x = y = source(0).double()
+    y = walked(theirs, y)
+    grid = [schedule(name).level(t) for t in (1000.0, 750.0, 500.0, 250.0, 0.0)]
+    assert relative(consistency(from_eps, x, grid, noise=lambda d: source(d).double()), y) < 1e-5
 
 
 @pytest.mark.parametrize("name", NAMES)

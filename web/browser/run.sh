@@ -1,5 +1,6 @@
 #!/bin/sh
 # Serve a built guide, try it in Chromium and measure it with Lighthouse. Usage: run.sh PYTHON_BIN SITE SHOTS
+# STUDENT=MODEL also tries the site with this student of base: a sketch while typing, a student's own page.
 # SLOW=1 leaves out what a busy machine would fail: time limits and Lighthouse.
 set -eu
 bin=$1 site=$2 shots=$3
@@ -25,4 +26,12 @@ rm -rf "$shots/latents-model"
 "$bin/zaozi" guide build "$shots/latents" --model "$shots/latents-model/whole" --no-figures --overwrite
 serve "$shots/latents" "$((port + 1))" "$shots/latents.log"
 node browser/latents.mjs "http://127.0.0.1:$((port + 1))/" "$shots/latents.json"
+if [ -n "${STUDENT:-}" ]; then
+    "$bin/zaozi" guide build "$shots/quick" --quick "$STUDENT" --overwrite
+    serve "$shots/quick" "$((port + 2))" "$shots/quick.log"
+    ONLY=typing node browser/guide.mjs "http://127.0.0.1:$((port + 2))/" "$shots/golden.json" "$shots" "$shots/quick"
+    "$bin/zaozi" guide build "$shots/student" --model "$STUDENT" --quick none --no-figures --overwrite
+    serve "$shots/student" "$((port + 3))" "$shots/student.log"
+    node browser/student.mjs "http://127.0.0.1:$((port + 3))/"
+fi
 [ -n "${SLOW:-}" ] || node browser/lighthouse.mjs "http://127.0.0.1:$port/" "$shots"

@@ -4,7 +4,7 @@ import { SAMPLERS } from './diffusion/samplers';
 import type { Half, Request } from './engine/messages';
 
 /** A request whose picture to start from is described rather than given. */
-export interface Wanted extends Omit<Request, 'init' | 'quiet'> {
+export interface Wanted extends Omit<Request, 'init' | 'quiet' | 'quick'> {
   kept?: { half: Half; of: Wanted };
 }
 

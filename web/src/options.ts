@@ -2,8 +2,9 @@
 
 import { SAMPLERS } from './diffusion/samplers';
 import { halfMask } from './engine/edit';
+import { fitting, told, usual } from './engine/choice';
 import type { Card, Half } from './engine/messages';
-import { DEEPEST, LIMITS, type Wanted, depth } from './links';
+import { DEEPEST, LIMITS, START, type Wanted, depth } from './links';
 import { paint } from './paint';
 
 const RADICALS = 0x2f00; // of the Kangxi radicals' own code points
@@ -16,6 +17,8 @@ export function named(column: string, value: string): string {
 
 export class Options {
   private kept: Wanted['kept'];
+  private card: Card | null = null;
+  private touched = false; // steps or sampler, by the reader
 
   constructor(
     private readonly root: HTMLElement,
@@ -24,6 +27,7 @@ export class Options {
     const sampler = this.field<HTMLSelectElement>('sampler');
     for (const name of Object.keys(SAMPLERS)) sampler.add(new Option(name, name));
     for (const name of ['steps', 'guidance', 'share']) this.field(name).addEventListener('input', () => this.echo());
+    for (const name of ['steps', 'sampler']) this.field(name).addEventListener('input', () => (this.touched = true));
     for (const name of ['prompt', 'steps', 'guidance', 'sampler', 'seed', 'structure', 'strokes', 'radical', 'to', 'share']) {
       this.field(name).addEventListener('input', changed);
     }
@@ -52,7 +56,7 @@ export class Options {
     const to = this.field('to').value;
     if (to.trim()) Object.assign(wanted, { to, share: number('share') });
     if (this.kept) wanted.kept = this.kept;
-    return wanted;
+    return fitting(wanted, this.card);
   }
 
   show(wanted: Wanted): void {
@@ -62,6 +66,7 @@ export class Options {
     this.field('to').value = wanted.to ?? '';
     this.field('share').value = `${wanted.share ?? 0.5}`;
     this.keep(wanted.kept);
+    if (this.card) this.limit(this.card);
     this.echo();
   }
 
@@ -71,6 +76,7 @@ export class Options {
 
   /** Offer what a model knows; fields that it does not know are hidden. */
   fill(card: Card | null): void {
+    if (card) this.limit(card);
     for (const column of ['structure', 'strokes', 'radical']) {
       const property = card?.properties.find((p) => p.column === column);
       const field = this.field<HTMLInputElement | HTMLSelectElement>(column);
@@ -80,6 +86,24 @@ export class Options {
       field.replaceChildren(new Option('any', ''), ...property.values.map((v) => new Option(named(column, v), v)));
       this.choose(column, value);
     }
+  }
+
+  /** A distilled model takes neither guidance nor a second meaning, which is said in their place; it begins with its own steps. */
+  private limit(card: Card): void {
+    const { distilled } = card;
+    const untouched = !this.touched && this.field('steps').value === `${START.steps}` && this.field('sampler').value === START.sampler;
+    if (distilled && untouched) {
+      const { steps, sampler } = usual(distilled);
+      this.field('steps').value = `${steps}`;
+      this.field('sampler').value = sampler;
+    }
+    this.card = card;
+    for (const name of ['guidance', 'to', 'share']) (this.field(name).closest('label') as HTMLElement).hidden = !!distilled;
+    (this.field('to').closest('fieldset') as HTMLElement).hidden = !!distilled;
+    const place = this.root.querySelector('[data-distilled]') as HTMLElement;
+    place.hidden = !distilled;
+    place.textContent = told(card);
+    this.echo();
   }
 
   /** Keep half of a drawing, or nothing. */

@@ -52,6 +52,14 @@ export class Player {
     this.look(steps.length);
   }
 
+  /** A first look at a picture that is still being made. */
+  glimpse(prompt: string, picture: Float32Array, remark: string): void {
+    this.begin(prompt);
+    paint(this.large, picture);
+    this.large.classList.remove('coarse');
+    this.caption(remark);
+  }
+
   /** Noise alone, while the model is on its way. */
   wait(prompt: string, noise: Float32Array): void {
     this.begin(prompt);

@@ -12,7 +12,7 @@ import { Options } from './options';
 import { paint } from './paint';
 import { Player } from './player';
 import { Share, type Shown } from './share';
-import { GRID, type Manner, SKETCH, Studio, type Watcher, around } from './studio';
+import { GRID, type Manner, Studio, type Watcher, around } from './studio';
 
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
@@ -192,7 +192,7 @@ export class Playground implements Watcher {
       this.busy(true);
       const began = performance.now();
       const by = await engine.load((loaded, total) => {
-        if (asked !== this.asked) return;
+        if (asked !== this.asked || !this.root.classList.contains('busy')) return; // what follows behind is not waited for
         const left = Math.ceil(((performance.now() - began) / 1000) * (total / Math.max(loaded, 1) - 1));
         const rest = loaded < total ? `${left} s left` : 'starting';
         this.progress(loaded, total, `${megabytes(loaded)} of ${megabytes(total)} MB, ${rest}`);
@@ -267,6 +267,13 @@ export class Playground implements Watcher {
   }
 
   step(wanted: Wanted, step: Step, manner: Manner): void {
+    if (manner === 'sketch') {
+      this.shown = wanted;
+      this.player.glimpse(wanted.prompt, step.x0, 'preview');
+      this.explained(wanted, null);
+      this.sketched(wanted);
+      return;
+    }
     this.steps.push(step);
     this.progress(this.steps.length, wanted.steps, `step ${this.steps.length} of ${wanted.steps}`);
     if (manner === 'live') this.player.add(step);
@@ -275,9 +282,9 @@ export class Playground implements Watcher {
   drawn(wanted: Wanted, drawn: Drawn, manner: Manner): void {
     this.shown = wanted;
     if (manner === 'sketch') {
-      this.player.present(wanted.prompt, [], drawn.pixels, `preview in ${Math.min(wanted.steps, SKETCH)} steps`);
+      this.player.present(wanted.prompt, [], drawn.pixels, 'preview');
       this.explained(wanted, null);
-      this.root.dispatchEvent(new CustomEvent('sketched', { detail: wanted.prompt, bubbles: true }));
+      this.sketched(wanted);
       return;
     }
     this.player.present(wanted.prompt, this.steps, drawn.pixels);
@@ -285,6 +292,10 @@ export class Playground implements Watcher {
     this.busy(false);
     this.say(`Drawn in ${drawn.seconds.toFixed(1)} s.`);
     this.root.dispatchEvent(new CustomEvent('drawn', { detail: drawn, bubbles: true }));
+  }
+
+  private sketched({ prompt }: Wanted): void {
+    this.root.dispatchEvent(new CustomEvent('sketched', { detail: prompt, bubbles: true }));
   }
 
   read(_: Wanted, reading: { unknown: string[]; note: string | null } | null): void {

@@ -1,11 +1,12 @@
 /** When to draw what: at once when asked, a sketch while a prompt is typed, the whole when typing stops, then the other seeds. */
 
+import { fitting, sketch } from './engine/choice';
 import type { Drawn, Engine } from './engine/engine';
 import type { Explanation, Reading, Request, Step } from './engine/messages';
 import { type Wanted, toLink, withSeed } from './links';
 
 export const PAUSE = { sketch: 80, whole: 600 }; // milliseconds after the last key
-export const SKETCH = 4; // steps
+export const SKETCH = 4; // steps of a model that is not distilled
 export const GRID = 9; // seeds shown beside each other
 
 /** A whole drawing shows its steps (`live`) or only its end; a sketch is small and replaced soon. */
@@ -52,10 +53,11 @@ export class Studio {
     const first = now - this.typedAt > PAUSE.whole;
     this.typedAt = now;
     const key = this.forget();
+    const soon = first || this.sketched(wanted).steps === 1; // nothing is lost by sketching every key
     if (this.whole) this.halt();
     const after = (pause: number, work: () => Promise<void>) =>
       setTimeout(() => (this.sketching = this.sketching.then(() => (key === this.key ? work() : undefined))), pause);
-    this.timers = [after(first ? 0 : PAUSE.sketch, () => this.sketch(wanted)), after(PAUSE.whole, async () => void this.draw(wanted, 'calm'))];
+    this.timers = [after(soon ? 0 : PAUSE.sketch, () => this.sketch(wanted)), after(PAUSE.whole, async () => void this.draw(wanted, 'calm'))];
   }
 
   /** The whole drawing, its explanation, and the other seeds. */
@@ -63,6 +65,10 @@ export class Studio {
     this.forget();
     await this.doing(async (run) => {
       this.whole = true;
+      if (manner === 'live' && this.engine().following) {
+        await this.quickly(wanted, run); // the first glyph, while the whole model is on its way
+        if (run !== this.run) return;
+      }
       this.watcher.began(wanted, manner);
       void this.reading(wanted, run);
       const drawn = await this.picture(wanted, run, {}, (step) => this.watcher.step(wanted, step, manner));
@@ -101,10 +107,17 @@ export class Studio {
     await this.doing(async (run) => {
       this.watcher.began(wanted, 'sketch');
       void this.reading(wanted, run);
-      const quick = { steps: Math.min(wanted.steps, SKETCH), quiet: true };
-      const drawn = await this.picture(wanted, run, quick);
-      if (drawn) this.watcher.drawn(wanted, drawn, 'sketch');
+      await this.quickly(wanted, run);
     });
+  }
+
+  private sketched(wanted: Wanted): Partial<Request> {
+    return sketch(wanted, this.engine().card, SKETCH);
+  }
+
+  private async quickly(wanted: Wanted, run: number): Promise<void> {
+    const drawn = await this.picture(wanted, run, this.sketched(wanted), (step) => this.watcher.step(wanted, step, 'sketch'));
+    if (drawn) this.watcher.drawn(wanted, drawn, 'sketch');
   }
 
   private async rest(wanted: Wanted, pixels: Float32Array, run: number): Promise<void> {
@@ -138,7 +151,7 @@ export class Studio {
 
   /** What an engine is asked for: the half that is kept is of a picture, drawn first where it is not there. */
   private async request(wanted: Wanted, run: number): Promise<Request | null> {
-    const { kept, ...rest } = wanted;
+    const { kept, ...rest } = fitting(wanted, this.engine().card);
     const request: Request = { ...rest, ...(rest.properties && { properties: this.values(rest.properties) }) };
     if (!kept) return request;
     const pixels = this.finished(kept.of) ?? (await this.picture(kept.of, run, { quiet: true }))?.pixels;

@@ -93,6 +93,7 @@ def build(
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")] = Path("out/guide"),
     /,
     model: str = "base",
+    quick: str = "auto",
     redraw: tyro.conf.FlagCreatePairsOff[bool] = False,
     data: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
     seed: int = 0,
@@ -107,7 +108,9 @@ def build(
     Args:
         out: The output folder.
         model: Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the hub. Figures
-            are redrawn unless this is base.
+            are redrawn unless this is base or a distilled model.
+        quick: A student of the model, as its name or folder, whose one-step drawings the page shows while a prompt is typed;
+            auto: the packaged one, if it was distilled from the model; none: no student.
         redraw: Also redraw the figures for base; takes a few minutes, and the results are cached.
         data: The glyph dataset for redrawn figures; built if missing.
         seed: Random seed for redrawn figures.
@@ -117,7 +120,7 @@ def build(
     from zaozi.guide.build import build
 
     with using_environment(PATIENT):
-        build(out, model, data=data, seed=seed, figures=figures, redraw=redraw, overwrite=overwrite)
+        build(out, model, data=data, seed=seed, quick=quick, figures=figures, redraw=redraw, overwrite=overwrite)
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     print(f"{out / 'index.html'}: {size / 1e6:.0f} MB; next, zaozi guide serve {out}")
 
@@ -129,7 +132,8 @@ class Serving:
     site: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="DIR")] = None
     """A folder from zaozi guide build; by default the page included with zaozi."""
     model: str = "base"
-    """Model for the page and the API. Figures are redrawn unless this is base; until then those of base are shown."""
+    """Model for the page and the API. Figures are redrawn unless this is base or a distilled model; until then those of
+    base are shown."""
     redraw: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also redraw the figures for base; takes a few minutes, and the results are cached."""
     host: str = "127.0.0.1"
@@ -154,7 +158,7 @@ def serve(s: Serving) -> None:
     """Run the server until Ctrl-C. Raises `ZaoziError`."""
     from zaozi.core.errors import ZaoziError
     from zaozi.guide.build import browser_model, check_page
-    from zaozi.guide.shipped import SITE, shows
+    from zaozi.guide.shipped import SITE
     from zaozi.serve import Later, Limits, Redraw, access, bind, make_app, serve
 
     if s.room < 1 or not 0 < s.seconds < float("inf") or not 0 < s.port < 65536:
@@ -181,7 +185,7 @@ def serve(s: Serving) -> None:
     where = f"http://{f'[{s.host}]' if ':' in s.host else s.host}:{s.port}/"
     url = f"{where}?token={allowed.token}" if allowed.token else where
     with using_environment(PATIENT):  # for this process and the one that draws figures
-        drawing = Redraw(s.model) if site is None and (s.redraw or not shows(_weights(s.model))) else None
+        drawing = Redraw(s.model) if site is None and _to_be_drawn(s) else None
         app = make_app(artist, site or SITE, Limits(s.room, s.seconds), allowed, model=page_model, redraw=drawing)
 
         def begin() -> None:
@@ -194,15 +198,17 @@ def serve(s: Serving) -> None:
         serve(app, listeners, url, then=begin)
 
 
-def _weights(model: str) -> Path:
-    """Return the path of a model's weights; for base, without loading PyTorch."""
-    from zaozi.guide.shipped import BASE
+def _to_be_drawn(s: Serving) -> bool:
+    """Whether figures are drawn for this model; answered for base without loading PyTorch. Not for a distilled model, which does
+    not take the guidance that figures show."""
+    from zaozi.guide.shipped import BASE, shows
 
-    if model == "base" and not Path(model).exists():
-        return BASE
-    from zaozi.model.checkpoint import WEIGHTS, find_model
+    if s.model == "base" and not Path(s.model).exists():
+        return s.redraw or not shows(BASE)
+    from zaozi.model.checkpoint import WEIGHTS, find_model, read_distilled
 
-    return find_model(model) / WEIGHTS
+    folder = find_model(s.model)
+    return not read_distilled(folder).steps and (s.redraw or not shows(folder / WEIGHTS))
 
 
 def _open(url: str) -> None:

@@ -25,6 +25,7 @@ def build(
     *,
     data: Path | None = None,
     seed: int = 0,
+    quick: str = "auto",
     figures: bool = True,
     redraw: bool = False,
     overwrite: bool = False,
@@ -32,21 +33,28 @@ def build(
     """Write the whole site into `out`: index.html, assets/, ort/, figures/, data/ and model/, text files also as NAME.gz.
 
     The bundled figures and data are used; with `redraw`, or for another model, they are drawn from `data` and `seed`. They
-    and the exported model are cached. Raises `ZaoziError` if the package contains no page, or `out` contains something else.
+    and the exported model are cached. A distilled model gets the bundled figures, since it does not take guidance. `quick` is a
+    student for sketches, as for `quick.find_student`. Raises `ZaoziError` if the package contains no page, `out` contains
+    something else, or the student does not go with the model.
     """
     check_page()
     output = site_output(out, overwrite=overwrite)
     output.check()
 
-    from zaozi.model.checkpoint import WEIGHTS, find_model
+    from zaozi.guide.quick import AUTO, find_student
+    from zaozi.model.checkpoint import WEIGHTS, find_model, read_distilled
 
-    weights = find_model(model) / WEIGHTS
+    folder = find_model(model)
+    distilled = read_distilled(folder).steps > 0
+    chosen = () if quick == AUTO else (quick,)
+    if chosen:
+        find_student(model, quick)
     parts: list[tuple[str, Callable[[Path], None]]] = [
         ("page", lambda work: _copy(SITE, work, "" if figures else "figures", "" if figures else "data")),
-        ("model", lambda work: _copy(browser_model(model), work / "model")),
+        ("model", lambda work: _copy(browser_model(model, *chosen), work / "model")),
         ("compression", compress),
     ]
-    if figures and (redraw or not shows(weights)):
+    if figures and not distilled and (redraw or not shows(folder / WEIGHTS)):
         parts.insert(1, ("figures", lambda work: _copy(_drawn(model, data, seed), work)))
     with output.write() as work:
         for name, make in (bar := progress(parts, desc="guide", unit="part")):
@@ -60,11 +68,11 @@ def check_page() -> None:
         raise ZaoziError("this copy of zaozi contains no page; run: make guide")
 
 
-def browser_model(model: str) -> Path:
-    """Return the cache folder with the model files for the browser; they are created if missing."""
-    from zaozi.guide.compact import compact_model
+def browser_model(model: str, quick: str = "auto") -> Path:
+    """Return the cache folder with the model files for the browser, a student's included; they are created if missing."""
+    from zaozi.guide.quick import page_model
 
-    return compact_model(model)
+    return page_model(model, quick)
 
 
 def compress(folder: Path) -> None:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -219,19 +219,21 @@ EXAMPLES = (
 def compact_model(name: str = "base") -> Path:
     """Return the folder of the page's model files, for a bundled model or a folder: `denoiser.onnx.gz`, `decoder.onnx.gz`,
     `encoder.onnx.gz`, `space.onnx.gz` (for latents), `stage-SIZE.onnx.gz` (for stages), `judge.onnx.gz`, `tokenizer.json.gz`,
-    `examples.bin.gz`, model.json, and the tables for explanations.
+    `examples.bin.gz`, model.json, which tells of a distilled model how it draws, and the tables for explanations.
 
     Cached by the hash of weights and settings. Takes a few seconds for the model with bundled graphs, half a minute for others.
     Raises `ZaoziError` if there is no such model.
     """
     from zaozi.core.caches import cached
     from zaozi.core.files import home, sha256
-    from zaozi.model.checkpoint import CONFIG, find_model
+    from zaozi.model.checkpoint import CONFIG, find_model, read_distilled
     from zaozi.text.encoders import load_encoder
 
     folder = find_model(name)
     check_for_page(folder)
     weights = digest(folder)
+    known = read_distilled(folder)
+    distilled = {"distilled": asdict(known)} if known.steps else {}
     index = _index()
     shipped = "".join(sha256(file) for file in sorted(GRAPHS.iterdir()) if file.is_file())
     recipe = f"{shipped} {EDITION} {EXAMPLES} {LEVELS}"
@@ -241,14 +243,14 @@ def compact_model(name: str = "base") -> Path:
         if index["weights"] == weights:
             graphs = {part: gzip.decompress((GRAPHS / f"{part}.onnx.gz").read_bytes()) for part in index["places"]}
             encoder = load_encoder("minilm", index["card"]["text"]["max_tokens"], network=False)
-            _write(work, graphs, index, _states(folder), encoder)
+            _write(work, graphs, {**index, "card": index["card"] | distilled}, _states(folder), encoder)
         else:
             from zaozi.guide.skeletons import skeletons
             from zaozi.pipeline import TextToImage
 
             artist = TextToImage.from_pretrained(name, device="cpu")
             graphs, other, states = skeletons(artist)
-            _write(work, graphs, other, states, artist.encoder)
+            _write(work, graphs, {**other, "card": other["card"] | distilled}, states, artist.encoder)
 
     return cached(home() / "page" / key, "onnx", make)
 

@@ -141,6 +141,17 @@ export const unipc: Sampler = async (denoise, x, levels, _noise, onStep) => {
   return x;
 };
 
+/** x_s = alpha_s * x0_hat + sigma_s * noise, for distilled models (arXiv:2303.01469, algorithm 1). */
+export const consistency: Sampler = async (denoise, x, levels, noise, onStep) => {
+  for (let i = 0; i + 1 < levels.length; i++) {
+    const [t, s] = [levels[i], levels[i + 1]];
+    const guess = await denoise(x, t);
+    await onStep?.(t, x, guess);
+    x = s.sigma > 0 ? mix([s.alpha, guess.x0], [s.sigma, noise(i + 1)]) : mix([s.alpha, guess.x0]);
+  }
+  return x;
+};
+
 function corrected(steps: { level: Level; x: Picture; x0: Picture }[], now: Picture, s: Level, h: number): Picture {
   const { level: t, x, x0 } = steps[steps.length - 1];
   const phi1 = Math.expm1(-h);
@@ -201,4 +212,5 @@ export const SAMPLERS: Record<string, Sampler> = {
   'dpmpp-2m-sde': dpmpp2mSde,
   'dpmpp-sde': dpmppSde,
   unipc,
+  consistency,
 };

@@ -10,8 +10,15 @@ export interface Wanted {
 }
 export type Progress = (loaded: number, total: number) => void;
 
-/** Files of the core, without which nothing is drawn, and of the text encoder, which example prompts do without. */
-export const CORE = ['denoiser.onnx.gz', 'decoder.onnx.gz', 'examples.bin.gz'];
+export const DENOISER = 'denoiser.onnx.gz';
+
+/** Files of the core, without which nothing is drawn; a quick model comes first, and the whole one follows. */
+export const core = (card: Card) => [card.quick?.file ?? DENOISER, 'decoder.onnx.gz', 'examples.bin.gz'];
+
+/** What follows behind the core. */
+export const following = (card: Card) => (card.quick ? [DENOISER] : []);
+
+/** Files of the text encoder, which example prompts do without. */
 export const TEXT = ['encoder.onnx.gz', 'tokenizer.json.gz'];
 
 export const isExample = (card: Card, prompt: string) => !prompt.trim() || (card.examples ?? []).includes(prompt.trim());

@@ -18,6 +18,8 @@ export interface Request {
   init?: { pixels: Float32Array; keep: Half | null; strength: number };
   /** Send no steps, only the picture. */
   quiet?: boolean;
+  /** By the quick model beside the whole one. */
+  quick?: boolean;
 }
 
 export type Half = 'left' | 'right' | 'top' | 'bottom';
@@ -49,7 +51,9 @@ export type ToWorker =
 
 export type FromWorker =
   | { kind: 'progress'; loaded: number; total: number }
-  | { kind: 'ready'; id: number; engine: string; threads: number; card: Card }
+  /** The whole model has followed the quick one. */
+  | { kind: 'whole' }
+  | { kind: 'ready'; id: number; engine: string; threads: number; card: Card; following: boolean }
   | { kind: 'read'; id: number; reading: Reading }
   | { kind: 'explained'; id: number; explanation: Explanation }
   | { kind: 'step'; id: number; step: Step }
@@ -70,6 +74,16 @@ export interface PropertyCard {
   values: string[];
 }
 
+/** How a model was distilled: `DistilledConfig` in core/recipe.py. */
+export interface Distilled {
+  steps: number;
+  /** Of the undistilled model, which this one has learned. */
+  guidance: number;
+  /** The undistilled model. */
+  model: string;
+  sampler?: string;
+}
+
 /** model.json of an exported model. */
 export interface Card {
   name: string;
@@ -83,6 +97,10 @@ export interface Card {
   /** Super-resolution stages that belong to the model, smallest first. */
   stages?: StageCard[];
   files: Record<string, { bytes: number; sha256: string }>;
+  /** Where the model is a student. */
+  distilled?: Distilled;
+  /** A student of the model, whose denoiser is another file; it shares all others. */
+  quick?: { name: string; file: string; distilled: Distilled };
   /** Prompts that are drawn without a text encoder, and how many tokens each has. */
   examples?: string[];
   example_lengths?: number[];

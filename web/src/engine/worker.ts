@@ -7,8 +7,9 @@ import { pictureNoise } from '../diffusion/noise';
 import { type Estimate, SAMPLERS } from '../diffusion/samplers';
 import { type Level, levels, schedule } from '../diffusion/schedules';
 import type { Picture } from '../diffusion/vectors';
+import { fitting } from './choice';
 import { type Names, type Relatives, explanation } from './explain';
-import { CORE, type Progress, TEXT, fetchAll, fetchCard, hasGpu, isExample, runtime, runtimeName, wanted } from './files';
+import { DENOISER, type Progress, TEXT, core, fetchAll, fetchCard, hasGpu, isExample, runtime, runtimeName, wanted } from './files';
 import type { Card, Explanation, FromWorker, Reading, Request, Step, ToWorker } from './messages';
 import { isChinese, reading } from './reading';
 import { halfMask, shrunk, start } from './edit';
@@ -46,6 +47,8 @@ class Model {
   private tables = new Map<string, Promise<Uint8Array<ArrayBuffer>>>();
   private encoder: Promise<{ session: Ort.InferenceSession; tokenizer: Tokenizer }> | null = null;
   private parts = new Map<string, Promise<Ort.InferenceSession>>();
+  private whole: Promise<Ort.InferenceSession> | null = null; // the whole denoiser, where a quick one came first
+  private wholeOpened = false;
 
   private constructor(
     private readonly base: string,
@@ -54,7 +57,8 @@ class Model {
     readonly engine: string,
     readonly threads: number,
     private readonly providers: string[],
-    private readonly denoiser: Ort.InferenceSession,
+    /** The quick denoiser, or the whole one where there is no quick one. */
+    private readonly first: Ort.InferenceSession,
     private readonly decoder: Ort.InferenceSession,
     examples: Uint8Array<ArrayBuffer>,
   ) {
@@ -68,8 +72,8 @@ class Model {
     const importing: Promise<typeof Ort> = gpu ? import('onnxruntime-web/webgpu') : import('onnxruntime-web/wasm');
     const at = (end: string) => new URL(`../ort/${runtimeName(gpu)}.${end}`, base).href;
     const example = isExample(card, prompt);
-    const files = [runtime(at('wasm.gz')), ...wanted(base, card, example ? CORE : [...CORE, ...TEXT])];
-    const [ort, [wasm, denoiser, decoder, examples, ...text]] = await Promise.all([importing, fetchAll(files, progress)]);
+    const files = [runtime(at('wasm.gz')), ...wanted(base, card, example ? core(card) : [...core(card), ...TEXT])];
+    const [ort, [wasm, first, decoder, examples, ...text]] = await Promise.all([importing, fetchAll(files, progress)]);
     ort.env.wasm.wasmPaths = { mjs: at('mjs') };
     ort.env.wasm.wasmBinary = wasm.buffer;
     const threads = globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 8) : 1;
@@ -77,11 +81,38 @@ class Model {
     ort.env.logLevel = 'error';
     const providers = gpu ? ['webgpu', 'wasm'] : ['wasm'];
     const open = (data: Uint8Array) => session(ort, data, providers);
-    const opened = await open(denoiser); // one after another: they share a heap
+    const opened = await open(first); // one after another: they share a heap
     const model = new Model(base, ort, card, gpu ? 'webgpu' : 'wasm', threads, providers, opened, await open(decoder), examples);
-    if (example) void model.text().catch(() => undefined);
-    else await model.text(text as Uint8Array<ArrayBuffer>[]);
+    if (!example) await model.text(text as Uint8Array<ArrayBuffer>[]);
+    void model.follow(example, progress).catch(() => undefined); // whoever needs it fetches it again
     return model;
+  }
+
+  /** What the first drawing did without, and one call of each part, so that no drawing waits for its first. */
+  private async follow(example: boolean, progress: Progress): Promise<void> {
+    await this.denoiser(progress);
+    if (this.card.quick) say({ kind: 'whole' });
+    if (example) await this.encode('one');
+  }
+
+  /** Whether only the quick denoiser is there yet. */
+  get following(): boolean {
+    return !!this.card.quick && !this.wholeOpened;
+  }
+
+  /** The whole denoiser, fetched where it is not there yet. */
+  private denoiser(progress: Progress = () => undefined): Promise<Ort.InferenceSession> {
+    if (!this.card.quick) return Promise.resolve(this.first);
+    this.whole ??= fetchAll(wanted(this.base, this.card, [DENOISER]), progress)
+      .then(([data]) => this.open(data))
+      .then(async (opened) => {
+        const nothing = new Float32Array(this.card.shape.reduce((a, b) => a * b));
+        await this.estimates(opened, nothing, { t: 500, alpha: 0.5, sigma: 0.5 }, [null, null]);
+        this.wholeOpened = true;
+        return opened;
+      });
+    this.whole.catch(() => (this.whole = null));
+    return this.whole;
   }
 
   stop() {
@@ -163,7 +194,7 @@ class Model {
   }
 
   /** Estimates of one picture under several conditions (null: none), in one call. */
-  private async estimates(x: Picture, level: Level, rows: readonly (Condition | null)[]): Promise<Estimate[]> {
+  private async estimates(denoiser: Ort.InferenceSession, x: Picture, level: Level, rows: readonly (Condition | null)[]): Promise<Estimate[]> {
     const [count, width] = [rows.length, this.card.text.width];
     const length = Math.max(1, ...rows.map((row) => row?.text.length ?? 0));
     const repeated = (values: ArrayLike<number>) => {
@@ -196,7 +227,7 @@ class Model {
           ? this.tensor('int64', BigInt64Array.from(given, (v) => BigInt(v === undefined ? 0 : p.values.indexOf(`${v}`) + 1)), [count])
           : this.tensor('float32', Float32Array.from(given, (v) => (v === undefined ? NaN : Number(v))), [count]);
     }
-    const found = await this.run(this.denoiser, feeds);
+    const found = await this.run(denoiser, feeds);
     const [x0, eps] = [found.x0.data as Float32Array, found.eps.data as Float32Array];
     return rows.map((_, i) => ({
       x0: x0.slice(i * x.length, (i + 1) * x.length),
@@ -207,7 +238,9 @@ class Model {
   /** Draw one picture: [C, S, S] in [-1, 1], as the Python pipeline draws it from the same seed. */
   async draw(request: Request, watch: (step: Step) => void): Promise<Float32Array> {
     const run = ++this.newest;
-    return this.drawings.add(() => this.walk(request, () => run === this.newest, watch));
+    const quick = request.quick && this.card.quick;
+    const denoiser = quick ? this.first : await this.denoiser(); // a sketch does not wait for a drawing that waits for the whole model
+    return this.drawings.add(() => this.walk(denoiser, fitting(request, this.card), () => run === this.newest, watch));
   }
 
   private run(session: Ort.InferenceSession, feeds: Record<string, Ort.Tensor>) {
@@ -242,7 +275,7 @@ class Model {
     return properties;
   }
 
-  private async walk(request: Request, wanted: () => boolean, watch: (step: Step) => void): Promise<Float32Array> {
+  private async walk(denoiser: Ort.InferenceSession, request: Request, wanted: () => boolean, watch: (step: Step) => void): Promise<Float32Array> {
     if (!wanted()) throw new Stopped();
     const { init, steps } = request;
     const [channels, side] = this.card.shape;
@@ -253,7 +286,7 @@ class Model {
     const blank = !request.prompt.trim() && !request.to?.trim() && !Object.keys(request.properties ?? {}).length;
     const known = init && (this.inLatents ? await this.latents(init.pixels) : shrunk(init.pixels, channels, this.card.size / side));
     let denoise = composed(
-      (x, level, which) => this.estimates(x, level, which.map((i) => (i === null ? null : rows[i][0]))),
+      (x, level, which) => this.estimates(denoiser, x, level, which.map((i) => (i === null ? null : rows[i][0]))),
       rows.map(([, weight]) => weight),
       blank ? 0 : request.guidance,
     );
@@ -372,7 +405,7 @@ addEventListener('message', async ({ data }: MessageEvent<ToWorker>) => {
       const progress = (loaded: number, total: number) => say({ kind: 'progress', loaded, total });
       if (model && !isExample(model.card, data.prompt)) await model.text();
       model ??= await Model.load(data.base, data.prompt, progress);
-      say({ kind: 'ready', id, engine: model.engine, threads: model.threads, card: model.card });
+      say({ kind: 'ready', id, engine: model.engine, threads: model.threads, card: model.card, following: model.following });
     } else if (data.kind === 'stop') {
       model?.stop();
     } else if (!model) {
