@@ -5,6 +5,7 @@ The reports are in the repository: that of `base` beside its weights, the others
 zaozi compare base --steps 5,10,20 --samples 192 --out out/compare
 zaozi compare base --samplers dpmpp-2m --steps 20 --samples 384 OPTIONS --out out/guidance/NAME    # a line of GUIDANCE below
 zaozi evaluate control base --samples 192 --out out/control
+zaozi evaluate fast --steps 1 --samples 2000 --out out/one-step
 python tools/numbers_of_docs.py out    # copies them to docs/data/ and fills the tables
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 
 from zaozi.evaluate.compare import best
 from zaozi.evaluate.publish import between_marks, read_report, readme_with
-from zaozi.evaluate.table import figure
+from zaozi.evaluate.table import figure, find
 from zaozi.model.checkpoint import SHIPPED
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +36,12 @@ GUIDANCE = {
     "dynamic": "--guidance 8 --guidance.threshold dynamic",
     "weak": "--weak out/early --guidance 2",
 }
-REPORTS = ("compare/compare.json", "control/control.md", *(f"guidance/{name}/compare.json" for name in GUIDANCE))
+REPORTS = (
+    "compare/compare.json",
+    "control/control.md",
+    "one-step/report.json",
+    *(f"guidance/{name}/compare.json" for name in GUIDANCE),
+)
 
 
 def compared(rows: list[dict[str, Any]]) -> list[str]:
@@ -67,6 +73,25 @@ def guided(folder: Path) -> list[str]:
     return lines
 
 
+def students(reports: list[dict[str, Any]]) -> list[str]:
+    """A line per report: `base`, and its student in its usual steps and in one."""
+    figures = {
+        "radical asked for": ("adherence.primary", True),
+        "Frechet distance": ("distance.drawn.frechet", False),
+        "half-grey share of the ink": ("legibility.drawn.half_grey", True),
+    }
+    lines = [
+        "| model | steps | calls of the network | " + " | ".join(figures) + " |",
+        "|---" * (3 + len(figures)) + "|",
+    ]
+    for report in reports:
+        how = report["how"]
+        cells = [report["model"]["name"], str(how["steps"]), str(how["steps"] * (1 if how["guidance"] == 1 else 2))]
+        found = [(find(report["figures"], path), percent) for path, percent in figures.values()]
+        lines.append("| " + " | ".join([*cells, *(f.text(percent) if f else "" for f, percent in found)]) + " |")
+    return lines
+
+
 def filled(data: Path = DATA) -> dict[Path, str]:
     """The pages with their tables filled from the reports that there are."""
     readme, page = ROOT / "README.md", ROOT / "docs" / "sampling.md"
@@ -83,6 +108,9 @@ def filled(data: Path = DATA) -> dict[Path, str]:
         put(readme, "samplers", best(rows))
     if (data / "guidance").is_dir():
         put(page, "guidance", guided(data / "guidance"))
+    if (SHIPPED / "fast").is_dir():
+        reports = [SHIPPED / "base", SHIPPED / "fast", data / "one-step"]
+        put(page, "students", students([read_report(folder / "report.json") for folder in reports]))
     if (data / "control").is_dir():
         put(page, "control", (data / "control" / "control.md").read_text(encoding="utf-8").strip().splitlines())
     return pages
