@@ -27,7 +27,7 @@ from zaozi.core.sampling import Sampling
 from zaozi.model.checkpoint import CONFIG, SHIPPED, WEIGHTS, find_model, load_model, newest, shipped
 from zaozi.model.checkpoint import save_model as save_with_record
 from zaozi.model.denoiser import Denoiser, make_denoiser
-from zaozi.model.release import history, release_model
+from zaozi.model.release import history, release_model, without_places
 from zaozi.model.spaces.halved import HalvedConfig
 from zaozi.model.spaces.pixels import PixelsConfig
 from zaozi.nn.dit import DiTConfig
@@ -94,6 +94,9 @@ def test_the_newest_checkpoint_in_a_released_models_folder_is_the_model(tiny_rec
     train(prepare(tiny_recipe, say=lambda _: None))
     mine = tmp_path / "mine"
     release_model(Path(tiny_recipe.train.out), mine, "mine")
+    told = json.loads((mine / "recipe.json").read_text())
+    assert told["train"]["out"] == Path(tiny_recipe.train.out).name, "no folder of this machine is published"
+    assert str(tmp_path.parent) not in (mine / "recipe.json").read_text()
     assert find_model(str(mine)) == mine
     further = with_train(tiny_recipe, out=str(mine), init_from=str(mine), steps=3)
     assert find_model(str(mine)) == mine
@@ -294,3 +297,16 @@ def test_what_is_no_run_cannot_be_released(folders: list[Path], tmp_path: Path) 
 def test_a_config_is_not_changed_by_reading_it(folders: list[Path]) -> None:
     before = copy.deepcopy(load_model(folders[1]).config)
     assert load_model(folders[1]).config == before
+
+
+def test_a_released_recipe_names_no_folders() -> None:
+    values = {
+        "a": "/home/me/runs/cats",
+        "b": ["t5:/models/t5-small", "runs/cats", ""],
+        "c": {"d": 3, "e": "scaled_linear:0.1:0.2:5"},
+    }
+    assert without_places(values) == {
+        "a": "cats",
+        "b": ["t5:t5-small", "runs/cats", ""],
+        "c": {"d": 3, "e": "scaled_linear:0.1:0.2:5"},
+    }

@@ -87,7 +87,7 @@ def release_model(run: Path, out: Path, name: str, *, overwrite: bool = False) -
     model.config = config
     texts = {
         CONFIG: schema.written(config),
-        "recipe.json": state["recipe"],
+        "recipe.json": without_places(state["recipe"]),
         "training.json": _thin(log),
         HISTORY: runs,
         "card.md": model_card(name, describe(model), runs, log, licence=licence_of(config)),
@@ -96,6 +96,18 @@ def release_model(run: Path, out: Path, name: str, *, overwrite: bool = False) -
     save_folder(output, {WEIGHTS: in_half(model)}, texts)
     size = (out / WEIGHTS).stat().st_size / 1e6
     return f"{out}: {size:.1f} MB, step {state['step']}, {state['seconds'] / 60:.0f} min of training"
+
+
+def without_places(values: Any) -> Any:
+    """Return a recipe's values with each absolute path, also after a kind as in t5:/models/t5, cut to its last part: a released
+    model says nothing of the folders of the machine on which it was trained.
+    """
+    if isinstance(values, dict):
+        return {key: without_places(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [without_places(value) for value in values]
+    kind, sign, where = values.rpartition(":") if isinstance(values, str) else ("", "", "")
+    return f"{kind}{sign}{Path(where).name}" if Path(where).is_absolute() else values
 
 
 def read_log(lines: Iterable[str], path: Path) -> list[dict[str, Any]]:
