@@ -91,6 +91,15 @@ class DistilledConfig(Config):
     sampler: Literal["ddim", "consistency"] = "ddim"
     """`consistency`: from each level of its grid it goes to the end in one step, so that it draws in fewer steps too."""
 
+    @property
+    def is_consistent(self) -> bool:
+        return self.sampler == "consistency"
+
+    @property
+    def teacher_steps(self) -> int:
+        """Steps that its teacher makes from pure noise: as many for a consistency model, else twice as many."""
+        return self.steps if self.is_consistent else 2 * self.steps
+
     def usual(self, how: Sampling = Sampling()) -> Sampling:
         """Return the settings with the steps, sampler, grid and guidance of the model; unchanged if it is not distilled."""
         if not self.steps:

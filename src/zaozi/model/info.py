@@ -51,7 +51,7 @@ def describe(model: Denoiser) -> str:
     c = model.config
     _, height, width = model.shape
     d = c.distilled
-    fewer = " or fewer" if d.sampler == "consistency" else ""
+    fewer = " or fewer" if d.is_consistent else ""
     how = [f"distilled   {d.steps} steps{fewer}, with guidance {d.guidance:g} of {d.model}"] if d.steps else []
     properties = ", ".join(f"{p.column} ({p.summary()})" for p in c.properties) or "none"
     return "\n".join(

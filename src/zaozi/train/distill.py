@@ -66,8 +66,7 @@ class Distillation:
         self.teacher = teacher.to(device)
         self.prediction = teacher.config.diffusion.prediction
         self.guidance = Guidance(1.0 if teacher.config.distilled.steps else how.guidance)
-        self.consistent = how.sampler == "consistency"
-        self.halves = how.steps if self.consistent else 2 * how.steps
+        self.how, self.halves = how, how.teacher_steps
         ladder = levels(teacher.schedule, self.halves)[::-1]  # clean first: place k is the time k * T / halves
         where = device if device.type == "cuda" else torch.device("cpu")  # where the levels of batches are
         self.ladder = torch.tensor([(v.t, v.alpha, v.sigma) for v in ladder], dtype=torch.float64, device=where)
@@ -88,7 +87,7 @@ class Distillation:
         The teacher is guided towards everything that `cond` gives, and clamped as in drawing. Where nothing is given, there is
         nothing to guide towards, and its estimate is the unconditional one.
         """
-        if self.consistent:
+        if self.how.is_consistent:
             return self.path_end(x_t, level, cond)
         denoise, place = guided(self.teacher, [(cond, 1.0)], self.guidance), self.place(level)
         middle, end = self.at(place - 1), self.at(place - 2)
@@ -124,8 +123,7 @@ def teacher_of(recipe: Recipe, state: dict[str, Any] | None) -> Denoiser | None:
 
     Raises `ZaoziError` if there is no teacher, it is not the one that the run began with, or it cannot be distilled so.
     """
-    steps = recipe.distilled.steps
-    if not steps:
+    if not recipe.distilled.steps:
         return None
     if not recipe.train.init_from:
         raise ZaoziError("a distillation needs a teacher; give it with --init-from, or use zaozi distill MODEL")
@@ -135,7 +133,7 @@ def teacher_of(recipe: Recipe, state: dict[str, Any] | None) -> Denoiser | None:
             f"{where} is not the teacher with which this distillation began; put that one back, or start again with another --out"
         )
     teacher = load_model(where)
-    check_teacher(teacher.config, steps if recipe.distilled.sampler == "consistency" else 2 * steps)
+    check_teacher(teacher.config, recipe.distilled.teacher_steps)
     return teacher
 
 
@@ -149,7 +147,7 @@ def check_teacher(config: ModelConfig, steps: int) -> None:
             "sample, flow or v_prediction"
         )
     known = config.distilled
-    if known.sampler == "consistency":
+    if known.is_consistent:
         raise ZaoziError(
             f"{config.name} is a consistency model, whose path is a single step; distill {known.model} instead"
         )

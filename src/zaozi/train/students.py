@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 from zaozi.core import schema
 from zaozi.core.components import OptimConfig
@@ -45,20 +46,19 @@ def known_recipe(folder: Path) -> Recipe:
 
 @dataclass(frozen=True)
 class Stage:
-    """One student of a distillation: its steps, the number of training pictures, and whether it is a consistency model."""
+    """One student of a distillation: its steps and sampler, and the number of training pictures."""
 
     steps: int
     samples: int
-    consistent: bool = False
+    sampler: Literal["ddim", "consistency"] = "ddim"
+
+    @property
+    def distilled(self) -> DistilledConfig:
+        return DistilledConfig(self.steps, sampler=self.sampler)
 
     @property
     def folder(self) -> str:
-        return f"{self.steps}{STUDENT}{CONSISTENT if self.consistent else ''}"
-
-    @property
-    def teacher_steps(self) -> int:
-        """The number of steps that its teacher makes."""
-        return self.steps if self.consistent else 2 * self.steps
+        return f"{self.steps}{STUDENT}{CONSISTENT if self.distilled.is_consistent else ''}"
 
 
 def student_recipe(folder: Path, stage: Stage, how: DistillConfig) -> Recipe:
@@ -96,7 +96,7 @@ def student_recipe(folder: Path, stage: Stage, how: DistillConfig) -> Recipe:
         space=teacher.space,
         diffusion=teacher.diffusion,
         stage=teacher.stage,
-        distilled=replace(first, steps=stage.steps, sampler="consistency" if stage.consistent else "ddim"),
+        distilled=replace(first, steps=stage.steps, sampler=stage.sampler),
         properties=teacher.properties,
         optim=slower(recipe.optim),
         train=section,
@@ -111,9 +111,11 @@ def slower(optim: OptimConfig) -> OptimConfig:
 
 def planned(steps: Sequence[int], how: DistillConfig) -> list[Stage]:
     """Return the stages of a distillation to these steps."""
-    kinds = [(number, False) for number in steps] + [(number, True) for number in steps[-1:] if how.consistency]
-    last = len(kinds) - 1
-    return [Stage(n, how.samples or (SAMPLES if k < last else LAST_SAMPLES), kind) for k, (n, kind) in enumerate(kinds)]
+    found = [Stage(number, how.samples or SAMPLES) for number in steps]
+    if how.consistency:
+        found.append(replace(found[-1], sampler="consistency"))
+    found[-1] = replace(found[-1], samples=how.samples or LAST_SAMPLES)
+    return found
 
 
 def check_steps(steps: Sequence[int]) -> None:
@@ -133,7 +135,7 @@ def recipes(
     check_steps(steps)
     folder = find_model(model)
     stages = planned(steps, how)
-    check_teacher(read_config(folder), stages[0].teacher_steps)
+    check_teacher(read_config(folder), stages[0].distilled.teacher_steps)
     for place in (out / stage.folder for stage in stages):
         run_output(place, overwrite=overwrite).check()
         if not resume and newest(place) is not None:
