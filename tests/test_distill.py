@@ -23,6 +23,7 @@ from zaozi.diffusion.prediction import from_x0
 from zaozi.diffusion.process import add_noise
 from zaozi.diffusion.samplers import ddim
 from zaozi.diffusion.schedules import schedule
+from zaozi.model.adversary import Adversary
 from zaozi.model.checkpoint import STATE, STUDENT, WEIGHTS, find_model, read_config, read_tensors, save_model
 from zaozi.model.denoiser import Denoiser, make_denoiser
 from zaozi.model.release import release_model
@@ -30,11 +31,13 @@ from zaozi.model.spaces.pixels import PixelsConfig
 from zaozi.nn.dit import DiTConfig
 from zaozi.pipeline import guided
 from zaozi.train import students
+from zaozi.train.batches import Batch
 from zaozi.train.callbacks import Callback, usual
-from zaozi.train.distill import Distillation, one_step_target
+from zaozi.train.distill import Distillation, adversary_of, one_step_target
 from zaozi.train.loop import train
 from zaozi.train.prepare import prepare
 from zaozi.train.run import Run
+from zaozi.train.state import ADVERSARY
 from zaozi.train.students import Stage, check_steps, distill, planned, student_recipe
 
 CONFIG = ModelConfig(
@@ -134,6 +137,52 @@ def test_targets_of_a_consistency_model_are_the_ends_of_its_teachers_paths() -> 
         torch.testing.assert_close(targets[row : row + 1], end, rtol=0, atol=2e-5)
 
 
+def test_a_consistency_model_learns_from_what_it_draws() -> None:
+    """Its x_t are those of the sampler: noise, then its own pictures with new noise."""
+    model, steps = trained(), 4
+    distillation = Distillation(trained(), DistilledConfig(steps, 3.0, "teacher", "consistency"), torch.device("cpu"))
+    grid, cond, places = levels(model.schedule, steps), random_cond(5), [0, 2, 3, 1, 0]
+    eps = torch.randn(5, *model.shape, generator=torch.Generator().manual_seed(1))
+    times = torch.tensor([float(grid[k].t) for k in places], dtype=torch.float64)
+    x_t = distillation.drawn(model.network, Batch(torch.zeros_like(eps), eps, model.schedule.level(times), cond))
+    for row, k in enumerate(places):
+        denoise = guided(model, [(cond.take(slice(row, row + 1)), 1.0)], Guidance(1.0))
+        new = [eps[row - draw : row - draw + 1] if row >= draw else eps[row - draw :][:1] for draw in range(5)]
+        x = eps[row : row + 1]
+        for draw in range(1, k + 1):
+            x = add_noise(denoise(x, grid[draw - 1]).x0, new[draw], grid[draw])
+        torch.testing.assert_close(x_t[row : row + 1], x, rtol=0, atol=2e-5)
+
+
+def test_an_adversary_learns_in_training_only_and_is_part_of_the_loss() -> None:
+    model = trained()
+    adversary = Adversary(1)
+    how = DistilledConfig(2, 3.0, "teacher", adversarial=0.5)
+    plain = Distillation(trained(), replace(how, adversarial=0.0), torch.device("cpu"))
+    judged = Distillation(trained(), how, torch.device("cpu"), adversary)
+    eps = torch.randn(4, *model.shape, generator=torch.Generator().manual_seed(1))
+    level = model.schedule.level(torch.tensor([1000.0, 500.0, 500.0, 1000.0], dtype=torch.float64))
+    batch = Batch(torch.ones_like(eps), eps, level, random_cond(4))
+    with torch.no_grad():
+        before, without = judged(model.network, batch), plain(model.network, batch)
+    assert adversary.steps == 0
+    made = judged.picture(model.network, add_noise(batch.x0, eps, level), level, batch.cond)
+    torch.testing.assert_close(before - without, 0.5 * adversary.loss(made, batch.x0).detach())
+    for _ in range(20):
+        loss = judged(model.network, batch)
+    assert adversary.steps == 20
+    assert float(loss) > float(before), "it tells the student's pictures from the others"
+
+
+def test_an_adversary_needs_one_process_and_an_even_size() -> None:
+    recipe = Recipe(distilled=DistilledConfig(2, adversarial=0.5))
+    with pytest.raises(ZaoziError, match="in one process, not 2"):
+        adversary_of(recipe, (1, 32, 32), torch.device("cpu"), 2)
+    with pytest.raises(ZaoziError, match="even width and height, not 9x9"):
+        adversary_of(recipe, (1, 9, 9), torch.device("cpu"), 1)
+    assert adversary_of(Recipe(), (1, 9, 9), torch.device("cpu"), 2) is None
+
+
 def test_a_distillation_can_end_with_a_consistency_model(teacher: Path, how: DistillConfig, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert distill(str(teacher), (2,), replace(how, consistency=True), out)
@@ -168,6 +217,8 @@ def test_rates_are_a_third_and_the_last_student_sees_more(teacher: Path, how: Di
     assert to_dict(recipe.optim)["muon_lr"] == to_dict(usual_recipe.optim)["muon_lr"] / 3
     assert recipe.train.steps == 13
     assert [stage.samples for stage in planned((8, 4, 2), DistillConfig())] == [60_000, 60_000, 80_000]
+    stages = planned((4, 2), DistillConfig(consistency=True, adversarial=0.5))
+    assert [(stage.sampler, stage.adversarial) for stage in stages] == [("ddim", 0), ("ddim", 0), ("consistency", 0.5)]
 
 
 class StopAfter(Callback):
@@ -179,10 +230,19 @@ class StopAfter(Callback):
         run.stopping = self.left == 0
 
 
+@pytest.mark.parametrize("adversarial", [0.0, 0.5])
 def test_a_resumed_distillation_equals_the_uninterrupted_one_bit_for_bit(
-    teacher: Path, how: DistillConfig, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    adversarial: float,
+    teacher: Path,
+    how: DistillConfig,
+    student: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    out, seen = tmp_path / "run", []
+    out, seen = tmp_path / "run", list[str]()
+    if adversarial:
+        how, student = replace(how, adversarial=adversarial), tmp_path / "whole"
+        assert distill(str(teacher), (2, 1), how, student)
 
     def stopped(run: Run) -> Path:
         """The first run is trained to its end, the second is stopped."""
@@ -199,6 +259,7 @@ def test_a_resumed_distillation_equals_the_uninterrupted_one_bit_for_bit(
     for name in ("2-steps", "1-steps"):
         whole, halves = find_model(str(student / name)), find_model(str(out / name))
         assert whole.name == halves.name == "step-00000003"
+        assert (whole / ADVERSARY).is_file() == (adversarial > 0 and name == "1-steps")
         for file in sorted(whole.glob("*.safetensors")):
             a, b = read_tensors(file), read_tensors(halves / file.name)
             assert a.keys() == b.keys()

@@ -90,6 +90,8 @@ class DistilledConfig(Config):
     """Name of the undistilled model."""
     sampler: Literal["ddim", "consistency"] = "ddim"
     """`consistency`: from each level of its grid it goes to the end in one step, so that it draws in fewer steps too."""
+    adversarial: Annotated[float, Range(0)] = 0.0
+    """Weight of the adversarial loss in its training; 0 for none."""
 
     @property
     def is_consistent(self) -> bool:
@@ -227,6 +229,10 @@ class DistillConfig(Config):
     consistency: bool = False
     """At the end, train one more student that goes from each level of the last one to the end of the path in one step, and so
     draws in that many steps or fewer.
+    """
+    adversarial: Annotated[float, Range(0)] = 0.0
+    """Weight of an adversarial loss for the last student, which compares its pictures with real ones and so sharpens them; 0 for
+    none.
     """
     samples: Annotated[int, Range(0)] = 0
     """Training pictures per stage; 0 for 60,000, and 80,000 in the last one."""

@@ -1,4 +1,4 @@
-"""Adversarial training of decoders: a loss that prefers sharp pictures to averages of possible ones."""
+"""Adversarial training: a loss that prefers sharp pictures to averages of possible ones."""
 
 from __future__ import annotations
 
@@ -14,30 +14,36 @@ PENALTY, EVERY = 1.0, 4
 
 
 class Adversary:
-    """A discriminator of patches, trained beside a decoder.
+    """A discriminator of patches, trained beside a generator: a decoder, or the student of a distillation.
 
-    Each decoded picture is compared with its own original, if there is one: this exposes small differences early, and comparison
-    with unrelated pictures often does not.
+    Each picture that is made is compared with its own original, if there is one: this exposes small differences early, and
+    comparison with unrelated pictures often does not.
 
-    Relativistic pairing loss with zero-centred gradient penalties on real and decoded pictures: softplus(D(fake) - D(real))
-    for the discriminator and softplus(D(real) - D(fake)) for the decoder (Huang et al. 2024, arXiv:2501.05441, eqs. 2 to 4).
+    Relativistic pairing loss with zero-centred gradient penalties on real and made pictures: softplus(D(fake) - D(real))
+    for the discriminator and softplus(D(real) - D(fake)) for the generator (Huang et al. 2024, arXiv:2501.05441, eqs. 2 to 4).
     """
 
-    def __init__(self, channels: int, *, seed: int = 0, lr: float = 5e-4) -> None:
+    def __init__(self, channels: int, *, seed: int = 0, lr: float = 5e-4, device: torch.device | str = "cpu") -> None:
         with lent_generator(seed, 5):
-            self.network = patch_discriminator(channels).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.network = patch_discriminator(channels)
+        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=lr, betas=(0.5, 0.99))
-        self.steps = 0
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of its training."""
+        first = next(iter(self.optimiser.state.values()), None)
+        return int(first["step"]) if first else 0
 
     def loss(self, made: Tensor, real: Tensor) -> Tensor:
-        """Return the decoder's loss, a scalar, for decoded and real pictures `[B, C, S, S]`."""
+        """Return the generator's loss, a scalar, for made and real pictures `[B, C, S, S]`."""
         self.network.requires_grad_(False)
         value = F.softplus(self.network(real) - self.network(made)).float().mean()
         self.network.requires_grad_(True)
         return value
 
     def step(self, made: Tensor, real: Tensor) -> None:
-        """Train the discriminator on decoded and real pictures `[B, C, S, S]`."""
+        """Train the discriminator on made and real pictures `[B, C, S, S]`."""
         made, real = made.detach(), real.detach()
         if self.steps % EVERY == 0:
             with torch.autocast(made.device.type, enabled=False):
@@ -55,4 +61,3 @@ class Adversary:
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
-        self.steps += 1

@@ -3,7 +3,8 @@
 Progressive distillation (Salimans and Ho 2022, arXiv:2202.00512, algorithm 2) of a teacher with guidance (Meng et al. 2023,
 arXiv:2210.03142, sec. 3). The teacher is a model with guidance, or an earlier student with twice the steps. The last student
 can be a consistency model (Song et al. 2023, arXiv:2303.01469) on the levels of its teacher: it learns the end of the teacher's
-path from each of them.
+path from each of them, below pure noise from pictures of its own with noise, as in drawing (Yin et al. 2024, arXiv:2405.14867,
+sec. 4.5). An adversarial loss makes its pictures as sharp as real ones (Sauer et al. 2023, arXiv:2311.17042).
 `zaozi.train.students` runs one stage after the other.
 """
 
@@ -18,11 +19,12 @@ from zaozi.core.errors import ZaoziError
 from zaozi.core.files import sha256
 from zaozi.core.recipe import DistilledConfig, ModelConfig, Recipe
 from zaozi.core.sampling import Guidance
-from zaozi.core.types import Cond, Denoise, Level
+from zaozi.core.types import Cond, Denoise, Level, Shape
 from zaozi.diffusion.levels import levels
 from zaozi.diffusion.prediction import estimate
 from zaozi.diffusion.process import add_noise
 from zaozi.diffusion.schedules import T
+from zaozi.model.adversary import Adversary
 from zaozi.model.checkpoint import WEIGHTS, find_model, load_model
 from zaozi.model.denoiser import Denoiser
 from zaozi.pipeline import guided
@@ -62,8 +64,10 @@ class Distillation:
     from all steps that the teacher makes from there.
     """
 
-    def __init__(self, teacher: Denoiser, how: DistilledConfig, device: torch.device) -> None:
-        self.teacher = teacher.to(device)
+    def __init__(
+        self, teacher: Denoiser, how: DistilledConfig, device: torch.device, adversary: Adversary | None = None
+    ) -> None:
+        self.teacher, self.adversary = teacher.to(device), adversary
         self.prediction = teacher.config.diffusion.prediction
         self.guidance = Guidance(1.0 if teacher.config.distilled.steps else how.guidance)
         self.how, self.halves = how, how.teacher_steps
@@ -105,17 +109,58 @@ class Distillation:
                 x[rows] = ddim_step(denoise, x[rows], begin, end)
         return x
 
+    def picture(self, network: nn.Module, x_t: Tensor, level: Level, cond: Cond) -> Tensor:
+        """Return the student's x0_hat, `[B, C, h, w]`, in float32."""
+        f = network(x_t, level.noise_share(len(x_t), x_t.device), cond).float()
+        return estimate(self.prediction, f, x_t, level).x0
+
+    @torch.no_grad()
+    def drawn(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return the x_t of a batch as a consistency model meets them in drawing, `[B, C, h, w]`: noise at the noisiest level,
+        and below it the student's own pictures from the level above, clamped, with noise.
+
+        The new noise of each level is that of other rows of the batch.
+        """
+        place = self.place(batch.level)
+        x_t = add_noise(torch.zeros_like(batch.x0), batch.eps, self.at(torch.full_like(place, self.halves)))
+        for step in range(self.halves - 1, 0, -1):
+            rows = (place <= step).nonzero().flatten()
+            if len(rows):
+                eps = batch.eps.roll(self.halves - step, 0)[rows]
+                before, after = (self.at(torch.full_like(rows, to)) for to in (step + 1, step))
+                x0 = self.picture(network, x_t[rows], before, batch.cond.take(rows)).clamp(-1, 1)
+                x_t[rows] = add_noise(x0, eps, after)
+        return x_t
+
     def __call__(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the mean of pseudo_huber(x0_hat - target) / max(sigma, 0.05) over a batch; a scalar.
 
-        x_t is a noised training picture, at pure noise the noise alone. Targets are float32 in every precision of the networks.
+        x_t is a noised training picture, at pure noise the noise alone, and for a consistency model `drawn`. With an adversary,
+        its loss for x0_hat is added, times its weight; where gradients are computed, it makes a step before. Targets are float32
+        in every precision of the networks.
         """
-        x_t = add_noise(batch.x0, batch.eps, batch.level)
+        x_t = self.drawn(network, batch) if self.how.is_consistent else add_noise(batch.x0, batch.eps, batch.level)
         wanted = self.target(x_t, batch.level, batch.cond)
-        f = network(x_t, batch.level.noise_share(len(x_t), x_t.device), batch.cond).float()
-        x0 = estimate(self.prediction, f, x_t, batch.level).x0
+        x0 = self.picture(network, x_t, batch.level, batch.cond)
         _, sigma = batch.level.per_picture(x_t)
-        return (pseudo_huber(x0 - wanted) / sigma.clamp(min=LEAST_SIGMA)).mean()
+        loss = (pseudo_huber(x0 - wanted) / sigma.clamp(min=LEAST_SIGMA)).mean()
+        if self.adversary is not None:
+            if torch.is_grad_enabled():
+                self.adversary.step(x0, batch.x0)
+            loss = loss + self.how.adversarial * self.adversary.loss(x0, batch.x0)
+        return loss
+
+
+def adversary_of(recipe: Recipe, shape: Shape, device: torch.device, world: int) -> Adversary | None:
+    """Return the adversary of a recipe for pictures of `shape`, untrained; None if it has none. Raises `ZaoziError`."""
+    if not recipe.distilled.adversarial:
+        return None
+    if world > 1:
+        raise ZaoziError(f"an adversarial loss is trained in one process, not {world}; start without torchrun")
+    channels, height, width = shape
+    if height % 2 or width % 2:
+        raise ZaoziError(f"an adversarial loss needs an even width and height, not {width}x{height}; set it to 0")
+    return Adversary(channels, seed=recipe.train.seed, device=device)
 
 
 def teacher_of(recipe: Recipe, state: dict[str, Any] | None) -> Denoiser | None:

@@ -37,12 +37,13 @@ from zaozi.text.encoders import load_encoder
 from zaozi.train.batches import Batches, hints
 from zaozi.train.callbacks import SAY_SECONDS
 from zaozi.train.clock import Clock
-from zaozi.train.distill import Distillation, check_student, teacher_of
+from zaozi.train.distill import Distillation, adversary_of, check_student, teacher_of
 from zaozi.train.journal import check_trackers
 from zaozi.train.redraw import redrawn
-from zaozi.train.run import Loss, Run, Training, Workers
+from zaozi.train.run import Loss, Run, Workers
 from zaozi.train.state import (
     KEEP,
+    Training,
     filled,
     load_state,
     read_state,
@@ -174,6 +175,7 @@ def _ready(
     model.to(workers.device).train()
     if workers.device.type == "cuda":
         model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    adversary = adversary_of(recipe, model.shape, workers.device, workers.world)
     optimisers = recipe.optim.build(model.network)
     for optimiser in optimisers.values():
         for group in optimiser.param_groups:
@@ -183,7 +185,7 @@ def _ready(
         need_space(Path(train.out), (KEEP + 1) * 16 * weights, "keeping checkpoints")
     step = 0
     if state is not None and last is not None:
-        load_state(last, state, model, average, optimisers, recipe, digest)
+        load_state(last, state, Training(model, average, model.network, optimisers, adversary), recipe, digest)
         step, seconds = state["step"], state["seconds"]
         began_with, earlier = state.get("began_with", ""), state.get("history", [])
         say(f"resuming {last}")
@@ -197,7 +199,7 @@ def _ready(
     how = recipe.diffusion
     loss: Loss = partial(loss_of, prediction=how.prediction, weight=how.weight)
     if teacher is not None:
-        loss = Distillation(teacher, recipe.distilled, workers.device)
+        loss = Distillation(teacher, recipe.distilled, workers.device, adversary)
     if train.compile:
         for network in (model.network, *([teacher.network] if teacher is not None else [])):
             workers.compile(network)
@@ -208,7 +210,7 @@ def _ready(
         encoder=encoder,
         batches=batches,
         held_out=Batches(recipe, held_out, texts, model.schedule, space) if len(held_out) else None,
-        training=Training(model, average, workers.accelerator.prepare_model(model.network), optimisers),
+        training=Training(model, average, workers.accelerator.prepare_model(model.network), optimisers, adversary),
         loss=loss,
         data=digest,
         output=output,

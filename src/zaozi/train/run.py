@@ -21,11 +21,10 @@ from zaozi.core.precision import autocast, name_of
 from zaozi.core.recipe import ModelConfig, Recipe
 from zaozi.data.pairs import ORDER
 from zaozi.model.checkpoint import newest
-from zaozi.model.denoiser import Denoiser
 from zaozi.text.encoders import TextEncoder
 from zaozi.train.batches import Batch, Batches
 from zaozi.train.compiling import compile_options
-from zaozi.train.state import LOG, save_state
+from zaozi.train.state import LOG, Training, save_state
 
 if TYPE_CHECKING:
     from zaozi.train.journal import Journal
@@ -89,22 +88,6 @@ class Workers:
             network.compile(options=compile_options(self.device))
         except ZaoziError as error:
             self.say(f"training without torch.compile ({error})")
-
-
-@dataclass
-class Training:
-    """Everything that training changes."""
-
-    model: Denoiser
-    average: Denoiser
-    """Model with the averaged weights, used for drawing."""
-    network: nn.Module
-    """The model's network, wrapped for distributed training."""
-    optimisers: dict[str, torch.optim.Optimizer]
-
-    @property
-    def weights(self) -> list[nn.Parameter]:
-        return list(self.model.network.parameters())
 
 
 @dataclass
@@ -216,7 +199,6 @@ class Run:
         self.check_finite()
         folder = self.out / f"step-{self.step:08d}"
         if self.workers.main and self.saved != folder:
-            t = self.training
             state = {
                 "step": self.step,
                 "seconds": self.seconds,
@@ -228,7 +210,7 @@ class Run:
                 "began_with": self.began_with,
                 "history": self.history,
             }
-            save_state(folder, t.model, t.average, t.optimisers, self.recipe, **state)
+            save_state(folder, self.training, self.recipe, **state)
             for path in (self.out / LOG, *self.out.glob("tensorboard/*")):
                 if path.is_file():
                     flush(path)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from torch import nn
 
 from zaozi.core import schema
 from zaozi.core.caches import discard
@@ -19,6 +20,7 @@ from zaozi.core.machine import processor, usable_cores
 from zaozi.core.outputs import Output, Writer
 from zaozi.core.recipe import Recipe
 from zaozi.core.record import read_record
+from zaozi.model.adversary import Adversary
 from zaozi.model.checkpoint import (
     CHECKPOINT,
     CONFIG,
@@ -34,7 +36,7 @@ from zaozi.model.denoiser import Denoiser
 from zaozi.nn.layers import part_name
 from zaozi.train.optim import flat_state, load_flat_state
 
-RAW, OPTIMISER = "training.safetensors", "optimiser.safetensors"
+RAW, OPTIMISER, ADVERSARY = "training.safetensors", "optimiser.safetensors", "adversary.safetensors"
 KEEP = 2
 RECIPE, LOG = "recipe.json", "log.jsonl"
 _FREE = {  # keys that may differ when a run is resumed; data is compared by hash
@@ -43,22 +45,42 @@ _FREE = {  # keys that may differ when a run is resumed; data is compared by has
               "trackers", "self_check", "init_from", "compile", "device"),
 }  # fmt: skip
 
-Optimisers = dict[str, torch.optim.Optimizer]
+
+@dataclass
+class Training:
+    """Everything that training changes."""
+
+    model: Denoiser
+    average: Denoiser
+    """Model with the averaged weights, used for drawing."""
+    network: nn.Module
+    """The model's network, wrapped for distributed training."""
+    optimisers: dict[str, torch.optim.Optimizer]
+    adversary: Adversary | None = None
+    """The discriminator of a distillation with an adversarial loss."""
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        return list(self.model.network.parameters())
+
+    @property
+    def all_optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        """All optimisers whose states a checkpoint keeps."""
+        return self.optimisers | ({"adversary": self.adversary.optimiser} if self.adversary else {})
 
 
-def save_state(
-    folder: Path, model: Denoiser, average: Denoiser, optimisers: Optimisers, recipe: Recipe, **state: Any
-) -> None:
+def save_state(folder: Path, training: Training, recipe: Recipe, **state: Any) -> None:
     """Write a complete checkpoint to a run's folder, then remove all but the newest `KEEP` (files of other origin are kept)."""
     save_folder(
         Output(folder, CHECKPOINT, overwrite=True),
         {
-            WEIGHTS: average.state_dict(),
-            RAW: model.network.state_dict(),
-            OPTIMISER: flat_state(optimisers),
+            WEIGHTS: training.average.state_dict(),
+            RAW: training.model.network.state_dict(),
+            OPTIMISER: flat_state(training.all_optimisers),
+            **({ADVERSARY: training.adversary.network.state_dict()} if training.adversary else {}),
         },
         {
-            CONFIG: schema.written(average.config),
+            CONFIG: schema.written(training.average.config),
             STATE: {**state, "recipe": schema.written(recipe), "torch": torch.__version__},
         },
     )
@@ -102,15 +124,7 @@ def threads_of(state: Mapping[str, Any], own: int) -> tuple[int, str]:
     return threads, " and ".join(other)
 
 
-def load_state(
-    folder: Path,
-    state: Mapping[str, Any],
-    model: Denoiser,
-    average: Denoiser,
-    optimisers: Optimisers,
-    recipe: Recipe,
-    data: str,
-) -> None:
+def load_state(folder: Path, state: Mapping[str, Any], training: Training, recipe: Recipe, data: str) -> None:
     """Restore a checkpoint in place, given the result of `read_state` for its folder.
 
     Raises `ZaoziError` if the checkpoint is damaged, or was trained on other data or with another recipe (naming the key).
@@ -123,10 +137,12 @@ def load_state(
         raise ZaoziError(
             f"{folder} was trained with another {key}; resume with its own recipe, or use --init-from {folder}"
         )
-    fill(average, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
-    fill(model.network, read_tensors(folder / RAW), folder / RAW)
-    model.space.load_state_dict(average.space.state_dict())
-    load_flat_state(optimisers, read_tensors(folder / OPTIMISER))
+    fill(training.average, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    fill(training.model.network, read_tensors(folder / RAW), folder / RAW)
+    training.model.space.load_state_dict(training.average.space.state_dict())
+    if training.adversary:
+        fill(training.adversary.network, read_tensors(folder / ADVERSARY), folder / ADVERSARY)
+    load_flat_state(training.all_optimisers, read_tensors(folder / OPTIMISER))
 
 
 def difference(before: Recipe, now: Recipe) -> str | None:

@@ -46,15 +46,22 @@ def known_recipe(folder: Path) -> Recipe:
 
 @dataclass(frozen=True)
 class Stage:
-    """One student of a distillation: its steps and sampler, and the number of training pictures."""
+    """One student of a distillation: its steps and sampler, the number of training pictures, and the weight of the adversarial
+    loss.
+    """
 
     steps: int
     samples: int
     sampler: Literal["ddim", "consistency"] = "ddim"
+    adversarial: float = 0.0
 
     @property
     def distilled(self) -> DistilledConfig:
-        return DistilledConfig(self.steps, sampler=self.sampler)
+        return self.of(DistilledConfig())
+
+    def of(self, model: DistilledConfig) -> DistilledConfig:
+        """Return how its student is distilled, with the guidance and the name of `model`."""
+        return replace(model, steps=self.steps, sampler=self.sampler, adversarial=self.adversarial)
 
     @property
     def folder(self) -> str:
@@ -96,7 +103,7 @@ def student_recipe(folder: Path, stage: Stage, how: DistillConfig) -> Recipe:
         space=teacher.space,
         diffusion=teacher.diffusion,
         stage=teacher.stage,
-        distilled=replace(first, steps=stage.steps, sampler=stage.sampler),
+        distilled=stage.of(first),
         properties=teacher.properties,
         optim=slower(recipe.optim),
         train=section,
@@ -114,7 +121,7 @@ def planned(steps: Sequence[int], how: DistillConfig) -> list[Stage]:
     found = [Stage(number, how.samples or SAMPLES) for number in steps]
     if how.consistency:
         found.append(replace(found[-1], sampler="consistency"))
-    found[-1] = replace(found[-1], samples=how.samples or LAST_SAMPLES)
+    found[-1] = replace(found[-1], samples=how.samples or LAST_SAMPLES, adversarial=how.adversarial)
     return found
 
 
