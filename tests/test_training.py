@@ -623,6 +623,22 @@ with Clock().listening() as clock:
         assert 0.9 < float(twin.stdout.readline()) < 2.0
 
 
+def test_speed_and_time_left_do_not_count_while_the_process_is_stopped(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step takes 30 s of work, however long it takes by the clock on the wall."""
+    monkeypatch.setattr("zaozi.train.callbacks.SAY_SECONDS", 0.0)
+    monkeypatch.setattr("zaozi.train.clock.Clock.tick", lambda _: 30.0)
+    said: list[str] = []
+    recipe = with_train(tiny_recipe, out=str(tmp_path / "run"), steps=40, max_minutes=0.0, self_check=False)
+    train_run(prepare(recipe, say=said.append))
+    speed = recipe.train.batch_size / 30
+    line = next(line for line in said if line.startswith("step 20,"))
+    assert line.endswith(f", {speed:.0f} samples/s, 10 min left")
+    entry = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
+    assert entry["samples_per_s"] == round(speed, 1)
+
+
 def test_room_for_checkpoints_is_asked_for_before_the_run(tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100_000))
     with pytest.raises(ZaoziError, match=r"keeping checkpoints needs \d+ MB and .* has 0 MB left; free some space"):

@@ -53,18 +53,18 @@ class Log(Callback):
             unit="s" if self.by_clock else "step",
             mininterval=1.0,
         )
-        self.said = self.since = time.monotonic()
+        self.said, self.since = time.monotonic(), run.seconds
         self.began, self.step = (self.since, run.progress), run.step
 
     def after_step(self, run: Run) -> None:
         self.bar.update((min(round(run.seconds), self.total) - self.bar.n) if self.by_clock else 1)
         if run.step % LOG_EVERY and not run.over:
             return
-        count, now = run.step - self.step, time.monotonic()
+        count, spent = run.step - self.step, run.seconds + run.unagreed  # without the time while stopped
         batch = run.recipe.train.batch_size
         loss = sum(float(one) for one, _ in run.recent)
         loss = run.workers.summed(loss / run.workers.world)[0] / count
-        speed = count * batch / max(now - self.since, 1e-9)
+        speed = count * batch / max(spent - self.since, 1e-9)
         entry = {
             "step": run.step,
             "samples": run.step * batch,
@@ -75,12 +75,12 @@ class Log(Callback):
         }
         self.bar.set_postfix(loss=f"{loss:.4f}", samples_s=f"{speed:.0f}")
         run.record(entry)
-        if self.bar.disable and now - self.said > SAY_SECONDS:
+        if self.bar.disable and (now := time.monotonic()) - self.said > SAY_SECONDS:
             self.said, at = now, run.progress
-            left = (now - self.began[0]) * (1.0 - at) / max(at - self.began[1], 1e-9)
+            left = (spent - self.began[0]) * (1.0 - at) / max(at - self.began[1], 1e-9)
             run.workers.say(f"step {run.step}, loss {loss:.4f}, {speed:.0f} samples/s, {left / 60:.0f} min left")
         run.recent.clear()
-        self.since, self.step = now, run.step
+        self.since, self.step = spent, run.step
 
     def end(self, run: Run) -> None:
         self.bar.close()
