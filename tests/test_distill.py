@@ -30,6 +30,7 @@ from zaozi.model.release import release_model
 from zaozi.model.spaces.pixels import PixelsConfig
 from zaozi.nn.dit import DiTConfig
 from zaozi.pipeline import guided
+from zaozi.pipeline.likelihood import likelihood
 from zaozi.train import students
 from zaozi.train.batches import Batch
 from zaozi.train.callbacks import Callback, usual
@@ -309,6 +310,8 @@ def test_a_student_draws_in_its_steps_and_takes_no_guidance(
         artist("a disc", negative="a box")
     with pytest.raises(ZaoziError, match="does not take guidance 5"):
         artist("a disc", guidance_scale=5.0)
+    with pytest.raises(ZaoziError, match="follows no path; use the undistilled model teacher"):
+        likelihood(artist, artist("a disc"))
 
 
 def test_a_student_draws_what_its_network_says_in_one_step(student: Path) -> None:

@@ -18,6 +18,7 @@ from zaozi import Guidance, Sampling, TextToImage, ZaoziError
 from zaozi.cli.main import main
 from zaozi.core.arrays import averaged, bilinear, lerp
 from zaozi.pipeline import Edit, onnx
+from zaozi.pipeline.likelihood import likelihood
 from zaozi.pipeline.onnx import cache_folder, is_exported
 
 ARGUMENTS = ["generate", "gold", "--count", "2", "--steps", "3", "--guidance", "2", "--strokes", "8"]
@@ -100,6 +101,12 @@ def test_both_engines_edit_the_same(both: tuple[TextToImage, TextToImage]) -> No
     assert apart(one, other) <= 1
     assert np.array_equal(np.asarray(one[0])[:, :16], np.asarray(init)[:, :16])
     assert seen[: len(seen) // 2] == seen[len(seen) // 2 :]
+
+
+def test_it_knows_no_likelihood(folder: str) -> None:
+    artist = TextToImage.from_pretrained(folder, engine="onnx")
+    with pytest.raises(ZaoziError, match="computes no gradients; use engine='torch'"):
+        likelihood(artist, [Image.new("L", (32, 32))])
 
 
 def test_pictures_are_enlarged_and_averaged_as_by_pytorch() -> None:

@@ -12,7 +12,16 @@ import pytest
 from zaozi.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parent.parent
-READERS = {"cache list", "cache verify", "cache prune", "guide serve", "model info", "model error", "push"}
+READERS = {
+    "cache list",
+    "cache verify",
+    "cache prune",
+    "guide serve",
+    "model info",
+    "model error",
+    "push",
+    "likelihood",
+}
 """Commands without an output folder; what `push` replaces on the hub is tried in test_hub.py."""
 WRITERS = {  # command -> its words, and a file that it would write; {m} is a model, {d} a dataset, {r} a run, {p} pictures
     "generate": ("gold --model {m} --count 1 --steps 2 --out o", "o/000-gold/0.png"),

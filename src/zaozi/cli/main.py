@@ -24,6 +24,7 @@ from zaozi.core.machine import limit_threads, using_environment
 COMMANDS = {
     "generate": ("zaozi.cli.generate", "generate", "draw pictures for prompts"),
     "invert": ("zaozi.cli.invert", "invert", "find the noise behind a picture, and draw from it again"),
+    "likelihood": ("zaozi.cli.likelihood", "likelihood", "how likely a model finds pictures, in bits per dimension"),
     "font": ("zaozi.cli.font", "font", "draw characters and make a font of them"),
     "train": ("zaozi.cli.train", "train", "train a recipe, or go on with it"),
     "distill": ("zaozi.cli.distill", "distill", "make a model draw in eight steps or fewer, without guidance"),
