@@ -36,10 +36,11 @@ from zaozi.evaluate.ink import half_grey, specks
 from zaozi.evaluate.intervals import mean_figure, share_figure, statistic_figure
 from zaozi.evaluate.measure import Judge, spread
 from zaozi.evaluate.measures import all_rows
+from zaozi.evaluate.measures.quarters import adherence_quarters
 from zaozi.evaluate.prompts import PROMPTS, flat
 from zaozi.evaluate.publish import BEGIN, END, between_marks, read_report, readme_with
 from zaozi.evaluate.reference import Reference, ReferenceConfig, load_reference, parts_of, reserved
-from zaozi.evaluate.report import completed, versions
+from zaozi.evaluate.report import Drawn, completed, versions
 from zaozi.evaluate.speedrun import as_row, speedrun
 from zaozi.evaluate.sweep import settings
 from zaozi.evaluate.table import as_markdown, find, headlines, table
@@ -380,6 +381,17 @@ def test_real_glyphs_find_their_captions_better_than_chance(judge: Judge) -> Non
     order = np.random.Generator(np.random.Philox(0)).permutation(len(real))
     shuffled = judge.look(real.pictures, [real.texts[i] for i in order], real.radicals)
     assert judge.retrieval(shuffled).value < 0.05
+
+
+def test_quarters_of_radicals_are_by_frequency(judge: Judge) -> None:
+    real = judge.held_out_with(list(PROMPTS))
+    sets = Drawn(listed=real, held_out=real, crossed=real, trained=real, real=real, real_crossed=real)
+    found = adherence_quarters.compute(judge, sets)
+    assert found["drawn"] == found["real"]
+    quarters, whole = found["real"].values(), judge.real_adherence()["primary"]
+    assert sum(f.n for f in quarters) == whole.n
+    assert min(f.value for f in quarters) <= whole.value <= max(f.value for f in quarters)
+    assert found["real"]["most_frequent"].n > 2 * found["real"]["rarest"].n
 
 
 def test_diversity_and_legibility_of_real_glyphs(judge: Judge) -> None:

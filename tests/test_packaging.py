@@ -115,7 +115,7 @@ def test_the_wheel_holds_the_source_and_nothing_else(wheel: Path) -> None:
         assert beside[f"licenses/{name}"] == (ROOT / name).read_bytes()
     assert b"zaozi = zaozi.cli.main:main" in beside["entry_points.txt"]
     assert b"stray" not in held.values()
-    assert wheel.stat().st_size < 40e6
+    assert wheel.stat().st_size < 60e6  # two models of 17 MB, stages, and the networks that measure
 
 
 def test_the_wheel_alone_knows_the_recipes(wheel: Path, tmp_path: Path) -> None:

@@ -35,10 +35,11 @@ from zaozi.core.sampling import Sampling
 from zaozi.core.types import Cond, Level
 from zaozi.data import pairs
 from zaozi.data.folder import Square, build_folder
-from zaozi.model.checkpoint import STATE, WEIGHTS, find_model, load_model, newest, read_tensors
+from zaozi.data.glyphs import build_glyphs
+from zaozi.model.checkpoint import SHIPPED, STATE, WEIGHTS, find_model, load_model, newest, read_config, read_tensors
 from zaozi.model.denoiser import make_denoiser
 from zaozi.model.release import history, release_model
-from zaozi.model.spaces.halved import Halved
+from zaozi.model.spaces.halved import Halved, HalvedConfig
 from zaozi.nn.properties.class_ import ClassProperty
 from zaozi.nn.properties.number import NumberProperty
 from zaozi.nn.unet import UNetConfig
@@ -51,6 +52,7 @@ from zaozi.train.optimisers.muon import MuonConfig, block_matrices
 from zaozi.train.prefetch import prefetched
 from zaozi.train.prepare import prepare
 from zaozi.train.recipes import read_recipe
+from zaozi.train.resident import Resident, on_device, size_of
 from zaozi.train.run import Run
 from zaozi.train.state import RAW, read_state, with_scales_of
 from zaozi.train.step import self_check
@@ -520,6 +522,64 @@ def test_hints_are_told_at_their_rate(tiny_recipe: Recipe) -> None:
         _ = Batches(recipe, plain.pairs, plain.texts, plain.schedule, plain.space).hints
     held_out = replace(pairs, columns=plain.pairs.columns | {"hints": [["never read"]] * len(pairs)})
     assert len(Batches(recipe, held_out, plain.texts, plain.schedule, plain.space).cond(rows)) == len(pairs)
+
+
+def test_batches_in_a_devices_memory_are_the_same_but_for_the_noise(small_glyphs: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(Path("base"))
+    recipe = replace(recipe, data=replace(recipe.data, path=str(small_glyphs)), space=HalvedConfig(width=4, steps=1))
+    recipe = with_train(recipe, out=str(tmp_path), batch_size=16, init_from="", space_from="", compile=False, shift=1)
+    run = prepare(recipe, say=lambda _: None)
+    held = Resident(run.batches, torch.device("cpu"))
+    seen = []
+    for step in (0, 7):
+        one, other = run.batches.at(step, 1, 2), held.at(step, 1, 2)
+        assert len(one.x0) == 8
+        torch.testing.assert_close(other.x0, one.x0)
+        assert torch.equal(torch.as_tensor(other.level.t), torch.as_tensor(one.level.t))
+        length = one.cond.tokens.shape[1]
+        assert not other.cond.mask[:, length:].any()
+        assert torch.equal(other.cond.mask[:, :length], one.cond.mask)
+        real = one.cond.mask[..., None]
+        torch.testing.assert_close(other.cond.tokens[:, :length] * real, one.cond.tokens * real)
+        torch.testing.assert_close(other.cond.pooled, one.cond.pooled)
+        for name, value in one.cond.properties.items():
+            torch.testing.assert_close(other.cond.properties[name], value, equal_nan=True)
+        assert torch.equal(other.eps, held.at(step, 1, 2).eps)
+        seen.append(other.eps)
+    assert float(torch.cat(seen).std()) == pytest.approx(1.0, abs=0.02)
+    assert not torch.equal(*seen)
+    assert on_device(run.batches, torch.device("cpu")) is run.batches
+    assert size_of(run.batches) >= held.kept.nbytes + held.tokens.nbytes
+
+
+@pytest.mark.skipif(not (SHIPPED / "base").is_dir(), reason="no shipped model")
+def test_the_recipe_for_a_gpu_trains_base_for_fifty_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, with few glyphs and small batches that come from the device's memory, as they do on a GPU."""
+    build_glyphs(tmp_path / "data", limit=300)
+    monkeypatch.setattr("zaozi.train.prepare.on_device", Resident)
+    recipe = read_recipe(Path("base-gpu"))
+    base = read_config(SHIPPED / "base")
+    recipe = replace(recipe, data=replace(recipe.data, path=str(tmp_path / "data")))
+    recipe = with_train(
+        recipe,
+        out=str(tmp_path / "run"),
+        max_minutes=0.0,
+        steps=50,
+        batch_size=4,
+        compile=False,
+        device="cpu",
+        precision="fp32",
+    )
+    said: list[str] = []
+    run = prepare(recipe, say=said.append)
+    assert (run.config.space, run.config.diffusion) == (base.space, base.diffusion)
+    assert replace(run.config.network, dropout=0.0) == base.network  # type: ignore[call-arg]
+    assert run.began_with == sha256(SHIPPED / "base" / WEIGHTS)
+    train_run(run)
+    entries = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    losses = {entry["step"]: entry["loss"] for entry in entries if "loss" in entry}
+    assert list(losses) == [20, 40, 50]
+    assert losses[50] < 2 * losses[20]
 
 
 def test_an_unsure_text_is_moved_as_a_whole() -> None:

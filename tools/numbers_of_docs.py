@@ -5,8 +5,8 @@ The reports are in the repository: that of `base` beside its weights, the others
 zaozi compare base --steps 5,10,20 --samples 192 --out out/compare
 zaozi compare base --samplers dpmpp-2m --steps 20 --samples 384 OPTIONS --out out/guidance/NAME    # a line of GUIDANCE below
 zaozi evaluate control base --samples 192 --out out/control
-zaozi evaluate fast --samples 2000 --out out/fast    # for zaozi evaluate publish
-zaozi evaluate fast --steps 1 --out out/one-step
+zaozi evaluate fast --samples 2000 --precision bf16 --out out/fast    # for zaozi evaluate publish
+zaozi evaluate fast --steps 1 --samples 384 --precision bf16 --out out/one-step
 python tools/numbers_of_docs.py out    # copies them to docs/data/ and fills the tables
 """
 

@@ -60,27 +60,29 @@ def foot(report: Mapping[str, Any]) -> str:
     )
     found = [find(figures, f"retrieval.{name}") for name in ("held_out", "crossed")]
     sought = " and ".join(str(f.n) for f in found if f)
-    tested = f" Captions are sought for {sought} glyphs (those of validation chose the towers)." if sought else ""
-    small = "" if distance and distance.n >= RELEASED_SAMPLES else " Distances at so few glyphs are for watching only."
+    tested = f" Retrieval uses {sought} glyphs of the test split." if sought else ""
+    small = (
+        "" if distance and distance.n >= RELEASED_SAMPLES else " Distances of so few glyphs are for monitoring only."
+    )
     crossed = find(figures, "distance_crossed.drawn.frechet")
     apart = (
-        f" Cross-references (captions that only point elsewhere: same as ...) are drawn apart, {glyphs['crossed']} of them, "
-        f"and {crossed.n} measured against as many real ones, for watching."
+        f" Cross-references (captions that only refer to another character: same as ...) are measured separately, for "
+        f"monitoring: {glyphs['crossed']} glyphs, {crossed.n} of them against as many real ones."
         if crossed
         else ""
     )
     told = find(figures, "adherence_lookup_hints.primary")
-    hints = f" With the training's hints looked up too, memory alone finds {told.text(percent=True)}." if told else ""
+    hints = f" If the hints of the training are searched, too, lookup finds {told.text(percent=True)}." if told else ""
     options = "".join(f", {name} {value}" for name, value in guide_options(how.get("guide", {})).items())
-    dealt = f" Dealt to other prompts, {chance.value:.1%} would still show the radical anywhere." if chance else ""
+    dealt = f" With the requested radicals shuffled, {chance.value:.1%} would show theirs anywhere." if chance else ""
     return (
         f"{glyphs['listed']} glyphs for {len(flat()[0])} prompts, {glyphs['held_out']} for held-out and {glyphs['trained']} "
         f"for training captions; {how['steps']} steps of {how['sampler']}, guidance {how['guidance']:g}{options}, seed "
-        f"{how['seed']}, {how['precision']}; 95% bootstrap intervals (for radicals, captions and copies, glyphs of one radical "
-        f"or text are drawn together, and exact ends stand where none or all are found). The reference network (radical "
-        f"{r['radical_accuracy']:.1%}, structure {r['structure_accuracy']:.1%} right on {r['held_out']} glyphs it never saw) "
-        f"finds radicals, and its features measure distances; a glyph is a copy where it is nearer to a training glyph than "
-        f"{1 - COPIES_BELOW:.0%} of held-out real glyphs are.{dealt}{hints}{tested}{apart}{small}"
+        f"{how['seed']}, {how['precision']}. Intervals are 95% bootstrap intervals; glyphs of one radical, text or caption are "
+        f"resampled together, and the interval is exact where none or all are found. Radicals are found, and distances "
+        f"measured, by the reference network: of {r['held_out']} glyphs that it never saw, {r['radical_accuracy']:.1%} of the "
+        f"radicals and {r['structure_accuracy']:.1%} of the structures are right. A glyph is a copy if it is nearer to a "
+        f"training glyph than {1 - COPIES_BELOW:.0%} of held-out real glyphs are.{dealt}{hints}{tested}{apart}{small}"
     )
 
 

@@ -61,7 +61,7 @@ def drop(cond: Cond, properties: Sequence[Property], text: float, together: floa
     count = len(cond)
 
     def chance(p: float) -> Tensor:
-        return torch.rand(count, generator=generator) < p
+        return (torch.rand(count, generator=generator) < p).to(cond.mask.device)
 
     cond = cond.without_text(chance(text))
     hidden = chance(together)
@@ -78,7 +78,7 @@ def perturb_text(cond: Cond, amount: float, generator: torch.Generator) -> Cond:
     """
     if amount == 0:
         return cond
-    noise = amount * torch.randn(cond.pooled.shape, generator=generator)  # (B, D)
+    noise = amount * torch.randn(cond.pooled.shape, generator=generator).to(cond.pooled)  # (B, D)
     real = cond.mask[..., None]
     power = (cond.tokens.square() * real).sum((1, 2)) / (real.sum((1, 2)).clamp(min=1) * cond.tokens.shape[-1])  # (B,)
     tokens = cond.tokens + power.sqrt()[:, None, None] * noise[:, None]  # (B, L, D)
@@ -136,8 +136,12 @@ class Batches:
         with torch.no_grad():
             return self.space.encode(shifted(self.pairs.batch(rows), self.recipe.train.shift, generator))
 
+    def normal(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """Return standard normal noise."""
+        return torch.randn(shape, generator=generator)
+
     def at(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """Return this process's share of the step's batch, on the CPU."""
+        """Return this process's share of the step's batch, on the CPU; its levels always are there."""
         train = self.recipe.train
         first = step * train.batch_size
         share = self.order.rows(first, train.batch_size)[rank::world]
@@ -154,7 +158,7 @@ class Batches:
             generator,
         )
         times = self._times(len(share), generator)
-        eps = torch.randn(x0.shape, generator=generator)
+        eps = self.normal(x0.shape, generator)
         if stage.factor > 1:
             cond = self.with_lower(cond, x0, generator)
         return Batch(x0, eps, self.schedule.level(times), cond)
@@ -172,6 +176,6 @@ class Batches:
         stage = self.recipe.stage
         if stage.factor == 1:
             return cond
-        share = stage.augmentation * torch.rand(len(x0), generator=generator)
-        noise = torch.randn(x0.shape, generator=generator)
+        share = stage.augmentation * torch.rand(len(x0), generator=generator).to(x0)
+        noise = self.normal(x0.shape, generator).to(x0)
         return replace(cond, lower=augmented(lowered(x0, stage.factor), share, noise))

@@ -40,6 +40,7 @@ from zaozi.train.clock import Clock
 from zaozi.train.distill import Distillation, adversary_of, check_student, teacher_of
 from zaozi.train.journal import check_trackers
 from zaozi.train.redraw import redrawn
+from zaozi.train.resident import on_device
 from zaozi.train.run import Loss, Run, Workers
 from zaozi.train.state import (
     KEEP,
@@ -195,7 +196,7 @@ def _ready(
     latents = None
     if space.cacheable and not train.shift:
         latents = workers.first_alone(lambda: encoded(pairs, space, digest))
-    batches = Batches(recipe, pairs, texts, model.schedule, space, latents)
+    batches = on_device(Batches(recipe, pairs, texts, model.schedule, space, latents), workers.device)
     how = recipe.diffusion
     loss: Loss = partial(loss_of, prediction=how.prediction, weight=how.weight)
     if teacher is not None:

@@ -52,7 +52,7 @@ def self_check(config: ModelConfig, batches: Batches, *, steps: int = 300) -> tu
     with torch.no_grad():
         x0 = batches.space.encode(batches.pairs.batch(rows)).repeat_interleave(2, 0)
     cond: Cond = replace(batches.cond(rows), properties={}).map(lambda v: v.repeat_interleave(2, 0))
-    cond = batches.with_lower(cond, x0, training_generator(0, 0, 0, 6))
+    cond = batches.with_lower(cond.to("cpu"), x0, training_generator(0, 0, 0, 6))
     t = torch.linspace(400.0, 900.0, len(x0), dtype=torch.float64)
     eps = torch.randn(x0.shape, generator=training_generator(0, 0, 0, 3))
     batch = Batch(x0, eps, model.schedule.level(t), cond)
