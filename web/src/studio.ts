@@ -6,7 +6,7 @@ import type { Explanation, Reading, Request, Step } from './engine/messages';
 import { type Wanted, toLink, withSeed } from './links';
 
 export const PAUSE = { sketch: 80, whole: 600 }; // milliseconds after the last key
-export const SKETCH = 4; // steps of a model that is not distilled
+export const SKETCH = 3; // steps of a model that is not distilled
 export const GRID = 9; // seeds shown beside each other
 
 /** A whole drawing shows its steps (`live`) or only its end; a sketch is small and replaced soon. */
