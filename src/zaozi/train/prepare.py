@@ -181,12 +181,13 @@ def _ready(
     for optimiser in optimisers.values():
         for group in optimiser.param_groups:
             group["initial_lr"] = group["lr"]  # the peak
+    training = Training(model, average, model.network, optimisers, adversary)
     if workers.main:  # weights, EMA and two moments in float32
         weights = sum(p.numel() for p in model.network.parameters())
         need_space(Path(train.out), (KEEP + 1) * 16 * weights, "keeping checkpoints")
     step = 0
     if state is not None and last is not None:
-        load_state(last, state, Training(model, average, model.network, optimisers, adversary), recipe, digest)
+        load_state(last, state, training, recipe, digest)
         step, seconds = state["step"], state["seconds"]
         began_with, earlier = state.get("began_with", ""), state.get("history", [])
         say(f"resuming {last}")
@@ -211,7 +212,7 @@ def _ready(
         encoder=encoder,
         batches=batches,
         held_out=Batches(recipe, held_out, texts, model.schedule, space) if len(held_out) else None,
-        training=Training(model, average, workers.accelerator.prepare_model(model.network), optimisers, adversary),
+        training=replace(training, network=workers.accelerator.prepare_model(model.network)),
         loss=loss,
         data=digest,
         output=output,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,17 +27,12 @@ class Resident(Batches):
     def __init__(self, source: Batches, device: torch.device) -> None:
         super().__init__(source.recipe, source.pairs, source.texts, source.schedule, source.space, source.latents)
         self.device = device
-        kept = self.pairs.pictures if self.latents is None else self.latents
-        self.kept = torch.from_numpy(np.array(kept)).to(device)
+        self.kept = torch.from_numpy(np.array(_pictures(self))).to(device)
         self.own_space = copy.deepcopy(self.space).to(device)
-        self.keys, places = _distinct(self._all_places())
+        self.keys, places = _distinct(_all_places(self))
         cond = self.texts.cond(places, multiple=self.multiple)
         self.tokens, self.pooled = (v.half().to(device) for v in (cond.tokens, cond.pooled))
         self.mask = cond.mask.to(device)
-
-    def _all_places(self) -> NDArray[np.int64]:
-        hints = self.hints if self.recipe.train.hint_rate > 0 else []
-        return np.concatenate([self.places, *hints])
 
     def cond(self, rows: NDArray[np.int64], places: NDArray[np.int64] | None = None) -> Cond:
         """Return the full condition of some pairs, on the device."""
@@ -70,10 +66,18 @@ def on_device(batches: Batches, device: torch.device) -> Batches:
 
 def size_of(batches: Batches) -> int:
     """Return how many bytes of a device's memory the batches need."""
-    kept = batches.pairs.pictures if batches.latents is None else batches.latents
-    hints = batches.hints if batches.recipe.train.hint_rate > 0 else []
-    texts = len(batches.places) + sum(map(len, hints))
-    return int(kept.nbytes) + 2 * texts * batches.recipe.text.max_tokens * batches.recipe.text.width
+    texts, text = len(_all_places(batches)), batches.recipe.text
+    return int(_pictures(batches).nbytes) + 2 * texts * text.max_tokens * text.width
+
+
+def _pictures(batches: Batches) -> NDArray[Any]:
+    """Return the pictures, or what they are encoded to in advance, `[N, C, h, w]`."""
+    return batches.pairs.pictures if batches.latents is None else batches.latents
+
+
+def _all_places(batches: Batches) -> NDArray[np.int64]:
+    """Return the positions of all captions and, if they are used, hints, `[M, 2]`."""
+    return np.concatenate([batches.places, *(batches.hints if batches.recipe.train.hint_rate > 0 else [])])
 
 
 def _key(places: NDArray[np.int64]) -> NDArray[np.int64]:
