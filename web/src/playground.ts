@@ -67,6 +67,7 @@ export class Playground implements Watcher {
     });
     (document.querySelector('[data-api-link]') as HTMLElement | null)?.toggleAttribute('hidden', !document.documentElement.dataset.api);
     this.options.show(fromLink(location.hash) ?? START);
+    for (const kind of ['focusin', 'pointerover']) root.addEventListener(kind, () => this.engine.warm?.(), { once: true });
     void this.open();
     void this.price();
   }

@@ -2,7 +2,7 @@
 
 The rows of a large weight `W` `[O, ...]` become `W_o = s_o * q_o`, with `q` in -127..127. The step `s_o` is the row's largest
 weight over 127, or its root mean square over the value in `LEVELS`, whichever is larger: the step alone determines how well
-gzip compresses the integers. All arithmetic is float32; engines dequantize the weights on loading.
+gzip compresses the integers. All arithmetic is float32: the page dequantizes the weights before its engine reads a graph.
 
 For the bundled model, the package contains the graphs without these weights (`graphs/`), and `compact_model` inserts them from
 the model's files, without the PyTorch exporter.
@@ -98,7 +98,7 @@ Places = dict[str, tuple[str, bool]]
 def compact_graph(proto: Any, state: Mapping[str, NDArray[Any]] | None = None) -> Places:
     """Quantize the large weights of an exported float32 graph in place; returns the origin of each.
 
-    Gathered rows (embeddings) are dequantized after the Gather, all others before use, which engines do once on loading.
+    Gathered rows (embeddings) are dequantized after the Gather, all others before use, which is done once on loading.
     Without `state` the weights of the graph are used. Raises `ValueError` if a weight is not in `state`.
     """
     from onnx import TensorProto, numpy_helper

@@ -18,6 +18,8 @@ export interface Drawn {
 export interface Engine {
   /** Bytes to fetch before `prompt` is drawn; 0 when all is there. Example prompts need no text encoder. */
   size(prompt?: string): Promise<number>;
+  /** Somebody will probably draw soon: start what costs no download worth mentioning. */
+  warm?(): void;
   /** Make ready to draw `prompt`; `progress` is called with bytes. Returns a few words on what draws. */
   load(progress: (loaded: number, total: number) => void, prompt?: string): Promise<string>;
   card: Card | null;
@@ -57,6 +59,10 @@ export class BrowserEngine implements Engine {
     const bytes = await missing(files);
     if (!bytes) return 0;
     return bytes + runtime(`../ort/${runtimeName(await hasGpu())}.wasm.gz`).bytes;
+  }
+
+  warm(): void {
+    this.started().postMessage({ kind: 'warm' } satisfies ToWorker);
   }
 
   async load(progress: (loaded: number, total: number) => void, prompt = ' '): Promise<string> {
@@ -121,7 +127,9 @@ export class BrowserEngine implements Engine {
   private started(): Worker {
     if (this.worker) return this.worker;
     const worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
+    let heard = false; // else it may not have started, and the next request starts another
     worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
+      heard = true;
       if (data.kind === 'progress') return this.progress(data.loaded, data.total);
       if (data.kind === 'whole') return void (this.following = false);
       const one = this.waiting.get(data.id);
@@ -134,6 +142,9 @@ export class BrowserEngine implements Engine {
       const error = new Error(event.message ? `drawing failed (${event.message}); reload the page` : 'the worker thread did not start');
       for (const one of this.waiting.values()) one.reject(error);
       this.waiting.clear();
+      if (heard || this.worker !== worker) return;
+      worker.terminate();
+      this.worker = null;
     };
     return (this.worker = worker);
   }

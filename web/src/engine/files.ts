@@ -58,25 +58,32 @@ export function runtime(url: string): Wanted {
   return { url, bytes: __RUNTIME__[url.slice(url.lastIndexOf('/') + 1)] ?? 0 };
 }
 
-/** Fetch and unpack files; one progress for all of them. */
-export async function fetchAll(files: readonly Wanted[], progress: Progress): Promise<Uint8Array<ArrayBuffer>[]> {
+/** Fetch and unpack files, each of which can be used as soon as it is there; one progress for all of them. */
+export function fetchEach(files: readonly Wanted[], progress: Progress): Promise<Uint8Array<ArrayBuffer>>[] {
   const total = files.reduce((sum, file) => sum + file.bytes, 0);
-  const kept = await cache();
+  const keeping = cache();
   let loaded = 0;
   const add = (bytes: number) => progress(Math.min((loaded += bytes), total), total);
-  return Promise.all(
-    files.map(async (file) => {
-      const found = file.sha256 ? await kept?.match(key(file)) : undefined;
-      if (found) {
-        add(file.bytes);
-        return unpacked(new Uint8Array(await found.arrayBuffer()));
-      }
-      const data = await read(file, add);
-      if (file.sha256) await kept?.put(key(file), new Response(data)).catch(() => undefined); // a full disk is no reason not to draw
-      return unpacked(data);
-    }),
-  );
+  const one = async (file: Wanted) => {
+    const kept = await keeping;
+    const found = file.sha256 ? await kept?.match(key(file)) : undefined;
+    if (found) {
+      add(file.bytes);
+      return unpacked(new Uint8Array(await found.arrayBuffer()));
+    }
+    const data = await read(file, add);
+    if (file.sha256) await kept?.put(key(file), new Response(data)).catch(() => undefined); // a full disk is no reason not to draw
+    return unpacked(data);
+  };
+  return files.map((file) => {
+    const data = one(file);
+    data.catch(() => undefined); // whoever waits for it hears of it; nobody has to
+    return data;
+  });
 }
+
+/** All of them at once. */
+export const fetchAll = (files: readonly Wanted[], progress: Progress) => Promise.all(fetchEach(files, progress));
 
 async function read({ url, bytes, sha256 }: Wanted, add: (bytes: number) => void): Promise<Uint8Array<ArrayBuffer>> {
   const response = await fetch(url);

@@ -42,6 +42,7 @@ export interface Explanation {
 }
 
 export type ToWorker =
+  | { kind: 'warm' }
   | { kind: 'load'; base: string; id: number; prompt: string }
   | { kind: 'draw'; id: number; request: Request }
   | { kind: 'read'; id: number; prompt: string }

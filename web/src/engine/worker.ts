@@ -9,11 +9,12 @@ import { type Level, levels, schedule } from '../diffusion/schedules';
 import type { Picture } from '../diffusion/vectors';
 import { fitting } from './choice';
 import { type Names, type Relatives, explanation } from './explain';
-import { DENOISER, type Progress, TEXT, core, fetchAll, fetchCard, hasGpu, isExample, runtime, runtimeName, wanted } from './files';
+import { DENOISER, type Progress, TEXT, core, fetchAll, fetchCard, fetchEach, hasGpu, isExample, runtime, runtimeName, wanted } from './files';
 import type { Card, Explanation, FromWorker, Reading, Request, Step, ToWorker } from './messages';
 import { isChinese, reading } from './reading';
 import { halfMask, shrunk, start } from './edit';
 import { beginning } from './stage';
+import { widen } from './widen';
 
 interface Text {
   tokens: Float32Array;
@@ -26,6 +27,15 @@ interface Condition {
 }
 
 class Stopped extends Error {}
+
+/** The runtime's own code, without its binary. */
+let runtimeCode: Promise<{ gpu: boolean; importing: Promise<typeof Ort> }> | null = null;
+const code = () =>
+  (runtimeCode ??= hasGpu().then((gpu) => {
+    const importing: Promise<typeof Ort> = gpu ? import('onnxruntime-web/webgpu') : import('onnxruntime-web/wasm');
+    importing.catch(() => (runtimeCode = null));
+    return { gpu, importing };
+  }));
 
 /** One piece of work at a time, in the order in which they came. */
 class Queue {
@@ -67,23 +77,22 @@ class Model {
 
   /** Ready to draw `prompt`: an example needs no text encoder, which then follows behind. */
   static async load(base: string, prompt: string, progress: Progress): Promise<Model> {
-    const card = await fetchCard(base);
-    const gpu = await hasGpu();
-    const importing: Promise<typeof Ort> = gpu ? import('onnxruntime-web/webgpu') : import('onnxruntime-web/wasm');
+    const [card, { gpu, importing }] = await Promise.all([fetchCard(base), code()]);
     const at = (end: string) => new URL(`../ort/${runtimeName(gpu)}.${end}`, base).href;
     const example = isExample(card, prompt);
     const files = [runtime(at('wasm.gz')), ...wanted(base, card, example ? core(card) : [...core(card), ...TEXT])];
-    const [ort, [wasm, first, decoder, examples, ...text]] = await Promise.all([importing, fetchAll(files, progress)]);
+    const [wasm, first, decoder, examples, ...text] = fetchEach(files, progress);
+    const ort = await importing;
     ort.env.wasm.wasmPaths = { mjs: at('mjs') };
-    ort.env.wasm.wasmBinary = wasm.buffer;
+    ort.env.wasm.wasmBinary = (await wasm).buffer;
     const threads = globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 8) : 1;
     ort.env.wasm.numThreads = threads;
     ort.env.logLevel = 'error';
     const providers = gpu ? ['webgpu', 'wasm'] : ['wasm'];
-    const open = (data: Uint8Array) => session(ort, data, providers);
-    const opened = await open(first); // one after another: they share a heap
-    const model = new Model(base, ort, card, gpu ? 'webgpu' : 'wasm', threads, providers, opened, await open(decoder), examples);
-    if (!example) await model.text(text as Uint8Array<ArrayBuffer>[]);
+    const open = async (data: Promise<Uint8Array>) => session(ort, await data, providers);
+    const small = await open(decoder); // starts the runtime while the denoiser is on its way; one after another: they share a heap
+    const model = new Model(base, ort, card, gpu ? 'webgpu' : 'wasm', threads, providers, await open(first), small, await examples);
+    if (!example) await model.text(await Promise.all(text));
     void model.follow(example, progress).catch(() => undefined); // whoever needs it fetches it again
     return model;
   }
@@ -384,8 +393,11 @@ class Model {
   }
 }
 
+/** On the CPU the graph runs as it is: ONNX Runtime's optimization takes longer than it saves over many drawings. */
 function session(ort: typeof Ort, data: Uint8Array, executionProviders: string[]): Promise<Ort.InferenceSession> {
-  return ort.InferenceSession.create(data, { executionProviders, logSeverityLevel: 3 }); // errors; that some nodes run on the CPU is as it should be
+  const graphOptimizationLevel = executionProviders.includes('webgpu') ? 'all' : 'disabled';
+  const logSeverityLevel = 3; // errors; that some nodes run on the CPU is as it should be
+  return ort.InferenceSession.create(widen(data), { executionProviders, graphOptimizationLevel, logSeverityLevel });
 }
 
 const say = (message: FromWorker, transfer: Transferable[] = []) => postMessage(message, { transfer });
@@ -401,7 +413,9 @@ addEventListener('unhandledrejection', ({ reason }) => {
 addEventListener('message', async ({ data }: MessageEvent<ToWorker>) => {
   const id = 'id' in data ? data.id : 0;
   try {
-    if (data.kind === 'load') {
+    if (data.kind === 'warm') {
+      await code();
+    } else if (data.kind === 'load') {
       const progress = (loaded: number, total: number) => say({ kind: 'progress', loaded, total });
       if (model && !isExample(model.card, data.prompt)) await model.text();
       model ??= await Model.load(data.base, data.prompt, progress);
