@@ -105,7 +105,9 @@ def test_a_condition_takes_its_smaller_picture_along() -> None:
 def test_a_stage_resumes_bit_for_bit_and_enlarges(
     stage_recipe: Recipe, tiny_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = train_run(prepare(stage_recipe, say=lambda _: None))
+    said: list[str] = []
+    whole = train_run(prepare(stage_recipe, say=said.append))
+    assert f"--size 64 --stage {stage_recipe.train.out} --model" in said[-1], "how to draw with it"
     stopped = with_train(stage_recipe, out=str(tmp_path / "stopped"))
     shutil.copytree(stage_recipe.train.out, stopped.train.out)
     shutil.rmtree(tmp_path / "stopped" / "step-00000006")

@@ -63,12 +63,18 @@ def train(run: Run, callbacks: Sequence[Callback] | None = None) -> Path:
         workers.say(f"stopped at step {run.step}; go on with the same command and --resume")
     else:
         samples = run.step * run.recipe.train.batch_size
-        prompt = next(iter(run.recipe.train.prompts), "gold")
         workers.say(
-            f"trained {run.step} steps, {samples} samples in {run.seconds / 60:.1f} min; "
-            f'draw with: zaozi generate "{prompt}" --model {run.out}'
+            f"trained {run.step} steps, {samples} samples in {run.seconds / 60:.1f} min; draw with: {_drawing(run)}"
         )
     return run.newest()
+
+
+def _drawing(run: Run) -> str:
+    """Return the command that draws with what was trained."""
+    prompt = next(iter(run.recipe.train.prompts), "gold")
+    if run.recipe.stage.factor == 1:
+        return f'zaozi generate "{prompt}" --model {run.out}'
+    return f'zaozi generate "{prompt}" --size {run.config.size} --stage {run.out} --model SMALLER_MODEL'
 
 
 def _begin(run: Run, stack: ExitStack) -> Writer | None:
