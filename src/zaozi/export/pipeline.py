@@ -18,6 +18,7 @@ import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from zaozi.core.noise import standard_normal
 from zaozi.model.stage import enlarged
@@ -126,24 +127,30 @@ class ZaoziPipeline(DiffusionPipeline):
     def encode(self, texts: Sequence[str], properties: Mapping[str, str | float], count: int) -> dict[str, Any]:
         """Encode texts as conditions, one row per text; an empty text is none. Properties apply to the first `count` rows."""
         device, kind, known = self._execution_device, self.denoiser.dtype, self.denoiser.conditions.properties
-        text = self.denoiser.config.text
-        how = {
-            "padding": "max_length" if text["padded"] else True,
-            "truncation": True,
-            "max_length": text["max_tokens"],
-        }
-        ids = self.tokenizer(list(texts), return_tensors="pt", **how).to(device)
-        mask = ids["attention_mask"].bool() | text["padded"]  # padding is read like text, or not at all
-        states = self.text_encoder(input_ids=ids["input_ids"], attention_mask=mask.long()).last_hidden_state
-        states = states.float() * mask[..., None]
+        alone = {
+            text: self.states(text) for text in dict.fromkeys(texts)
+        }  # so that no text changes with those beside it
+        states, mask = (pad_sequence([alone[text][i] for text in texts], batch_first=True) for i in (0, 1))
         given = {}
         for column, value in properties.items():
             if column not in (columns := {p.column: p for p in known}):
                 raise ValueError(f"property '{column}' is unknown (known: {', '.join(columns)})")
             given[column] = columns[column].rows(value, count, len(texts)).to(device)
         empty = torch.tensor([not text.strip() for text in texts], device=device)
-        pooled = pool(states, mask).to(kind)
+        pooled = torch.stack([alone[text][2] for text in texts]).to(kind)
         return {"tokens": states.to(kind), "mask": mask & ~empty[:, None], "pooled": pooled, "properties": given}
+
+    def states(self, text: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the token states `[L, D]` of a text, their mask `[L]` and the pooled vector `[D]`."""
+        how = self.denoiser.config.text
+        padding = "max_length" if how["padded"] else True
+        ids = self.tokenizer(
+            [text], return_tensors="pt", padding=padding, truncation=True, max_length=how["max_tokens"]
+        ).to(self._execution_device)
+        mask = ids["attention_mask"].bool() | how["padded"]  # padding is read like text, or not at all
+        states = self.text_encoder(input_ids=ids["input_ids"], attention_mask=mask.long()).last_hidden_state
+        states = states.float() * mask[..., None]
+        return states[0], mask[0], pool(states, mask)[0]
 
 
 class Noise:
