@@ -127,9 +127,8 @@ class ZaoziPipeline(DiffusionPipeline):
     def encode(self, texts: Sequence[str], properties: Mapping[str, str | float], count: int) -> dict[str, Any]:
         """Encode texts as conditions, one row per text; an empty text is none. Properties apply to the first `count` rows."""
         device, kind, known = self._execution_device, self.denoiser.dtype, self.denoiser.conditions.properties
-        alone = {
-            text: self.states(text) for text in dict.fromkeys(texts)
-        }  # so that no text changes with those beside it
+        # each by itself, so that no text's states depend on the texts beside it
+        alone = {text: self.states(text) for text in dict.fromkeys(texts)}
         states, mask = (pad_sequence([alone[text][i] for text in texts], batch_first=True) for i in (0, 1))
         given = {}
         for column, value in properties.items():
