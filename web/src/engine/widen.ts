@@ -23,6 +23,7 @@ interface Node {
   outputs: string[];
 }
 interface Tensor {
+  field: Field;
   dims: number[];
   type: number;
   name: string;
@@ -53,15 +54,15 @@ const node = (message: Uint8Array): Node =>
     { kind: '', inputs: [], outputs: [] },
   );
 
-const tensor = (message: Uint8Array): Tensor =>
-  new PbfReader(message).readFields<Tensor>(
+const tensor = (field: Field): Tensor =>
+  new PbfReader(field.value).readFields<Tensor>(
     (tag, into, reader) => {
       if (tag === TENSOR.dims) reader.readPackedVarint(into.dims);
       else if (tag === TENSOR.type) into.type = reader.readVarint();
       else if (tag === TENSOR.name) into.name = reader.readString();
       else if (tag === TENSOR.raw) into.raw = reader.readBytes();
     },
-    { dims: [], type: 0, name: '', raw: new Uint8Array() },
+    { field, dims: [], type: 0, name: '', raw: new Uint8Array() },
   );
 
 /** W = scale * q, for `q` [O, ...] and a scale per row [O, 1, ...], or both transposed: `q` [I, O], `scale` [1, O]. */
@@ -99,18 +100,12 @@ function enclosed(tag: number, parts: readonly Uint8Array[]): Uint8Array[] {
 export function widen(model: Uint8Array): Uint8Array {
   const whole = fields(model);
   const graph = fields(whole.find(({ tag }) => tag === MODEL.graph)?.value ?? new Uint8Array());
-  const tensors = new Map<string, Tensor>();
-  for (const { tag, value } of graph) {
-    if (tag !== GRAPH.initializer) continue;
-    const one = tensor(value);
-    tensors.set(one.name, one);
-  }
+  const tensors = new Map(graph.filter(({ tag }) => tag === GRAPH.initializer).map(tensor).map((one) => [one.name, one]));
   const nodes = new Map(graph.filter(({ tag }) => tag === GRAPH.node).map((field) => [field, node(field.value)]));
   const uses = new Map<string, number>();
   for (const { inputs } of nodes.values()) for (const name of inputs) uses.set(name, (uses.get(name) ?? 0) + 1);
   const casts = new Map<string, [Field, Tensor]>(); // by what they make
   const dropped = new Set<Field>();
-  const gone = new Set<string>();
   const made: Uint8Array[][] = [];
   for (const [field, { kind, inputs, outputs }] of nodes) {
     const q = tensors.get(inputs[0]);
@@ -119,12 +114,10 @@ export function widen(model: Uint8Array): Uint8Array {
     const scale = tensors.get(inputs[1]);
     if (kind !== 'Mul' || !cast || scale?.type !== FLOAT || uses.get(scale.name) !== 1) continue;
     made.push(enclosed(GRAPH.initializer, widened(cast[1], scale, outputs[0])));
-    for (const one of [field, cast[0]]) dropped.add(one);
-    for (const one of [cast[1], scale]) gone.add(one.name);
+    for (const one of [field, cast[0], cast[1].field, scale.field]) dropped.add(one);
   }
   if (!made.length) return model;
-  const kept = graph.filter((field) => !dropped.has(field) && !(field.tag === GRAPH.initializer && gone.has(tensor(field.value).name)));
-  const inside = [...kept.map((field) => field.whole), ...made.flat()];
+  const inside = [...graph.filter((field) => !dropped.has(field)).map(({ whole: bytes }) => bytes), ...made.flat()];
   const parts = whole.flatMap((field) => (field.tag === MODEL.graph ? enclosed(MODEL.graph, inside) : [field.whole]));
   const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
