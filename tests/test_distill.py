@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -125,9 +126,10 @@ def test_targets_of_a_batch_are_those_of_the_guided_teacher_one_by_one() -> None
     assert targets.abs().max() <= 1 + 1e-5, "a mean of the teacher's clamped estimates"
 
 
-def test_targets_of_a_consistency_model_are_the_ends_of_its_teachers_paths() -> None:
+@pytest.mark.parametrize("how", [(4, 3.0, "teacher", "consistency"), (2, 3.0, "teacher", "consistency", 4)])
+def test_targets_of_a_consistency_model_are_the_ends_of_its_teachers_paths(how: tuple[Any, ...]) -> None:
     model, steps = trained(replace(CONFIG, distilled=DistilledConfig(4, 3.0))), 4
-    distillation = Distillation(model, DistilledConfig(steps, 3.0, "teacher", "consistency"), torch.device("cpu"))
+    distillation = Distillation(model, DistilledConfig(*how), torch.device("cpu"))
     grid, cond, places = levels(model.schedule, steps), random_cond(5), [0, 2, 3, 1, 0]
     x_t = torch.randn(5, *model.shape, generator=torch.Generator().manual_seed(1))
     times = torch.tensor([float(grid[k].t) for k in places], dtype=torch.float64)
@@ -138,10 +140,13 @@ def test_targets_of_a_consistency_model_are_the_ends_of_its_teachers_paths() -> 
         torch.testing.assert_close(targets[row : row + 1], end, rtol=0, atol=2e-5)
 
 
-def test_a_consistency_model_learns_from_what_it_draws() -> None:
+@pytest.mark.parametrize("path", [0, 4, 8])
+def test_a_consistency_model_learns_from_what_it_draws(path: int) -> None:
     """Its x_t are those of the sampler: noise, then its own pictures with new noise."""
     model, steps = trained(), 4
-    distillation = Distillation(trained(), DistilledConfig(steps, 3.0, "teacher", "consistency"), torch.device("cpu"))
+    distillation = Distillation(
+        trained(), DistilledConfig(steps, 3.0, "teacher", "consistency", path), torch.device("cpu")
+    )
     grid, cond, places = levels(model.schedule, steps), random_cond(5), [0, 2, 3, 1, 0]
     eps = torch.randn(5, *model.shape, generator=torch.Generator().manual_seed(1))
     times = torch.tensor([float(grid[k].t) for k in places], dtype=torch.float64)
@@ -184,6 +189,15 @@ def test_an_adversary_needs_one_process_and_an_even_size() -> None:
     assert adversary_of(Recipe(), (1, 9, 9), torch.device("cpu"), 2) is None
 
 
+def test_an_adversary_that_cannot_be_is_refused_before_the_first_student(
+    teacher: Path, how: DistillConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ZaoziError, match="in one process, not 2"):
+        distill(str(teacher), (2, 1), replace(how, adversarial=0.5), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_distillation_can_end_with_a_consistency_model(teacher: Path, how: DistillConfig, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert distill(str(teacher), (2,), replace(how, consistency=True), out)
@@ -195,6 +209,20 @@ def test_a_distillation_can_end_with_a_consistency_model(teacher: Path, how: Dis
     assert began == sha256(find_model(str(out / "2-steps")) / WEIGHTS)
     with pytest.raises(ZaoziError, match="is a consistency model"):
         distill(str(out), (1,), how, tmp_path / "more")
+
+
+def test_a_consistency_model_can_have_fewer_levels_than_its_teacher(
+    teacher: Path, how: DistillConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert distill(str(teacher), (2,), replace(how, consistency=True, consistency_steps=1), out)
+    assert sorted(p.name for p in out.iterdir()) == ["1-steps-or-fewer", "2-steps"]
+    config = read_config(find_model(str(out)))
+    assert config.distilled == DistilledConfig(1, 4.0, "teacher", "consistency", 2)
+    with pytest.raises(ZaoziError, match="--consistency-steps 3 does not divide 4"):
+        distill(str(teacher), (4,), replace(how, consistency=True, consistency_steps=3), tmp_path / "more")
+    with pytest.raises(ZaoziError, match="--consistency-steps 2 needs --consistency"):
+        distill(str(teacher), (4,), replace(how, consistency_steps=2), tmp_path / "more")
 
 
 def test_a_student_learns_what_its_teacher_does(teacher: Path, how: DistillConfig, tmp_path: Path) -> None:

@@ -142,6 +142,28 @@ def test_a_student_with_another_decoder_is_refused(student: Path, tmp_path: Path
         quick.find_student("base", str(folder))
 
 
+def test_a_student_may_snap_further(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sketches are decoded as the model's pictures; on a page of its own it has its own decoder."""
+    folder = tmp_path / "fast"
+    shutil.copytree(student, folder)
+    config = json.loads((folder / CONFIG).read_text())
+    config["space"]["snap"] = 0.3
+    (folder / CONFIG).write_text(json.dumps(config))
+    assert quick.find_student("base", str(folder)) == folder
+
+    crisp = tmp_path / "crisp"
+    shutil.copytree(SHIPPED / "base", crisp)
+    (crisp / ".zaozi.json").unlink()
+    (crisp / CONFIG).write_text(json.dumps(config))
+
+    def others(_: TextToImage) -> None:
+        raise ZaoziError("exported, not taken from the bundle")
+
+    monkeypatch.setattr("zaozi.guide.skeletons.skeletons", others)
+    with pytest.raises(ZaoziError, match="exported"):
+        compact.compact_model(str(crisp))
+
+
 def test_the_page_of_a_student_knows_how_it_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "fast"
     shutil.copytree(SHIPPED / "base", folder)

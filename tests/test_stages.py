@@ -24,10 +24,11 @@ from zaozi.core.types import Cond
 from zaozi.data.folder import Square, build_folder
 from zaozi.data.font import default_font, glyph
 from zaozi.export.onnx import export_onnx
-from zaozi.model.checkpoint import find_model, load_model, newest, read_tensors
+from zaozi.model.checkpoint import find_model, load_model, newest, read_config, read_tensors
 from zaozi.model.denoiser import make_denoiser
 from zaozi.model.fitted import read_space, save_space, space_output
 from zaozi.model.info import describe, gflops
+from zaozi.model.snap import snapped
 from zaozi.model.spaces.autoencoder import AutoencoderConfig
 from zaozi.model.spaces.pixels import PixelsConfig
 from zaozi.model.stage import augmented, check_stage, cropped, enlarged, lowered
@@ -209,6 +210,20 @@ def test_the_space_that_ships_belongs_to_the_recipe_and_to_the_model(tmp_path: P
     assert (out / "stages" / "256" / "model.safetensors").is_file()
 
 
+def test_an_assembled_model_can_snap_further(parts: Path) -> None:
+    base, out = parts / "released", parts / "crisp"
+    (base / "report.json").write_text("{}")
+    assert main(["model", "assemble", str(base), str(out), "--snap", "0.3"]) == 0
+    assert not (out / "report.json").exists(), "its pictures are others"
+    before, after = load_model(base), load_model(out)
+    assert read_config(out).space == replace(before.config.space, snap=0.3)
+    x0 = torch.linspace(-1, 1, 256).view(1, 1, 16, 16)
+    assert not torch.equal(before.space.decode(x0), after.space.decode(x0))
+    assert torch.equal(before.space.decode(snapped(x0, 0.3)), after.space.decode(x0))
+    assert main(["model", "assemble", str(out), str(parts / "kept")]) == 0
+    assert read_config(parts / "kept").space.snap == 0.3
+
+
 def test_parts_that_do_not_fit_are_one_line(parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base, stage, out = (str(parts / name) for name in ("released", "stage", "out"))
 
@@ -222,6 +237,7 @@ def test_parts_that_do_not_fit_are_one_line(parts: Path, capsys: pytest.CaptureF
     run = str(next(parts.glob("run/step-*")))
     says("release it first", run, out)
     says("is no super-resolution stage", base, out, "--stage", base)
+    says("space.snap", base, out, "--snap", "0.7")
     says("is an input of this command", base, base)
     says("is an input of this command", base, str(parts / "space"), "--space-from", str(parts / "space"), "--overwrite")
     assert main(["model", "assemble", base, out, "--stage", stage]) == 0

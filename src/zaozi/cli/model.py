@@ -73,6 +73,7 @@ def assemble(
     /,
     space_from: Annotated[str, tyro.conf.arg(metavar="DIR")] = "",
     stage: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="MODEL")] = (),
+    snap: float | None = None,
     name: str = "",
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
@@ -84,9 +85,11 @@ def assemble(
         space_from: The folder of `zaozi space fit`, or a model, whose decoder is used. The encoder must be the same. The
             evaluation (report.json and misses.png) is then not copied.
         stage: A super-resolution stage that belongs to the model from then on; can be repeated.
+        snap: How near to black or white x0 must be to become it before decoding, 0 to 0.5; by default as before. Few steps leave
+            more grey than many. The evaluation is then not copied.
         name: Model name; by default that of the model.
         overwrite: Overwrite existing model files that zaozi did not write; by default this is an error.
     """
     from zaozi.model.assemble import assemble as put_together
 
-    print(put_together(model, out, space_from=space_from, stages=stage, name=name, overwrite=overwrite))
+    print(put_together(model, out, space_from=space_from, stages=stage, snap=snap, name=name, overwrite=overwrite))

@@ -90,6 +90,8 @@ class DistilledConfig(Config):
     """Name of the undistilled model."""
     sampler: Literal["ddim", "consistency"] = "ddim"
     """`consistency`: from each level of its grid it goes to the end in one step, so that it draws in fewer steps too."""
+    path: Annotated[int, Range(0, 1000)] = 0
+    """Steps in which the teacher of a consistency model draws, a multiple of its own; 0 for as many."""
     adversarial: Annotated[float, Range(0)] = 0.0
     """Weight of the adversarial loss in its training; 0 for none."""
 
@@ -99,8 +101,8 @@ class DistilledConfig(Config):
 
     @property
     def teacher_steps(self) -> int:
-        """Steps that its teacher makes from pure noise: as many for a consistency model, else twice as many."""
-        return self.steps if self.is_consistent else 2 * self.steps
+        """Steps that its teacher makes from pure noise: for a consistency model `path` or as many, else twice as many."""
+        return (self.path or self.steps) if self.is_consistent else 2 * self.steps
 
     def usual(self, how: Sampling = Sampling()) -> Sampling:
         """Return the settings with the steps, sampler, grid and guidance of the model; unchanged if it is not distilled."""
@@ -230,6 +232,8 @@ class DistillConfig(Config):
     """At the end, train one more student that goes from each level of the last one to the end of the path in one step, and so
     draws in that many steps or fewer.
     """
+    consistency_steps: Annotated[int, Range(0, 1000)] = 0
+    """Levels of that student, a divisor of the last one's steps; 0 for as many. With fewer, each gets more of the training."""
     adversarial: Annotated[float, Range(0)] = 0.0
     """Weight of an adversarial loss for the last student, which compares its pictures with real ones and so sharpens them; 0 for
     none.

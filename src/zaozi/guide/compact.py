@@ -226,7 +226,7 @@ def compact_model(name: str = "base") -> Path:
     """
     from zaozi.core.caches import cached
     from zaozi.core.files import home, sha256
-    from zaozi.model.checkpoint import CONFIG, find_model, read_distilled
+    from zaozi.model.checkpoint import CONFIG, SHIPPED, find_model, read_config, read_distilled
     from zaozi.text.encoders import load_encoder
 
     folder = find_model(name)
@@ -240,7 +240,7 @@ def compact_model(name: str = "base") -> Path:
     key = hashlib.sha256(f"{weights} {sha256(folder / CONFIG)} {recipe}".encode()).hexdigest()[:24]
 
     def make(work: Path) -> None:
-        if index["weights"] == weights:
+        if index["weights"] == weights and read_config(folder).space == read_config(SHIPPED / "base").space:
             graphs = {part: gzip.decompress((GRAPHS / f"{part}.onnx.gz").read_bytes()) for part in index["places"]}
             encoder = load_encoder("minilm", index["card"]["text"]["max_tokens"], network=False)
             _write(work, graphs, {**index, "card": index["card"] | distilled}, _states(folder), encoder)

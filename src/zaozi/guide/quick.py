@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ import numpy as np
 
 from zaozi.core.errors import ZaoziError
 from zaozi.guide import compact
+from zaozi.model.snap import unsnapped
 
 if TYPE_CHECKING:
     from zaozi.core.recipe import ModelConfig
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 AUTO, NONE, PACKAGED = "auto", "none", "fast"
 """Which student: the packaged one if it was made from the model, none at all, or a name or folder."""
 SAME = ("size", "channels", "space", "text", "properties")
-"""Settings that model and student share, since the page uses the model's for both."""
+"""Settings that model and student share, since the page uses the model's for both. Not the reach of their snap: the page's
+decoder has the model's, for sketches too."""
 PREFIX = "model."
 """Before the names of small weights in the denoiser's graph."""
 
@@ -86,12 +89,20 @@ def find_student(model: str, quick: str = AUTO) -> Path | None:
 def _apart(folder: Path, student: Path) -> list[str]:
     """Return what keeps a student from sharing the text encoder and the decoder of a model."""
     one, other = _config(folder), _config(student)
-    found = [name for name in SAME if getattr(one, name) != getattr(other, name)]
+    found = _differing(one, other, SAME)
     if one.diffusion.schedule != other.diffusion.schedule:
         found.append("schedule")
     if "space" not in found and _space(folder) != _space(student):
         found.append("the weights of the space")
     return found
+
+
+def _differing(one: ModelConfig, other: ModelConfig, names: Sequence[str]) -> list[str]:
+    """Return which of these settings differ, apart from the reach of the snap."""
+    values = [
+        {name: getattr(config, name) for name in names} | {"space": unsnapped(config.space)} for config in (one, other)
+    ]
+    return [name for name in names if values[0][name] != values[1][name]]
 
 
 def _config(folder: Path) -> ModelConfig:
@@ -128,8 +139,7 @@ def denoiser(student: Path) -> bytes:
     from zaozi.model.checkpoint import SHIPPED
 
     one, other = _config(SHIPPED / "base"), _config(student)
-    alike = all(getattr(one, name) == getattr(other, name) for name in (*SAME, "network", "diffusion", "stage"))
-    if not alike:
+    if _differing(one, other, (*SAME, "network", "diffusion", "stage")):
         return gzip.decompress((compact.compact_model(str(student)) / "denoiser.onnx.gz").read_bytes())
     from safetensors.numpy import load_file
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from zaozi.core import schema
+from zaozi.core.config import from_dict, to_dict
 from zaozi.core.errors import ZaoziError
 from zaozi.core.journal import verified
 from zaozi.core.noise import training_generator
@@ -49,14 +50,16 @@ def assemble(
     *,
     space_from: str = "",
     stages: Sequence[str] = (),
+    snap: float | None = None,
     name: str = "",
     overwrite: bool = False,
 ) -> str:
-    """Write a model to `out`, in half precision, with the decoder of another space and with super-resolution stages.
+    """Write a model to `out`, in half precision, with the decoder of another space, with super-resolution stages, or with
+    another reach of `zaozi.model.snap.snapped`, 0 to 0.5.
 
-    The network is unchanged, and so are the stages if none are given. With another space, the model's evaluation is left out.
-    Returns a one-line summary. Raises `ZaoziError` if the model is a checkpoint, if the space encodes pictures in another way,
-    or if a stage does not enlarge the pictures of the model or of the stage before.
+    The network is unchanged, and so are the stages if none are given. With another space or reach, the model's evaluation is
+    left out. Returns a one-line summary. Raises `ZaoziError` if the model is a checkpoint, if the space encodes pictures in
+    another way or does not snap, or if a stage does not enlarge the pictures of the model or of the stage before.
     """
     folder = find_model(model)
     others = [find_model(stage) for stage in stages] or stages_in(folder)
@@ -77,7 +80,12 @@ def assemble(
         if (space / SPACE).is_file():
             texts[SPACE] = (space / SPACE).read_bytes()
     else:
-        kept += [*MEASURED, SPACE]
+        kept.append(SPACE)
+    if snap is not None:
+        config = made.config = _with_snap(config, snap)
+    measured_still = not space and snap is None
+    if measured_still:
+        kept += MEASURED
     runs = history(folder)
     texts |= {key: (folder / key).read_bytes() for key in kept if (folder / key).is_file()}
     encoder, encoder_files = own_encoder(folder, config.text.encoder)
@@ -101,7 +109,7 @@ def assemble(
         texts[f"stages/{size}/{HISTORY}"] = trained = history(other)
         lines.append(_stage_line(stage, trained))
     if runs:
-        old = texts["card.md"].decode() if "card.md" in texts and not space else ""
+        old = texts["card.md"].decode() if "card.md" in texts and measured_still else ""
         log = json.loads(texts["training.json"]) if "training.json" in texts else []
         texts["card.md"] = _card(
             old or model_card(config.name, describe(made), runs, log, licence=licence_of(config)), config.name, lines
@@ -134,6 +142,13 @@ def _stage_line(stage: Denoiser, runs: Sequence[Mapping[str, Any]]) -> str:
         f"A super-resolution stage draws pictures of {stage.config.size} pixels: {parameters(stage.network) / 1e6:.1f} M "
         f"parameters, {stage.config.stage.steps} steps per picture{trained}."
     )
+
+
+def _with_snap(config: ModelConfig, reach: float) -> ModelConfig:
+    """Return the configuration with another reach. Raises `ZaoziError` if the space has none, or it is out of range."""
+    if not hasattr(config.space, "snap"):
+        raise ZaoziError(f"the space '{config.space.kind}' does not snap to black and white; leave out --snap")
+    return replace(config, space=from_dict(type(config.space), to_dict(config.space) | {"snap": reach}, "space."))
 
 
 def _with_space(config: ModelConfig, model: Denoiser, where: str) -> tuple[ModelConfig, Denoiser]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from zaozi.core.arrays import Tensor, library
+from zaozi.core.components import SpaceConfig
 
 
 def snapped(x0: Tensor, reach: float) -> Tensor:
@@ -14,3 +17,8 @@ def snapped(x0: Tensor, reach: float) -> Tensor:
         return x0
     distance = 1.0 - abs(x0)
     return library(x0).sign(x0) * (1.0 - library(x0).minimum(distance, 2.0 * (distance - reach).clip(min=0.0)))
+
+
+def unsnapped(space: SpaceConfig) -> SpaceConfig:
+    """Return the settings of a space without its snap, which changes how x0 is decoded and nothing else."""
+    return replace(space, **{"snap": 0.0}) if hasattr(space, "snap") else space  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 Progressive distillation (Salimans and Ho 2022, arXiv:2202.00512, algorithm 2) of a teacher with guidance (Meng et al. 2023,
 arXiv:2210.03142, sec. 3). The teacher is a model with guidance, or an earlier student with twice the steps. The last student
-can be a consistency model (Song et al. 2023, arXiv:2303.01469) on the levels of its teacher: it learns the end of the teacher's
+can be a consistency model (Song et al. 2023, arXiv:2303.01469) on levels of its teacher: it learns the end of the teacher's
 path from each of them, below pure noise from pictures of its own with noise, as in drawing (Yin et al. 2024, arXiv:2405.14867,
 sec. 4.5). An adversarial loss makes its pictures as sharp as real ones (Sauer et al. 2023, arXiv:2311.17042).
 `zaozi.train.students` runs one stage after the other.
@@ -121,13 +121,13 @@ class Distillation:
 
         The new noise of each level is that of other rows of the batch.
         """
-        place = self.place(batch.level)
+        place, stride = self.place(batch.level), self.halves // self.how.steps
         x_t = add_noise(torch.zeros_like(batch.x0), batch.eps, self.at(torch.full_like(place, self.halves)))
-        for step in range(self.halves - 1, 0, -1):
+        for number, step in enumerate(range(self.halves - stride, 0, -stride), start=1):
             rows = (place <= step).nonzero().flatten()
             if len(rows):
-                eps = batch.eps.roll(self.halves - step, 0)[rows]
-                before, after = (self.at(torch.full_like(rows, to)) for to in (step + 1, step))
+                eps = batch.eps.roll(number, 0)[rows]
+                before, after = (self.at(torch.full_like(rows, to)) for to in (step + stride, step))
                 x0 = self.picture(network, x_t[rows], before, batch.cond.take(rows)).clamp(-1, 1)
                 x_t[rows] = add_noise(x0, eps, after)
         return x_t
@@ -155,12 +155,17 @@ def adversary_of(recipe: Recipe, shape: Shape, device: torch.device, world: int)
     """Return the adversary of a recipe for pictures of `shape`, untrained; None if it has none. Raises `ZaoziError`."""
     if not recipe.distilled.adversarial:
         return None
+    check_adversary(shape, world)
+    return Adversary(shape[0], seed=recipe.train.seed, device=device)
+
+
+def check_adversary(shape: Shape, world: int) -> None:
+    """Raises `ZaoziError` if there can be no adversary for pictures of `shape` in `world` processes."""
     if world > 1:
         raise ZaoziError(f"an adversarial loss is trained in one process, not {world}; start without torchrun")
-    channels, height, width = shape
+    _, height, width = shape
     if height % 2 or width % 2:
         raise ZaoziError(f"an adversarial loss needs an even width and height, not {width}x{height}; set it to 0")
-    return Adversary(channels, seed=recipe.train.seed, device=device)
 
 
 def teacher_of(recipe: Recipe, state: dict[str, Any] | None) -> Denoiser | None:

@@ -5,6 +5,7 @@ perhaps a consistency model with as many.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -16,7 +17,7 @@ from zaozi.core.components import OptimConfig
 from zaozi.core.errors import ZaoziError
 from zaozi.core.recipe import DistillConfig, DistilledConfig, Recipe
 from zaozi.model.checkpoint import CONSISTENT, STATE, STUDENT, find_model, newest, read_config
-from zaozi.train.distill import check_teacher
+from zaozi.train.distill import check_adversary, check_teacher
 from zaozi.train.loop import train
 from zaozi.train.prepare import prepare
 from zaozi.train.state import RECIPE, read_state, run_output
@@ -46,13 +47,14 @@ def known_recipe(folder: Path) -> Recipe:
 
 @dataclass(frozen=True)
 class Stage:
-    """One student of a distillation: its steps and sampler, the number of training pictures, and the weight of the adversarial
-    loss.
+    """One student of a distillation: its steps and sampler, the number of training pictures, the steps of its teacher's path if
+    it is a consistency model with fewer, and the weight of the adversarial loss.
     """
 
     steps: int
     samples: int
     sampler: Literal["ddim", "consistency"] = "ddim"
+    path: int = 0
     adversarial: float = 0.0
 
     @property
@@ -61,7 +63,8 @@ class Stage:
 
     def of(self, model: DistilledConfig) -> DistilledConfig:
         """Return how its student is distilled, with the guidance and the name of `model`."""
-        return replace(model, steps=self.steps, sampler=self.sampler, adversarial=self.adversarial)
+        mine = {name: getattr(self, name) for name in ("steps", "sampler", "path", "adversarial")}
+        return replace(model, **mine)
 
     @property
     def folder(self) -> str:
@@ -120,7 +123,9 @@ def planned(steps: Sequence[int], how: DistillConfig) -> list[Stage]:
     """Return the stages of a distillation to these steps."""
     found = [Stage(number, how.samples or SAMPLES) for number in steps]
     if how.consistency:
-        found.append(replace(found[-1], sampler="consistency"))
+        last = found[-1].steps
+        few = how.consistency_steps or last
+        found.append(replace(found[-1], steps=few, sampler="consistency", path=last if few < last else 0))
     found[-1] = replace(found[-1], samples=how.samples or LAST_SAMPLES, adversarial=how.adversarial)
     return found
 
@@ -132,6 +137,18 @@ def check_steps(steps: Sequence[int]) -> None:
         raise ZaoziError(f"steps '{said}' do not halve from one to the next; write for instance 8,4,2,1")
 
 
+def check_consistency(last: int, how: DistillConfig) -> None:
+    """Raises `ZaoziError` if a consistency model cannot have those levels."""
+    if not (few := how.consistency_steps):
+        return
+    if not how.consistency:
+        raise ZaoziError(f"--consistency-steps {few} needs --consistency")
+    if last % few:
+        raise ZaoziError(
+            f"--consistency-steps {few} does not divide {last}, the steps of the last student; use a divisor"
+        )
+
+
 def recipes(
     model: str, steps: Sequence[int], how: DistillConfig, out: Path, *, resume: bool = False, overwrite: bool = False
 ) -> Iterator[Recipe]:
@@ -140,9 +157,13 @@ def recipes(
     Raises `ZaoziError` before the first one if the model cannot be distilled so, or a folder of a stage is not free.
     """
     check_steps(steps)
+    check_consistency(steps[-1], how)
     folder = find_model(model)
     stages = planned(steps, how)
-    check_teacher(read_config(folder), stages[0].distilled.teacher_steps)
+    teacher = read_config(folder)
+    check_teacher(teacher, stages[0].distilled.teacher_steps)
+    if how.adversarial:  # used in the last stage only
+        check_adversary(teacher.space.shape(teacher.size, teacher.channels), int(os.environ.get("WORLD_SIZE", "1")))
     for place in (out / stage.folder for stage in stages):
         run_output(place, overwrite=overwrite).check()
         if not resume and newest(place) is not None:
