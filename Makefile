@@ -67,6 +67,7 @@ web/node_modules: web/package.json web/package-lock.json
 
 web: env web/node_modules
 	$(BIN)/python tools/page_counts.py > web/counts.json
+	$(BIN)/python tools/page_code.py > web/code.json
 	cd web && npm test && npm run build
 
 guide: env web

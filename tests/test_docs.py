@@ -36,6 +36,23 @@ def test_pictures_and_files_that_pages_name_are_there(page: Path) -> None:
             assert (page.parent / link).exists(), link
 
 
+def test_the_guide_has_every_section_and_figure_of_its_table() -> None:
+    page = (ROOT / "web" / "index.html").read_text(encoding="utf-8")
+    parts = re.split(r'<h[23] id="([\w-]+)"', page)
+    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+    text = (ROOT / "docs" / "guide-coverage.md").read_text(encoding="utf-8")
+    seen = set[str]()
+    for section, shown in re.findall(r"^\|.*\| `#([\w-]+)` \| (.*)\|$", text, re.MULTILINE):
+        seen.add(section)
+        for name in re.findall(r"`([\w-]+)`", shown):
+            assert f'"figures/{name}.' in sections[section] or f'data-live="{name}"' in sections[section], name
+    assert seen == sections.keys() - {"try", "what", "how", "text", "useful", "summary"}
+    figures, questions = (set(re.findall(pattern, text)) for pattern in (r"`((?:\d\d-)[\w-]+)`", r"\(`#([\w-]+)`\)"))
+    assert set(re.findall(r'<img [^>]*"figures/([\w-]+)\.', page)) <= figures
+    assert questions <= seen
+    assert len(questions) == 10
+
+
 @pytest.mark.parametrize("picture", list(commands(SAMPLING)))
 def test_the_command_under_a_picture_draws_it(
     picture: str, glyph_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -49,7 +49,7 @@ def test_figures_without_a_model(tmp_path: Path) -> None:
     assert gaussian["fit"]["mean"] == pytest.approx(samples.mean(), rel=1e-3)
     joint = json.loads((tmp_path / "11-joint-density.json").read_text())["data"]
     step = joint["grid"][1] - joint["grid"][0]
-    for slice_ in [*(s["density"] for s in joint["slices"]), joint["marginal_x"], joint["marginal_y"]]:
+    for slice_ in [*(s["density"] for s in joint["slices"]), joint["marginal_c"], joint["marginal_x"]]:
         assert sum(slice_) * step == pytest.approx(1.0, abs=1e-3)
     noise = json.loads((tmp_path / "18-independent-noise.json").read_text())["data"]
     covariance = np.array(noise["covariance_independent"])

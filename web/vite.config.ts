@@ -6,6 +6,7 @@ import { type Plugin, defineConfig } from 'vite';
 import { illustrated } from './plugins/figures.ts';
 import { inlined } from './plugins/inlined.ts';
 import { offline } from './plugins/offline.ts';
+import { words } from './plugins/words.ts';
 
 /** Formulas between dollar signs become HTML while the page is built, so that readers load no typesetter. */
 function formulas(): Plugin {
@@ -78,7 +79,7 @@ function runtimeSizes(): Record<string, number> {
 export default defineConfig(({ command }) => ({
   define: { __RUNTIME__: JSON.stringify(command === 'build' ? runtimeSizes() : {}) },
   base: './',
-  plugins: [counts(), formulas(), illustrated(resolve(import.meta.dirname, '..')), oneFontFormat(), runtime(), inlined(), offline()],
+  plugins: [counts(), formulas(), words(), illustrated(resolve(import.meta.dirname, '..')), oneFontFormat(), runtime(), inlined(), offline()],
   resolve: { conditions },
   worker: { format: 'es' },
   build: { target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false } },

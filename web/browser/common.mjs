@@ -30,8 +30,8 @@ export async function open(browser, address, options = {}, prepare = () => undef
 
 /** Scroll through the whole page, so that everything on it wakes up; `look` is called at each screen. */
 export async function readAll(page, look = async () => undefined, step = 600) {
-  const height = await page.evaluate(() => document.body.scrollHeight);
-  for (let y = 0, n = 0; y < height; y += step, n++) {
+  const height = () => page.evaluate(() => document.body.scrollHeight); // which changes while chapters wake up
+  for (let y = 0, n = 0; y < (await height()); y += step, n++) {
     await page.evaluate((to) => scrollTo({ top: to, behavior: 'instant' }), y);
     await page.waitForTimeout(80);
     await look(n);

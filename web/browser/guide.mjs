@@ -568,6 +568,63 @@ parts.draw = async () => {
   console.log(`drawn by ${made[1].by} too, ${apart.toExponential(1)} from there`);
 };
 
+/** A tiny model that is trained in the page draws what it was trained on; strokes of the reader's become a character. */
+parts.lab = async () => {
+  const { context, page, wrong } = await open(browser, address, desktop, () => {
+    addEventListener('trained', ({ detail: { drawn } }) => (globalThis.trained = [...drawn]));
+    addEventListener('completed', ({ detail }) => (globalThis.completed = [...detail]));
+  });
+  await readAll(page);
+  const lab = page.locator('[data-live=training]');
+  await lab.scrollIntoViewIfNeeded();
+  await lab.locator('[name=shape]').selectOption('ring');
+  await lab.getByRole('button', { name: 'Train' }).click();
+  await page.waitForFunction(() => globalThis.trained, null, { timeout: 120_000 });
+  await lab.screenshot({ path: `${shots}/training.png` });
+  const off = await page.evaluate(() => {
+    const far = [];
+    for (let i = 0; i < globalThis.trained.length; i += 2) far.push(Math.abs(Math.hypot(globalThis.trained[i], globalThis.trained[i + 1]) - 1.2));
+    return far.reduce((a, b) => a + b) / far.length;
+  });
+  assert(off < 0.12, `the drawn points lie ${off} from the ring`);
+  const square = await lab.locator('canvas').boundingBox();
+  await page.mouse.move(square.x + 100, square.y + 100);
+  await page.mouse.down();
+  await page.mouse.move(square.x + 200, square.y + 200, { steps: 5 });
+  await page.mouse.up();
+  await lab.getByRole('button', { name: 'Train' }).click();
+  await until(page, 'points of the reader are learned', () => /step \d{3}/.test(document.querySelector('[data-live=training] output').value), null, 60_000);
+  await lab.getByRole('button', { name: 'Stop' }).click();
+
+  const sheet = page.locator('[data-live=strokes]');
+  await sheet.scrollIntoViewIfNeeded();
+  const paper = () => page.evaluate(() => {
+    const { data } = document.querySelector('[data-view=paper]').getContext('2d').getImageData(0, 0, 128, 128);
+    return Array.from({ length: 128 * 128 }, (_, i) => data[4 * i] / 127.5 - 1);
+  });
+  await sheet.locator('[data-view=paper]').scrollIntoViewIfNeeded();
+  const box = await sheet.locator('[data-view=paper]').boundingBox();
+  const before = await paper();
+  await page.mouse.move(box.x + 0.6 * box.width, box.y + 0.4 * box.height);
+  await page.mouse.down();
+  await page.mouse.move(box.x + 0.6 * box.width, box.y + 0.9 * box.height, { steps: 4 });
+  await page.mouse.up();
+  const drawn = await paper();
+  assert(drawn.some((v, i) => v < before[i]), 'the pointer draws');
+  await sheet.getByRole('button', { name: 'Complete' }).click();
+  await page.waitForFunction(() => globalThis.completed, null, { timeout: 180_000 });
+  await sheet.screenshot({ path: `${shots}/strokes.png` });
+  const made = await page.evaluate(() => globalThis.completed);
+  const ink = (values) => values.map((v) => (1 - v) / 2);
+  const sum = (values) => values.reduce((a, b) => a + b, 0);
+  const [a, b] = [ink(drawn), ink(made)];
+  assert(sum(b) > 1.2 * sum(a), 'nothing was added');
+  assert(sum(a.map((v, i) => v * b[i])) > 0.4 * sum(a), 'the strokes are lost');
+  assert.deepEqual(wrong, []);
+  await context.close();
+  console.log(`a tiny model, trained in the page: ${off.toFixed(3)} from the ring; strokes completed`);
+};
+
 /** While a prompt is typed, sketches follow it, and the page stays at hand; with a quick model they come sooner. */
 parts.typing = async () => {
   const { context, page, wrong } = await open(browser, address, desktop, () => {

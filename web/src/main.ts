@@ -6,6 +6,8 @@ import { forward } from './chapters/forward';
 import { field } from './chapters/field';
 import { atlas } from './chapters/atlas';
 import { schedules } from './chapters/schedules';
+import { strokes } from './chapters/strokes';
+import { training } from './chapters/training';
 import { offline } from './offline';
 import { redrawing } from './redrawing';
 
@@ -36,6 +38,8 @@ near('[data-live="forward"]', forward);
 near('[data-live="schedules"]', schedules);
 near('[data-live="field"]', field);
 near('[data-live="atlas"]', atlas);
+near('[data-live="training"]', training);
+near('[data-live="strokes"]', (root) => strokes(root, browser));
 
 /** A link to a chapter stays on it while what stands above it takes its place. */
 function hold() {

@@ -70,7 +70,7 @@ def picture_as_vector(source: Source) -> Figure:
 
 @figures.register("11-joint-density")
 def joint_density(source: Source) -> Figure:
-    """A joint density with its two marginals and two conditional slices."""
+    """A joint density with its two marginals and two conditional slices; c stands for the caption, x for the picture."""
     clean = schedule("linear_path").level(0.0)
     grid = np.linspace(-1.6, 1.6, 161)
     xx, yy = np.meshgrid(grid, grid)
@@ -78,7 +78,7 @@ def joint_density(source: Source) -> Figure:
     density = TWO.log_density(points, clean).exp().numpy().reshape(xx.shape)
     step = grid[1] - grid[0]
     density /= density.sum() * step**2
-    of_x, of_y = density.sum(0) * step, density.sum(1) * step
+    of_c, of_x = density.sum(0) * step, density.sum(1) * step
     cuts = (-0.7, 0.6)
     slices = []
     for at in cuts:
@@ -87,25 +87,25 @@ def joint_density(source: Source) -> Figure:
     plot, axes = canvas(2, 2, width=6.2, height=5.6, gridspec_kw={"width_ratios": [2, 1.2], "height_ratios": [1, 2]})
     axes[0, 1].axis("off")
     axes[1, 0].contourf(xx, yy, density, levels=12, cmap="Greys")
-    axes[1, 0].set(xlabel="x", ylabel="y", title="p(x, y)")
-    axes[0, 0].plot(grid, of_x, color=INK)
-    axes[0, 0].set_title("p(x): summed over y")
-    axes[1, 1].plot(of_y, grid, color=INK, label="p(y)")
+    axes[1, 0].set(xlabel="c", ylabel="x", title="p(c, x)")
+    axes[0, 0].plot(grid, of_c, color=INK)
+    axes[0, 0].set_title("p(c): summed over x")
+    axes[1, 1].plot(of_x, grid, color=INK, label="p(x)")
     for at, slice_, colour in zip(cuts, slices, (ACCENT, SECOND), strict=True):
         axes[1, 0].axvline(at, color=colour, lw=1)
-        axes[1, 1].plot(slice_, grid, color=colour, label=f"p(y | x = {at:g})")
+        axes[1, 1].plot(slice_, grid, color=colour, label=f"p(x | c = {at:g})")
     axes[1, 1].legend(frameon=False, fontsize=8)
     return Figure(
         "Joint, marginal, conditional",
-        "A slice through the joint density, scaled to area one, is the density of y for a known x. "
+        "A slice through the joint density, scaled to area one, is the density of x for a known c. "
         "A prompt has the same effect: of all glyphs, it leaves those that fit.",
         plot,
         {
             "grid": numbers(grid),
             "density": numbers(density[::2, ::2], 4),
+            "marginal_c": numbers(of_c),
             "marginal_x": numbers(of_x),
-            "marginal_y": numbers(of_y),
-            "slices": [{"x": at, "density": numbers(s)} for at, s in zip(cuts, slices, strict=True)],
+            "slices": [{"c": at, "density": numbers(s)} for at, s in zip(cuts, slices, strict=True)],
         },
     )
 
