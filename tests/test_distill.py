@@ -225,6 +225,30 @@ def test_a_consistency_model_can_have_fewer_levels_than_its_teacher(
         distill(str(teacher), (4,), replace(how, consistency_steps=2), tmp_path / "more")
 
 
+def test_the_last_student_can_start_from_an_earlier_one(
+    teacher: Path, how: DistillConfig, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = list[dict[str, torch.Tensor]]()
+    earlier = find_model(str(student))
+
+    def seen(run: Run) -> Path:
+        begun.append({k: v.clone() for k, v in run.training.model.network.state_dict().items()})
+        return train(run)
+
+    monkeypatch.setattr(students, "train", seen)
+    assert distill(str(teacher), (2, 1), replace(how, student_from=str(earlier)), tmp_path / "run")
+    known = read_tensors(earlier / WEIGHTS)
+    for name, value in begun[1].items():
+        assert torch.equal(value, known[f"network.{name}"])
+    assert not all(torch.equal(value, known[f"network.{name}"]) for name, value in begun[0].items())
+    state = json.loads((find_model(str(tmp_path / "run")) / STATE).read_text())
+    assert state["began_with"] == sha256(find_model(str(tmp_path / "run" / "2-steps")) / WEIGHTS), "its teacher"
+    unlike = replace(read_config(earlier), text=TextConfig(max_tokens=8))
+    save_model(tmp_path / "unlike", make_denoiser(unlike))
+    with pytest.raises(ZaoziError, match="has another text"):
+        distill(str(teacher), (2, 1), replace(how, student_from=str(tmp_path / "unlike")), tmp_path / "more")
+
+
 def test_a_student_learns_what_its_teacher_does(teacher: Path, how: DistillConfig, tmp_path: Path) -> None:
     recipe = student_recipe(teacher, Stage(2, 320), how)
     recipe = replace(recipe, optim=replace(recipe.optim, warmup=5), train=replace(recipe.train, out=str(tmp_path)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from zaozi.cli.main import main
 from zaozi.core.components import NetworkConfig
@@ -22,6 +25,7 @@ from zaozi.diffusion.process import add_noise
 from zaozi.diffusion.schedules import schedule
 from zaozi.guide.figures import chosen, draw_all, figure, figures
 from zaozi.guide.figures.atlas import agreement, nearest
+from zaozi.guide.figures.back import candidates, clean_glyphs
 from zaozi.guide.figures.forward import learned_score, shape
 from zaozi.guide.figures.paper import as_url
 from zaozi.guide.figures.source import Source
@@ -31,14 +35,15 @@ from zaozi.model.spaces.pixels import PixelsConfig
 from zaozi.nn.dit import DiTConfig
 from zaozi.nn.unet import UNetConfig
 from zaozi.pipeline import draw
+from zaozi.pipeline.likelihood import likelihood
 
 
 def test_every_figure_has_a_function_and_a_number() -> None:
-    assert sorted({int(name.split("-")[0]) for name in figures}) == list(range(1, 20))
+    assert sorted({int(name.split("-")[0]) for name in figures}) == list(range(1, 23))
     assert all(callable(figure(name)) for name in figures)
     assert chosen(["15"]) == ["15-guidance-and-steps", "15-radicals"]
-    with pytest.raises(ZaoziError, match="unknown figure '20'"):
-        chosen(["20"])
+    with pytest.raises(ZaoziError, match="unknown figure '23'"):
+        chosen(["23"])
 
 
 def test_figures_without_a_model(tmp_path: Path) -> None:
@@ -101,7 +106,7 @@ def live(glyph_model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[So
     folder = tmp_path_factory.mktemp("data") / "glyphs"
     build_glyphs(folder, limit=300, size=32)
     source, out = Source(glyph_model, folder), tmp_path_factory.mktemp("live")
-    names = ["2", "5", "6", "8", "9", "10", "12", "14", "15", "16"]
+    names = ["2", "5", "6", "8", "9", "10", "12", "14", "15", "16", "21", "22"]
     data = {}
     for name, files in draw_all(source, names, out):
         data[name] = json.loads((out / f"{name}.json").read_text())["data"]
@@ -148,6 +153,43 @@ def test_figures_show_what_direct_calls_return(live: tuple[Source, dict[str, Any
     assert words["tokens"] == encoder.tokens(words["definition"])
     states = encoder.encode([words["definition"]]).tokens[0, :, :128]
     assert np.array(words["states"]) == pytest.approx(states.numpy(), rel=6e-3, abs=1e-6)
+
+
+def test_candidates_are_those_of_bayes_rule() -> None:
+    clean = torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    x_t = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(2))
+    level = schedule("linear_path").level(600.0)
+    normal = torch.distributions.Normal(float(level.alpha) * clean.double(), float(level.sigma))
+    each = normal.log_prob(x_t.double()).sum((1, 2, 3)).exp()
+    torch.testing.assert_close(candidates(x_t, clean, level), each / each.sum(), rtol=1e-5, atol=1e-9)
+
+
+def test_the_average_is_what_candidates_say(live: tuple[Source, dict[str, Any]]) -> None:
+    source, data = live
+    said = data["21-candidates"]
+    clean = clean_glyphs(source)
+    assert len(clean) == len(source.train)
+    row = source.train.columns["character"].index(said["character"])
+    for line in said["times"]:
+        level = source.schedule.level(float(line["time"]))
+        x_t = add_noise(clean[row : row + 1], source.noise(tuple(clean[:1].shape), 21), level)
+        chances = candidates(x_t, clean, level)
+        assert line["candidates"][0]["probability"] == pytest.approx(float(chances.max()), rel=1e-3)
+        assert line["average"] == as_url((chances.float()[:, None] * clean.flatten(1)).sum(0).reshape(1, 32, 32))
+
+
+def test_bits_are_those_of_the_library(live: tuple[Source, dict[str, Any]]) -> None:
+    source, data = live
+    said = data["22-likelihood"]
+    pictures = [
+        Image.open(io.BytesIO(base64.b64decode(one["picture"].partition(",")[2])))
+        for group in ("real", "drawn", "scribbled")
+        for one in said[group]
+    ]
+    bits = likelihood(source.artist, pictures)
+    assert [one["bits"] for group in ("real", "drawn", "scribbled") for one in said[group]] == pytest.approx(
+        bits, rel=5e-3
+    )
 
 
 @torch.inference_mode()

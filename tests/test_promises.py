@@ -43,6 +43,7 @@ WRITERS = {  # command -> its words, and a file that it would write; {m} is a mo
     "export": ("{m} --out o", "o/model.json"),
     "export --to diffusers": ("{m} --out o", "o/model_index.json"),
     "guide figures": ("o --only 1 --model {m}", "o/01-gaussian.png"),
+    "guide before": ("vae --steps 1 --out o", "o/before.json"),
     "guide build": ("o --model {m} --no-figures", "o/index.html"),
     "model release": ("{r} o", "o/config.json"),
     "model assemble": ("{m} o", "o/config.json"),

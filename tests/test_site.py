@@ -55,6 +55,8 @@ def test_the_package_holds_all_that_the_page_shows() -> None:
         else:
             with Image.open(SITE / "figures" / entry["poster"]) as poster:
                 assert poster.size == (entry["width"], entry["height"])
+    batch = json.loads((SITE / "data" / "loop.json").read_text(encoding="utf-8"))["batch"]
+    assert {"text", "time", "x0", "eps", "x_t", "output", "error", "loss"} == set(batch[0])
     atlas = json.loads((SITE / "data" / "atlas.json").read_text(encoding="utf-8"))
     sheet = atlas["sheet"]
     assert len(atlas["points"]) == len(atlas["texts"]) == len(atlas["characters"])

@@ -568,13 +568,30 @@ parts.draw = async () => {
   console.log(`drawn by ${made[1].by} too, ${apart.toExponential(1)} from there`);
 };
 
-/** A tiny model that is trained in the page draws what it was trained on; strokes of the reader's become a character. */
+/** The training loop step by step; a tiny model, trained in the page, draws what it was trained on; strokes become a character. */
 parts.lab = async () => {
   const { context, page, wrong } = await open(browser, address, desktop, () => {
     addEventListener('trained', ({ detail: { drawn } }) => (globalThis.trained = [...drawn]));
     addEventListener('completed', ({ detail }) => (globalThis.completed = [...detail]));
   });
   await readAll(page);
+  const network = page.locator('[data-live=parts]');
+  await network.scrollIntoViewIfNeeded();
+  await network.getByRole('button', { name: 'Take a short cut' }).click();
+  assert.match(await network.locator('output').evaluate((output) => output.value), /^Take a short cut\. At each size/);
+  await network.screenshot({ path: `${shots}/parts.png` });
+  const loop = page.locator('[data-live=loop]');
+  await loop.scrollIntoViewIfNeeded();
+  const said = () => loop.locator('output').evaluate((output) => output.value);
+  assert.match(await said(), /^1 of 7.*caption/);
+  for (let i = 0; i < 5; i++) await loop.getByRole('button', { name: 'Next' }).click();
+  assert.match(await said(), /the loss is \d\.\d{3}/);
+  assert.equal(await loop.locator('.later').count(), 0, 'all pictures of a step are shown');
+  await loop.screenshot({ path: `${shots}/loop.png` });
+  const first = await loop.locator('[data-of=x0]').getAttribute('src');
+  for (let i = 0; i < 2; i++) await loop.getByRole('button', { name: 'Next' }).click();
+  assert.match(await said(), /^1 of 7/);
+  assert.notEqual(await loop.locator('[data-of=x0]').getAttribute('src'), first, 'then comes the next glyph');
   const lab = page.locator('[data-live=training]');
   await lab.scrollIntoViewIfNeeded();
   await lab.locator('[name=shape]').selectOption('ring');

@@ -59,6 +59,41 @@ def figures(
     print(f"{len(names)} figures: {out}")
 
 
+def before(
+    recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE")],
+    /,
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+    max_minutes: float | None = None,
+    steps: int | None = None,
+    data: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
+) -> None:
+    """Train what came before diffusion on the glyphs, for comparison: a variational autoencoder or a generative adversarial
+    network, without captions. Writes generator.safetensors and before.json.
+
+    Args:
+        recipe: vae, gan, or a TOML file.
+        out: The output folder; by default runs/vae or runs/gan.
+        max_minutes: Time limit in minutes; by default that of the recipe, an hour.
+        steps: Largest number of steps; by default there is no limit but the time.
+        data: The glyph dataset; built if missing.
+        overwrite: Overwrite existing files of these names that zaozi did not write; by default this is an error.
+    """
+    from zaozi.core.config import from_dict, to_dict
+    from zaozi.core.recipe import DataConfig
+    from zaozi.data.pairs import find_dataset, load_pairs
+    from zaozi.guide.before import BeforeRecipe, before_output, read_before, small_glyphs, train_before
+
+    given = {"max_minutes": max_minutes, "steps": steps}
+    how = from_dict(BeforeRecipe, to_dict(read_before(recipe)) | {k: v for k, v in given.items() if v is not None})
+    folder = out or Path("runs") / how.kind
+    output = before_output(folder, overwrite=overwrite)
+    output.check()
+    pairs = load_pairs(find_dataset(DataConfig(path=str(data) if data else "")), "train")
+    done = train_before(how, small_glyphs(pairs), output)
+    print(f"{folder}: {done:,} steps of {how.batch_size} glyphs")
+
+
 def export(
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")] = "base",
     /,

@@ -47,6 +47,7 @@ COMMANDS = {
         "build",
         "write the visual guide as a static site, its model and figures included",
     ),
+    "guide before": ("zaozi.cli.guide", "before", "train a VAE or a GAN on the glyphs, for comparison"),
     "guide serve": ("zaozi.cli.guide", "serve", "open the guide on this machine, with an API that draws"),
     "cache list": ("zaozi.cli.cache", "show", "what is cached, and how much of it"),
     "cache verify": ("zaozi.cli.cache", "verify", "compare every cached file with its SHA-256"),

@@ -165,6 +165,8 @@ class TrainConfig(Config):
     """Overfit eight pairs before a long run, and report the result."""
     init_from: str = ""
     """A model to start from; only its weights are used. Its space is used if it has the same settings."""
+    student_from: str = ""
+    """In distillation, an earlier student whose weights are the start, instead of those of the teacher, `init_from`."""
     space_from: str = ""
     """A model, or the folder of `zaozi space fit`, whose space is used instead of fitting one."""
     drawn_by: str = ""
@@ -238,6 +240,8 @@ class DistillConfig(Config):
     """Weight of an adversarial loss for the last student, which compares its pictures with real ones and so sharpens them; 0 for
     none.
     """
+    student_from: str = ""
+    """An earlier student like the last one, whose weights that one starts from, instead of those of its teacher."""
     samples: Annotated[int, Range(0)] = 0
     """Training pictures per stage; 0 for 60,000, and 80,000 in the last one."""
     batch_size: Annotated[int, Range(0)] = 0

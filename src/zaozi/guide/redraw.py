@@ -37,8 +37,11 @@ from zaozi.model.checkpoint import WEIGHTS, find_model
 
 FILMED = ("10-films-ddpm-120", "10-films-ddim-120", "10-films-dpmpp-sde-120")
 """Videos shown on the page."""
+STEPPED = {"16-training-step": "loop.json"}
+"""Figures that the page also shows step by step, with the file of their numbers in data/."""
 COSTS = {"10-films": 300, "data": 45, "15-guidance-and-steps": 25, "02-real-and-drawn": 16, "14-first-guess": 14,
-         "19-origins": 14, "04-atlas": 10, "07-fields": 7, "15-radicals": 25}  # fmt: skip
+         "19-origins": 14, "04-atlas": 10, "07-fields": 7, "15-radicals": 25,
+         "21-candidates": 6, "22-likelihood": 40}  # fmt: skip
 """Approximate seconds per part on one core; all others take about one."""
 SHOWN = "明草水火金木鳥魚锂龍"
 """Glyphs for the forward process."""
@@ -93,6 +96,8 @@ def _figure(source: Source, out: Path, name: str) -> dict[str, dict[str, Any]]:
     made = figure(name)(source)
     svg = vector(made)
     (out / f"{name}.svg").write_text(svg, encoding="utf-8")
+    if name in STEPPED:
+        _write(out.parent / "data" / STEPPED[name], {"batch": made.data["batch"]})
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
     assert box
     about = {"title": made.title, "caption": made.says}

@@ -151,6 +151,8 @@ def _ready(
     check_stage(config)
     if teacher is not None:
         check_student(config, teacher.config)
+    elif train.student_from:
+        raise ZaoziError("train.student_from is for distillation; use train.init_from, or zaozi distill MODEL")
     captions = [*pairs.texts, *held_out.texts]
     if workers.main and state is None:
         for line in caption_report(encoder, captions).lines():
@@ -164,7 +166,8 @@ def _ready(
     seconds, began_with, earlier = 0.0, "", list[dict[str, Any]]()
     fitted = state is not None
     if where is not None:
-        fitted = start_from(model, load_model(where), where, say)
+        start = find_model(train.student_from) if train.student_from else where
+        fitted = start_from(model, load_model(start), start, say)
         began_with, earlier = sha256(where / WEIGHTS), history(where)
     if train.drawn_by and state is None and (fitted or train.space_from):
         raise ZaoziError("train.drawn_by is used when a space is fitted, and this run has one; remove it")

@@ -33,6 +33,7 @@ from zaozi.model.checkpoint import (
     save_folder,
 )
 from zaozi.model.denoiser import Denoiser
+from zaozi.model.snap import unsnapped
 from zaozi.nn.layers import part_name
 from zaozi.train.optim import flat_state, load_flat_state
 
@@ -42,7 +43,7 @@ RECIPE, LOG = "recipe.json", "log.jsonl"
 _FREE = {  # keys that may differ when a run is resumed; data is compared by hash
     "data": ("path", "size", "undefined"),
     "train": ("out", "steps", "max_minutes", "save_minutes", "save_every", "validate_every", "sample_every", "prompts",
-              "trackers", "self_check", "init_from", "compile", "device"),
+              "trackers", "self_check", "init_from", "student_from", "compile", "device"),
 }  # fmt: skip
 
 
@@ -199,7 +200,7 @@ def start_from(model: Denoiser, other: Denoiser, where: Path, say: Callable[[str
     Returns whether its space was copied too: it is if both have the same settings. Raises `ZaoziError` if the networks differ.
     """
     own, theirs = model.config, other.config
-    same_space = own.space == theirs.space
+    same_space = unsnapped(own.space) == unsnapped(theirs.space)
     if own.diffusion.prediction != theirs.diffusion.prediction:
         say(f"{where} predicts {theirs.diffusion.prediction}, not {own.diffusion.prediction}; it must learn that again")
     weights = {k: v for k, v in other.state_dict().items() if ".properties.parts." not in k}

@@ -17,7 +17,7 @@ from zaozi.core.components import OptimConfig
 from zaozi.core.errors import ZaoziError
 from zaozi.core.recipe import DistillConfig, DistilledConfig, Recipe
 from zaozi.model.checkpoint import CONSISTENT, STATE, STUDENT, find_model, newest, read_config
-from zaozi.train.distill import check_adversary, check_teacher
+from zaozi.train.distill import check_adversary, check_student, check_teacher
 from zaozi.train.loop import train
 from zaozi.train.prepare import prepare
 from zaozi.train.state import RECIPE, read_state, run_output
@@ -48,7 +48,7 @@ def known_recipe(folder: Path) -> Recipe:
 @dataclass(frozen=True)
 class Stage:
     """One student of a distillation: its steps and sampler, the number of training pictures, the steps of its teacher's path if
-    it is a consistency model with fewer, and the weight of the adversarial loss.
+    it is a consistency model with fewer, the weight of the adversarial loss, and the earlier student that it starts from, if any.
     """
 
     steps: int
@@ -56,6 +56,7 @@ class Stage:
     sampler: Literal["ddim", "consistency"] = "ddim"
     path: int = 0
     adversarial: float = 0.0
+    student_from: str = ""
 
     @property
     def distilled(self) -> DistilledConfig:
@@ -95,6 +96,7 @@ def student_recipe(folder: Path, stage: Stage, how: DistillConfig) -> Recipe:
         sample_every=-(-count // SHEETS),
         self_check=False,
         init_from=str(folder),
+        student_from=stage.student_from,
         space_from="",
         drawn_by="",
     )
@@ -126,7 +128,8 @@ def planned(steps: Sequence[int], how: DistillConfig) -> list[Stage]:
         last = found[-1].steps
         few = how.consistency_steps or last
         found.append(replace(found[-1], steps=few, sampler="consistency", path=last if few < last else 0))
-    found[-1] = replace(found[-1], samples=how.samples or LAST_SAMPLES, adversarial=how.adversarial)
+    samples = how.samples or LAST_SAMPLES
+    found[-1] = replace(found[-1], samples=samples, adversarial=how.adversarial, student_from=how.student_from)
     return found
 
 
@@ -162,6 +165,8 @@ def recipes(
     stages = planned(steps, how)
     teacher = read_config(folder)
     check_teacher(teacher, stages[0].distilled.teacher_steps)
+    if how.student_from:
+        check_student(read_config(find_model(how.student_from)), teacher)
     if how.adversarial:  # used in the last stage only
         check_adversary(teacher.space.shape(teacher.size, teacher.channels), int(os.environ.get("WORLD_SIZE", "1")))
     for place in (out / stage.folder for stage in stages):
