@@ -65,10 +65,6 @@ export class Studio {
     this.forget();
     await this.doing(async (run) => {
       this.whole = true;
-      if (manner === 'live' && this.engine().following) {
-        await this.quickly(wanted, run); // the first glyph, while the whole model is on its way
-        if (run !== this.run) return;
-      }
       this.watcher.began(wanted, manner);
       void this.reading(wanted, run);
       const drawn = await this.picture(wanted, run, {}, (step) => this.watcher.step(wanted, step, manner));
@@ -112,7 +108,7 @@ export class Studio {
   }
 
   private sketched(wanted: Wanted): Partial<Request> {
-    return sketch(wanted, this.engine().card, SKETCH);
+    return sketch(wanted, this.engine().card, SKETCH, this.engine().quick);
   }
 
   private async quickly(wanted: Wanted, run: number): Promise<void> {

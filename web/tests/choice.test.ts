@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { fitting, sketch, told } from '../src/engine/choice';
 import type { Drawn, Engine } from '../src/engine/engine';
-import { core, following } from '../src/engine/files';
+import { CORE, following } from '../src/engine/files';
 import type { Card, Distilled, Request, Step } from '../src/engine/messages';
 import { START, type Wanted } from '../src/links';
 import { PAUSE, SKETCH, Studio, type Watcher } from '../src/studio';
@@ -19,15 +19,16 @@ describe('which network draws', () => {
   test('a sketch: the quick model in one step and without guidance, if it can; else the whole one in a few', () => {
     const whole = { steps: SKETCH, quiet: true };
     const quick = { steps: 1, sampler: 'consistency', guidance: 1, quick: true, quiet: false };
-    expect(sketch(START, withQuick, SKETCH)).toEqual(quick);
-    expect(sketch(START, { ...withQuick, bounds: null }, SKETCH)).toEqual({ ...quick, quiet: true });
+    expect(sketch(START, withQuick, SKETCH, true)).toEqual(quick);
+    expect(sketch(START, withQuick, SKETCH), 'while it is not there').toEqual(whole);
+    expect(sketch(START, { ...withQuick, bounds: null }, SKETCH, true)).toEqual({ ...quick, quiet: true });
     for (const [request, some] of [[START, card], [START, null], [composed, withQuick], [{ ...START, guidance: 0 }, withQuick]] as const) {
-      expect(sketch(request, some, SKETCH)).toEqual(whole);
+      expect(sketch(request, some, SKETCH, true)).toEqual(whole);
     }
     expect(sketch({ ...START, steps: 3 }, card, SKETCH).steps).toBe(3);
     expect(sketch(START, student, SKETCH)).toEqual({ steps: 1, sampler: 'consistency', guidance: 1, quiet: false });
     const older = { ...withQuick, quick: { ...withQuick.quick!, distilled: { ...distilled, sampler: undefined } } };
-    expect(sketch(START, older, SKETCH).sampler).toBe('ddim');
+    expect(sketch(START, older, SKETCH, true).sampler).toBe('ddim');
   });
 
   test('of a student takes neither guidance nor a second prompt, and says which model does', () => {
@@ -37,16 +38,16 @@ describe('which network draws', () => {
     expect(told(card)).toBe('');
   });
 
-  test('is fetched first: the quick one, and the whole one behind it', () => {
-    expect([core(withQuick)[0], ...following(withQuick)]).toEqual(['fast-0123.onnx.gz', 'denoiser.onnx.gz']);
-    expect([core(card)[0], ...following(card)]).toEqual(['denoiser.onnx.gz']);
+  test('is fetched first: the whole one, and the quick one behind it', () => {
+    expect([CORE[0], ...following(withQuick)]).toEqual(['denoiser.onnx.gz', 'fast-0123.onnx.gz']);
+    expect([CORE[0], ...following(card)]).toEqual(['denoiser.onnx.gz']);
   });
 });
 
 /** An engine with a quick model: it draws in 40 ms, the whole one in 400. */
 class Twofold implements Engine {
   card: Card | null = withQuick;
-  following = false;
+  quick = true;
   asked: Request[] = [];
   private waiting: ((drawn: Drawn | null) => void) | null = null;
   size = async () => 0;
@@ -96,12 +97,11 @@ describe('drawing with a quick model', () => {
     expect(engine.asked.slice(0, 3).map((r) => [r.quick, r.steps, r.guidance])).toEqual([[true, 1, 1], [true, 1, 1], [undefined, 20, 5]]);
   });
 
-  test('shows its glyph first while the whole model is on its way', async () => {
-    engine.following = true;
-    void studio.draw({ ...START, prompt: 'gold' }, 'live');
-    await vi.advanceTimersByTimeAsync(50);
-    expect(told).toEqual(['seen gold', 'sketch gold']);
-    await vi.advanceTimersByTimeAsync(400);
-    expect(told).toEqual(['seen gold', 'sketch gold', 'live gold']);
+  test('sketches with the whole model until the quick one is there', async () => {
+    engine.quick = false;
+    studio.typed({ ...START, prompt: 'gold' });
+    await vi.advanceTimersByTimeAsync(500);
+    expect(told).toEqual(['sketch gold']);
+    expect(engine.asked.map((r) => [r.quick, r.steps, r.guidance])).toEqual([[undefined, SKETCH, 5]]);
   });
 });

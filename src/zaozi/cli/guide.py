@@ -128,7 +128,7 @@ def build(
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")] = Path("out/guide"),
     /,
     model: str = "base",
-    quick: str = "none",
+    quick: str = "auto",
     redraw: tyro.conf.FlagCreatePairsOff[bool] = False,
     data: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
     seed: int = 0,
@@ -145,8 +145,7 @@ def build(
         model: Name of a shipped model, the folder of a model or training run, or user/name[@revision] on the hub. Figures
             are redrawn unless this is base or a distilled model.
         quick: A student of the model, as its name or folder, whose one-step drawings the page shows while a prompt is typed;
-            none: no student; auto: the packaged one, if it was distilled from the model. With a student, the first sketch
-            comes sooner and the first full drawing later.
+            auto: the packaged one, if it was distilled from the model; none: no student. It is loaded after the first drawing.
         redraw: Also redraw the figures for base; takes a few minutes, and the results are cached.
         data: The glyph dataset for redrawn figures; built if missing.
         seed: Random seed for redrawn figures.

@@ -25,7 +25,7 @@ def build(
     *,
     data: Path | None = None,
     seed: int = 0,
-    quick: str = "none",
+    quick: str = "auto",
     figures: bool = True,
     redraw: bool = False,
     overwrite: bool = False,
@@ -41,12 +41,12 @@ def build(
     output = site_output(out, overwrite=overwrite)
     output.check()
 
-    from zaozi.guide.quick import NONE, find_student
+    from zaozi.guide.quick import AUTO, find_student
     from zaozi.model.checkpoint import WEIGHTS, find_model, read_distilled
 
     folder = find_model(model)
     distilled = read_distilled(folder).steps > 0
-    chosen = () if quick == NONE else (quick,)
+    chosen = () if quick == AUTO else (quick,)
     if chosen:
         find_student(model, quick)
     parts: list[tuple[str, Callable[[Path], None]]] = [
@@ -68,7 +68,7 @@ def check_page() -> None:
         raise ZaoziError("this copy of zaozi contains no page; run: make guide")
 
 
-def browser_model(model: str, quick: str = "none") -> Path:
+def browser_model(model: str, quick: str = "auto") -> Path:
     """Return the cache folder with the model files for the browser, a student's included; they are created if missing."""
     from zaozi.guide.quick import page_model
 

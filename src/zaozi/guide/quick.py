@@ -34,7 +34,7 @@ PREFIX = "model."
 """Before the names of small weights in the denoiser's graph."""
 
 
-def page_model(model: str = "base", quick: str = NONE) -> Path:
+def page_model(model: str = "base", quick: str = AUTO) -> Path:
     """Return the folder of the page's model files, as `compact_model`, with the denoiser of a student if there is one.
 
     Cached. Raises `ZaoziError` if there is no such model or student, or if the student does not go with the model.

@@ -15,14 +15,14 @@ export function fitting<R extends Asked>(request: R, card: Card | null): R {
 export const usual = ({ steps, sampler = 'ddim' }: Distilled): Pick<Request, 'steps' | 'sampler' | 'guidance'> => ({ steps, sampler, guidance: 1 });
 
 /**
- * How a request is sketched while a prompt is typed: in one step of the quick model, if there is one, or of the model itself if it is
+ * How a request is sketched while a prompt is typed: in one step of the `quick` model, if it is there, or of the model itself if it is
  * distilled; else in a few steps. What a student cannot do, the whole model sketches: two prompts, or no text at all.
  */
-export function sketch(request: Asked & Pick<Request, 'steps'>, card: Card | null, most: number): Partial<Request> {
+export function sketch(request: Asked & Pick<Request, 'steps'>, card: Card | null, most: number, quick = false): Partial<Request> {
   const whole = { steps: Math.min(request.steps, most), quiet: true };
   const quiet = !card?.bounds; // where pictures are diffused, the one prediction is shown before it is decoded
   if (card?.distilled) return { ...usual(card.distilled), steps: 1, quiet };
-  if (!card?.quick || request.to?.trim() || request.guidance === 0) return whole;
+  if (!quick || !card?.quick || request.to?.trim() || request.guidance === 0) return whole;
   return { ...usual(card.quick.distilled), steps: 1, quick: true, quiet };
 }
 

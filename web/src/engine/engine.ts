@@ -1,6 +1,6 @@
 /** Engines as the page sees them: something that draws a request, step by step, and can be stopped. */
 
-import { TEXT, core, fetchCard, following, fromBase64, hasGpu, isExample, missing, runtime, runtimeName, wanted } from './files';
+import { CORE, TEXT, fetchCard, following, fromBase64, hasGpu, isExample, missing, runtime, runtimeName, wanted } from './files';
 import type { Card, Explanation, FromWorker, Reading, Request, Step, ToWorker } from './messages';
 
 type Asked =
@@ -23,8 +23,8 @@ export interface Engine {
   /** Make ready to draw `prompt`; `progress` is called with bytes. Returns a few words on what draws. */
   load(progress: (loaded: number, total: number) => void, prompt?: string): Promise<string>;
   card: Card | null;
-  /** Whether only the quick model is there yet, and the whole one on its way. */
-  readonly following?: boolean;
+  /** Whether the quick model is there, which follows after the first drawing. */
+  readonly quick?: boolean;
   read(prompt: string): Promise<Reading>;
   /** Null where it was stopped or overtaken: the last request wins. */
   draw(request: Request, watch: (step: Step) => void): Promise<Drawn | null>;
@@ -49,13 +49,13 @@ export class BrowserEngine implements Engine {
   private next = 0;
   private progress: (loaded: number, total: number) => void = () => undefined;
   card: Card | null = null;
-  following = false;
+  quick = false;
 
   constructor(private readonly base: string) {}
 
   async size(prompt = ' '): Promise<number> {
     this.card ??= await fetchCard(this.base);
-    const files = wanted(this.base, this.card, [...core(this.card), ...following(this.card), ...(isExample(this.card, prompt) ? [] : TEXT)]);
+    const files = wanted(this.base, this.card, [...CORE, ...following(this.card), ...(isExample(this.card, prompt) ? [] : TEXT)]);
     const bytes = await missing(files);
     if (!bytes) return 0;
     return bytes + runtime(`../ort/${runtimeName(await hasGpu())}.wasm.gz`).bytes;
@@ -71,7 +71,6 @@ export class BrowserEngine implements Engine {
       const answer = await this.ask({ kind: 'load', base: new URL(this.base, document.baseURI).href, prompt });
       if (answer?.kind !== 'ready') throw new Error('the worker thread did not start');
       this.card = answer.card;
-      this.following = answer.following;
       const { engine, threads } = answer;
       return engine === 'webgpu' ? 'this browser, on its GPU' : `this browser, on ${threads} CPU thread${threads > 1 ? 's' : ''}`;
     } catch (error) {
@@ -131,7 +130,7 @@ export class BrowserEngine implements Engine {
     worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
       heard = true;
       if (data.kind === 'progress') return this.progress(data.loaded, data.total);
-      if (data.kind === 'whole') return void (this.following = false);
+      if (data.kind === 'quick') return void (this.quick = true);
       const one = this.waiting.get(data.id);
       if (data.kind === 'step') return one?.watch?.(data.step);
       this.waiting.delete(data.id);

@@ -10,13 +10,11 @@ export interface Wanted {
 }
 export type Progress = (loaded: number, total: number) => void;
 
-export const DENOISER = 'denoiser.onnx.gz';
+/** Files without which nothing is drawn. */
+export const CORE = ['denoiser.onnx.gz', 'decoder.onnx.gz', 'examples.bin.gz'];
 
-/** Files of the core, without which nothing is drawn; a quick model comes first, and the whole one follows. */
-export const core = (card: Card) => [card.quick?.file ?? DENOISER, 'decoder.onnx.gz', 'examples.bin.gz'];
-
-/** What follows behind the core. */
-export const following = (card: Card) => (card.quick ? [DENOISER] : []);
+/** What follows after the first drawing: a quick model, which sketches. */
+export const following = (card: Card) => (card.quick ? [card.quick.file] : []);
 
 /** Files of the text encoder, which example prompts do without. */
 export const TEXT = ['encoder.onnx.gz', 'tokenizer.json.gz'];

@@ -52,9 +52,9 @@ export type ToWorker =
 
 export type FromWorker =
   | { kind: 'progress'; loaded: number; total: number }
-  /** The whole model has followed the quick one. */
-  | { kind: 'whole' }
-  | { kind: 'ready'; id: number; engine: string; threads: number; card: Card; following: boolean }
+  /** The quick model is there. */
+  | { kind: 'quick' }
+  | { kind: 'ready'; id: number; engine: string; threads: number; card: Card }
   | { kind: 'read'; id: number; reading: Reading }
   | { kind: 'explained'; id: number; explanation: Explanation }
   | { kind: 'step'; id: number; step: Step }

@@ -9,7 +9,7 @@ import { type Level, levels, schedule } from '../diffusion/schedules';
 import type { Picture } from '../diffusion/vectors';
 import { fitting } from './choice';
 import { type Names, type Relatives, explanation } from './explain';
-import { DENOISER, type Progress, TEXT, core, fetchAll, fetchCard, fetchEach, hasGpu, isExample, runtime, runtimeName, wanted } from './files';
+import { CORE, type Progress, TEXT, fetchAll, fetchCard, fetchEach, following, hasGpu, isExample, runtime, runtimeName, wanted } from './files';
 import type { Card, Explanation, FromWorker, Reading, Request, Step, ToWorker } from './messages';
 import { isChinese, reading } from './reading';
 import { halfMask, shrunk, start } from './edit';
@@ -57,8 +57,9 @@ class Model {
   private tables = new Map<string, Promise<Uint8Array<ArrayBuffer>>>();
   private encoder: Promise<{ session: Ort.InferenceSession; tokenizer: Tokenizer }> | null = null;
   private parts = new Map<string, Promise<Ort.InferenceSession>>();
-  private whole: Promise<Ort.InferenceSession> | null = null; // the whole denoiser, where a quick one came first
-  private wholeOpened = false;
+  private quick: Promise<Ort.InferenceSession> | null = null; // the quick denoiser, once something was drawn
+  private drew: () => void = () => undefined;
+  private readonly drawn = new Promise<void>((resolve) => (this.drew = resolve)); // the first drawing
 
   private constructor(
     private readonly base: string,
@@ -67,8 +68,7 @@ class Model {
     readonly engine: string,
     readonly threads: number,
     private readonly providers: string[],
-    /** The quick denoiser, or the whole one where there is no quick one. */
-    private readonly first: Ort.InferenceSession,
+    private readonly denoiser: Ort.InferenceSession,
     private readonly decoder: Ort.InferenceSession,
     examples: Uint8Array<ArrayBuffer>,
   ) {
@@ -80,8 +80,8 @@ class Model {
     const [card, { gpu, importing }] = await Promise.all([fetchCard(base), code()]);
     const at = (end: string) => new URL(`../ort/${runtimeName(gpu)}.${end}`, base).href;
     const example = isExample(card, prompt);
-    const files = [runtime(at('wasm.gz')), ...wanted(base, card, example ? core(card) : [...core(card), ...TEXT])];
-    const [wasm, first, decoder, examples, ...text] = fetchEach(files, progress);
+    const files = [runtime(at('wasm.gz')), ...wanted(base, card, example ? CORE : [...CORE, ...TEXT])];
+    const [wasm, denoiser, decoder, examples, ...text] = fetchEach(files, progress);
     const ort = await importing;
     ort.env.wasm.wasmPaths = { mjs: at('mjs') };
     ort.env.wasm.wasmBinary = (await wasm).buffer;
@@ -91,37 +91,32 @@ class Model {
     const providers = gpu ? ['webgpu', 'wasm'] : ['wasm'];
     const open = async (data: Promise<Uint8Array>) => session(ort, await data, providers);
     const small = await open(decoder); // starts the runtime while the denoiser is on its way; one after another: they share a heap
-    const model = new Model(base, ort, card, gpu ? 'webgpu' : 'wasm', threads, providers, await open(first), small, await examples);
+    const model = new Model(base, ort, card, gpu ? 'webgpu' : 'wasm', threads, providers, await open(denoiser), small, await examples);
     if (!example) await model.text(await Promise.all(text));
-    void model.follow(example, progress).catch(() => undefined); // whoever needs it fetches it again
+    void model.follow(example).catch(() => undefined); // whoever needs it fetches it again
     return model;
   }
 
-  /** What the first drawing did without, and one call of each part, so that no drawing waits for its first. */
-  private async follow(example: boolean, progress: Progress): Promise<void> {
-    await this.denoiser(progress);
-    if (this.card.quick) say({ kind: 'whole' });
+  /** What the first drawing does without, and one call of each part, so that no drawing waits for its first. */
+  private async follow(example: boolean): Promise<void> {
     if (example) await this.encode('one');
+    if (!this.card.quick) return;
+    await this.drawn;
+    await this.quickDenoiser();
+    say({ kind: 'quick' });
   }
 
-  /** Whether only the quick denoiser is there yet. */
-  get following(): boolean {
-    return !!this.card.quick && !this.wholeOpened;
-  }
-
-  /** The whole denoiser, fetched where it is not there yet. */
-  private denoiser(progress: Progress = () => undefined): Promise<Ort.InferenceSession> {
-    if (!this.card.quick) return Promise.resolve(this.first);
-    this.whole ??= fetchAll(wanted(this.base, this.card, [DENOISER]), progress)
+  /** The quick denoiser, fetched where it is not there yet. */
+  private quickDenoiser(): Promise<Ort.InferenceSession> {
+    this.quick ??= fetchAll(wanted(this.base, this.card, following(this.card)), () => undefined)
       .then(([data]) => this.open(data))
       .then(async (opened) => {
         const nothing = new Float32Array(this.card.shape.reduce((a, b) => a * b));
-        await this.estimates(opened, nothing, { t: 500, alpha: 0.5, sigma: 0.5 }, [null, null]);
-        this.wholeOpened = true;
+        await this.estimates(opened, nothing, { t: 500, alpha: 0.5, sigma: 0.5 }, [null]);
         return opened;
       });
-    this.whole.catch(() => (this.whole = null));
-    return this.whole;
+    this.quick.catch(() => (this.quick = null));
+    return this.quick;
   }
 
   stop() {
@@ -247,9 +242,8 @@ class Model {
   /** Draw one picture: [C, S, S] in [-1, 1], as the Python pipeline draws it from the same seed. */
   async draw(request: Request, watch: (step: Step) => void): Promise<Float32Array> {
     const run = ++this.newest;
-    const quick = request.quick && this.card.quick;
-    const denoiser = quick ? this.first : await this.denoiser(); // a sketch does not wait for a drawing that waits for the whole model
-    return this.drawings.add(() => this.walk(denoiser, fitting(request, this.card), () => run === this.newest, watch));
+    const denoiser = request.quick && this.card.quick ? await this.quickDenoiser() : this.denoiser;
+    return this.drawings.add(() => this.walk(denoiser, fitting(request, this.card), () => run === this.newest, watch)).finally(this.drew);
   }
 
   private run(session: Ort.InferenceSession, feeds: Record<string, Ort.Tensor>) {
@@ -419,7 +413,7 @@ addEventListener('message', async ({ data }: MessageEvent<ToWorker>) => {
       const progress = (loaded: number, total: number) => say({ kind: 'progress', loaded, total });
       if (model && !isExample(model.card, data.prompt)) await model.text();
       model ??= await Model.load(data.base, data.prompt, progress);
-      say({ kind: 'ready', id, engine: model.engine, threads: model.threads, card: model.card, following: model.following });
+      say({ kind: 'ready', id, engine: model.engine, threads: model.threads, card: model.card });
     } else if (data.kind === 'stop') {
       model?.stop();
     } else if (!model) {
