@@ -104,7 +104,8 @@ def test_the_wheel_holds_the_source_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = {i.filename: archive.read(i) for i in archive.infolist() if ".dist-info/" not in i.filename}
         beside = {i.filename.partition(".dist-info/")[2]: archive.read(i) for i in archive.infolist()}
-    source = {f"zaozi/recipes/{path.name}": path for path in RECIPES.values()}
+    recipes = (ROOT / "recipes").rglob("*.toml")
+    source = {f"zaozi/{path.relative_to(ROOT).as_posix()}": path for path in recipes}
     for path in (ROOT / "src" / "zaozi").rglob("*"):
         inner = path.relative_to(ROOT / "src")
         if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in inner.parts):
