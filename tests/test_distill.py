@@ -35,7 +35,7 @@ from zaozi.pipeline.likelihood import likelihood
 from zaozi.train import students
 from zaozi.train.batches import Batch
 from zaozi.train.callbacks import Callback, usual
-from zaozi.train.distill import Distillation, adversary_of, one_step_target
+from zaozi.train.distill import Distillation, adversary_of, one_step_target, teacher_of
 from zaozi.train.loop import train
 from zaozi.train.prepare import prepare
 from zaozi.train.run import Run
@@ -221,6 +221,9 @@ def test_a_consistency_model_can_have_fewer_levels_than_its_teacher(
     assert config.distilled == DistilledConfig(1, 4.0, "teacher", "consistency", 2)
     with pytest.raises(ZaoziError, match="--consistency-steps 3 does not divide 4"):
         distill(str(teacher), (4,), replace(how, consistency=True, consistency_steps=3), tmp_path / "more")
+    odd = Recipe(distilled=DistilledConfig(2, 4.0, "teacher", "consistency", 3))
+    with pytest.raises(ZaoziError, match=r"distilled\.path 3 is not a multiple of distilled\.steps 2"):
+        teacher_of(replace(odd, train=replace(odd.train, init_from=str(teacher))), None)
     with pytest.raises(ZaoziError, match="--consistency-steps 2 needs --consistency"):
         distill(str(teacher), (4,), replace(how, consistency_steps=2), tmp_path / "more")
 

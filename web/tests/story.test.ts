@@ -66,7 +66,7 @@ describe('the story', () => {
   });
 
   test('ends each chapter with something to do, and what to remember', () => {
-    for (const chapter of chapters.split('<section class="chapter">').slice(0, 4)) {
+    for (const chapter of chapters.split('<section class="chapter"').slice(0, 4)) {
       expect(chapter).toContain('class="takeaway"');
       expect(chapter).toContain('class="check"');
     }

@@ -179,6 +179,10 @@ def teacher_of(recipe: Recipe, state: dict[str, Any] | None) -> Denoiser | None:
         return None
     if not recipe.train.init_from:
         raise ZaoziError("a distillation needs a teacher; give it with --init-from, or use zaozi distill MODEL")
+    if recipe.distilled.teacher_steps % recipe.distilled.steps:
+        raise ZaoziError(
+            f"distilled.path {recipe.distilled.path} is not a multiple of distilled.steps {recipe.distilled.steps}; use one"
+        )
     where = find_model(recipe.train.init_from)
     if state is not None and state.get("began_with") != sha256(where / WEIGHTS):
         raise ZaoziError(
