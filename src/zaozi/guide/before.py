@@ -9,9 +9,8 @@ from __future__ import annotations
 import copy
 import json
 import math
-import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,7 +26,8 @@ from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
 from zaozi.data.pairs import Pairs
 from zaozi.model.checkpoint import read_tensors, save_folder
-from zaozi.train.recipes import PACKAGED
+from zaozi.train.clock import Clock
+from zaozi.train.recipes import packaged_recipes
 
 SIDE, LEAST = 64, 4
 """Side of the pictures that are learned, and of the smallest feature map."""
@@ -63,8 +63,7 @@ class BeforeRecipe(Config):
 
 def read_before(name: str) -> BeforeRecipe:
     """Read a recipe: 'vae', 'gan', or a TOML file. Raises `ZaoziError` if there is none, or it is wrong."""
-    folder = PACKAGED if PACKAGED.is_dir() else PACKAGED.parents[2] / "recipes"
-    known = {path.stem: path for path in sorted((folder / "before").glob("*.toml"))}
+    known = packaged_recipes("before")
     path = known.get(name, Path(name))
     if not path.is_file():
         raise unknown("recipe", name, known)
@@ -214,39 +213,35 @@ def before_output(folder: Path, *, overwrite: bool = False) -> Output:
     return Output(folder, "before", (WEIGHTS, ABOUT), overwrite=overwrite)
 
 
-def train_before(
-    recipe: BeforeRecipe, glyphs: Tensor, output: Output, clock: Callable[[], float] = time.monotonic
-) -> int:
+def train_before(recipe: BeforeRecipe, glyphs: Tensor, output: Output) -> int:
     """Train until the time or the steps are over, and write the averaged generator in half precision, also every five
     minutes; returns the number of steps. Raises `ZaoziError` as `Output.check`, or if the loss is not a number.
     """
     output.check()
-    begin = saved = clock()
-    limit, step = 60 * recipe.max_minutes, 0
+    limit, seconds, saved, step = 60 * recipe.max_minutes, 0.0, 0.0, 0
     losses: list[float] = []
-
-    def save(generator: Generator) -> None:
-        weights = {name: value.half() for name, value in generator.state_dict().items()}
-        about = {"steps": step, "samples": step * recipe.batch_size, "seconds": round(clock() - begin, 1)}
-        text = {"recipe": to_dict(recipe), **about, "loss": [round(v, 4) for v in losses]}
-        save_folder(output, {WEIGHTS: weights}, {ABOUT: text})
-
-    with progress(total=round(limit), desc=recipe.kind, unit="s") as bar:
-        for generator, loss in training(recipe, glyphs):
-            step += 1
+    with Clock().listening() as clock, progress(total=round(limit), desc=recipe.kind, unit="s") as bar:
+        for step, (generator, loss) in enumerate(training(recipe, glyphs), start=1):
             if math.isnan(loss):
                 raise ZaoziError(f"the loss of step {step} is not a number; use a smaller lr than {recipe.lr:g}")
             if step % 100 == 1:
-                losses.append(loss)
+                losses.append(round(loss, 4))
                 bar.set_postfix_str(f"step {step}, loss {loss:.3g}")
-            now = clock()
-            bar.update(round(min(now - begin, limit)) - bar.n)
-            if now - begin >= limit or step == recipe.steps:
-                save(generator)
-                return step
-            if now - saved >= SAVE_SECONDS:
-                save(generator)
-                saved = now
+            seconds += clock.tick()
+            bar.update(round(min(seconds, limit)) - bar.n)
+            over = seconds >= limit or step == recipe.steps
+            if over or seconds - saved >= SAVE_SECONDS:
+                saved = seconds
+                about = {
+                    "steps": step,
+                    "samples": step * recipe.batch_size,
+                    "seconds": round(seconds, 1),
+                    "loss": losses,
+                }
+                weights = {name: value.half() for name, value in generator.state_dict().items()}
+                save_folder(output, {WEIGHTS: weights}, {ABOUT: {"recipe": to_dict(recipe), **about}})
+            if over:
+                break
     return step
 
 

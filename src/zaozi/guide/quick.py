@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ import numpy as np
 
 from zaozi.core.errors import ZaoziError
 from zaozi.guide import compact
-from zaozi.model.snap import unsnapped
+from zaozi.model.snap import differing
 
 if TYPE_CHECKING:
     from zaozi.core.recipe import ModelConfig
@@ -89,20 +88,12 @@ def find_student(model: str, quick: str = AUTO) -> Path | None:
 def _apart(folder: Path, student: Path) -> list[str]:
     """Return what keeps a student from sharing the text encoder and the decoder of a model."""
     one, other = _config(folder), _config(student)
-    found = _differing(one, other, SAME)
+    found = differing(one, other, SAME)
     if one.diffusion.schedule != other.diffusion.schedule:
         found.append("schedule")
     if "space" not in found and _space(folder) != _space(student):
         found.append("the weights of the space")
     return found
-
-
-def _differing(one: ModelConfig, other: ModelConfig, names: Sequence[str]) -> list[str]:
-    """Return which of these settings differ, apart from the reach of the snap."""
-    values = [
-        {name: getattr(config, name) for name in names} | {"space": unsnapped(config.space)} for config in (one, other)
-    ]
-    return [name for name in names if values[0][name] != values[1][name]]
 
 
 def _config(folder: Path) -> ModelConfig:
@@ -139,7 +130,7 @@ def denoiser(student: Path) -> bytes:
     from zaozi.model.checkpoint import SHIPPED
 
     one, other = _config(SHIPPED / "base"), _config(student)
-    if _differing(one, other, (*SAME, "network", "diffusion", "stage")):
+    if differing(one, other, (*SAME, "network", "diffusion", "stage")):
         return gzip.decompress((compact.compact_model(str(student)) / "denoiser.onnx.gz").read_bytes())
     from safetensors.numpy import load_file
 

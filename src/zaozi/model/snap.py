@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from zaozi.core.arrays import Tensor, library
 from zaozi.core.components import SpaceConfig
+
+if TYPE_CHECKING:
+    from zaozi.core.recipe import ModelConfig
 
 
 def snapped(x0: Tensor, reach: float) -> Tensor:
@@ -22,3 +27,9 @@ def snapped(x0: Tensor, reach: float) -> Tensor:
 def unsnapped(space: SpaceConfig) -> SpaceConfig:
     """Return the settings of a space without its snap, which changes how x0 is decoded and nothing else."""
     return replace(space, **{"snap": 0.0}) if hasattr(space, "snap") else space  # type: ignore[arg-type]
+
+
+def differing(one: ModelConfig, other: ModelConfig, names: Sequence[str]) -> list[str]:
+    """Return which of these settings of two models differ, apart from the reach of the snap."""
+    one, other = (replace(config, space=unsnapped(config.space)) for config in (one, other))
+    return [name for name in names if getattr(one, name) != getattr(other, name)]

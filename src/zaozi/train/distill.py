@@ -10,7 +10,6 @@ sec. 4.5). An adversarial loss makes its pictures as sharp as real ones (Sauer e
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,7 +27,7 @@ from zaozi.diffusion.schedules import T
 from zaozi.model.adversary import Adversary
 from zaozi.model.checkpoint import WEIGHTS, find_model, load_model
 from zaozi.model.denoiser import Denoiser
-from zaozi.model.snap import unsnapped
+from zaozi.model.snap import differing
 from zaozi.pipeline import guided
 from zaozi.train.batches import Batch
 
@@ -214,9 +213,8 @@ def check_teacher(config: ModelConfig, steps: int) -> None:
 
 def check_student(student: ModelConfig, teacher: ModelConfig) -> None:
     """Raises `ZaoziError` if a student differs from its teacher in more than its name, its steps and the reach of its snap."""
-    one, other = (replace(config, space=unsnapped(config.space)) for config in (student, teacher))
-    for name in ("size", "channels", "network", "space", "diffusion", "text", "properties", "stage"):
-        if getattr(one, name) != getattr(other, name):
-            raise ZaoziError(
-                f"the student has another {name} than {teacher.name}; use the same, or zaozi distill MODEL"
-            )
+    names = ("size", "channels", "network", "space", "diffusion", "text", "properties", "stage")
+    if apart := differing(student, teacher, names):
+        raise ZaoziError(
+            f"the student has another {apart[0]} than {teacher.name}; use the same, or zaozi distill MODEL"
+        )

@@ -22,10 +22,10 @@ PACKAGED = Path(__file__).parents[1] / "recipes"
 """Folder of the packaged recipes."""
 
 
-def packaged_recipes() -> dict[str, Path]:
-    """Return the packaged recipes by name, from the installed package or the source repository."""
+def packaged_recipes(inside: str = "") -> dict[str, Path]:
+    """Return the packaged recipes by name, or those of a folder `inside`, from the installed package or the source repository."""
     folder = PACKAGED if PACKAGED.is_dir() else PACKAGED.parents[2] / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return {path.stem: path for path in sorted((folder / inside).glob("*.toml"))}
 
 
 def find_recipe(path: Path) -> Path:

@@ -3,6 +3,7 @@
 import { type Part, estimate, score } from '../diffusion/mixture';
 import { ddim } from '../diffusion/samplers';
 import { type Level, T, levels, schedule } from '../diffusion/schedules';
+import { shares } from '../pointer';
 import { densityOnGrid } from './density';
 
 const REACH = 3; // the plane shown is [-REACH, REACH]^2
@@ -173,8 +174,8 @@ export function field(root: HTMLElement): void {
   }
 
   canvas.addEventListener('pointerdown', (event) => {
-    const box = canvas.getBoundingClientRect();
-    const at = [toPlane(((event.clientX - box.left) / box.width) * side), -toPlane(((event.clientY - box.top) / box.height) * side)];
+    const [x, y] = shares(canvas, event);
+    const at = [toPlane(x * side), -toPlane(y * side)];
     void drop(() => [at]);
   });
   (root.querySelector('[data-do="drop"]') as HTMLButtonElement).addEventListener('click', () => {

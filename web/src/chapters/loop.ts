@@ -11,15 +11,15 @@ interface Row {
   loss: number;
 }
 
-/** What each stage says; the picture that it adds stands under its name. */
-const STAGES: { name: string; picture?: keyof Row; says: (row: Row) => string }[] = [
-  { name: 'Glyph', picture: 'x0', says: ({ text }) => `A real glyph and its caption: “${text}”.` },
-  { name: 'Time', says: ({ time }) => `A random time: t = ${time.toFixed(0)} of 1,000.` },
-  { name: 'Noise', picture: 'eps', says: () => 'Fresh noise, one number per pixel.' },
-  { name: 'Mix', picture: 'x_t', says: ({ time }) => `The glyph with ${(time / 10).toFixed(0)}% of noise. This is all that the network gets, with t and the caption.` },
-  { name: 'Guess', picture: 'output', says: () => 'What the network takes for the clean glyph.' },
-  { name: 'Compare', picture: 'error', says: ({ loss }) => `Light: where it is wrong. Squared, averaged and weighted, the loss is ${loss.toFixed(3)}.` },
-  { name: 'Correct', says: () => 'Every parameter moves a tiny bit, so that the loss would be smaller. Then comes the next glyph.' },
+/** What each stage says, and the picture that it adds; their names are those of the buttons. */
+const STAGES: { picture?: keyof Row; says: (row: Row) => string }[] = [
+  { picture: 'x0', says: ({ text }) => `A real glyph and its caption: “${text}”.` },
+  { says: ({ time }) => `A random time: t = ${time.toFixed(0)} of 1,000.` },
+  { picture: 'eps', says: () => 'Fresh noise, one number per pixel.' },
+  { picture: 'x_t', says: ({ time }) => `The glyph with ${(time / 10).toFixed(0)}% of noise. This is all that the network gets, with t and the caption.` },
+  { picture: 'output', says: () => 'What the network takes for the clean glyph.' },
+  { picture: 'error', says: ({ loss }) => `Light: where it is wrong. Squared, averaged and weighted, the loss is ${loss.toFixed(3)}.` },
+  { says: () => 'Every parameter moves a tiny bit, so that the loss would be smaller. Then comes the next glyph.' },
 ];
 
 export async function loop(root: HTMLElement): Promise<void> {

@@ -3,11 +3,10 @@
 import type { Engine } from '../engine/engine';
 import { START } from '../links';
 import { paint } from '../paint';
+import { type Point, drawing } from '../pointer';
 
 const PEN = 9; // pixels of 128, the width of the font's strokes
 const SEED = 7;
-
-type Point = [number, number];
 
 /** The strokes to begin with, in shares of the side: the left part of many characters about water, and a bar. */
 const EXAMPLE: Point[][] = [
@@ -42,7 +41,7 @@ export function strokes(root: HTMLElement, engine: Engine): void {
   }
   function example() {
     clear();
-    for (const [from, to] of EXAMPLE) line([from[0] * side, from[1] * side], [to[0] * side, to[1] * side]);
+    for (const [from, to] of EXAMPLE) line(toPixel(from), toPixel(to));
   }
 
   /** [1, S, S] in [-1, 1]. */
@@ -76,23 +75,13 @@ export function strokes(root: HTMLElement, engine: Engine): void {
     }
   }
 
-  let last: Point | null = null;
-  const at = (event: PointerEvent): Point => {
-    const box = paper.getBoundingClientRect();
-    return [((event.clientX - box.left) / box.width) * side, ((event.clientY - box.top) / box.height) * side];
-  };
-  paper.addEventListener('pointerdown', (event) => {
-    paper.setPointerCapture(event.pointerId);
-    last = at(event);
-    line(last, last);
-  });
-  paper.addEventListener('pointermove', (event) => {
-    if (!last) return;
-    const to = at(event);
-    line(last, to);
-    last = to;
-  });
-  for (const end of ['pointerup', 'pointercancel']) paper.addEventListener(end, () => (last = null));
+  const toPixel = ([x, y]: Point): Point => [x * side, y * side];
+  let last: Point = [0, 0];
+  drawing(
+    paper,
+    (at) => line((last = toPixel(at)), last),
+    (to) => line(last, (last = toPixel(to))),
+  );
   for (const [name, work] of Object.entries({ example, clear })) root.querySelector(`[data-do="${name}"]`)?.addEventListener('click', work);
   (root.querySelector('form') as HTMLFormElement).addEventListener('submit', (event) => {
     event.preventDefault();

@@ -4,6 +4,7 @@ import { standardNormal } from '../diffusion/noise';
 import { ddim } from '../diffusion/samplers';
 import { levels } from '../diffusion/schedules';
 import { Tiny } from '../diffusion/tiny';
+import { type Point, drawing } from '../pointer';
 
 const REACH = 2; // the plane shown is [-REACH, REACH]^2
 const SLICE = 8; // milliseconds of training per frame
@@ -11,8 +12,6 @@ const LAST = 3000; // steps
 const DRAWN = 300; // points drawn by the model
 const EVERY = 100; // steps between two drawings
 const SPACING = 0.05; // between points along a line of the pointer
-
-type Point = [number, number];
 
 /** Shapes to begin with. */
 export const SHAPES: Record<string, () => Point[]> = {
@@ -92,31 +91,27 @@ export function training(root: HTMLElement): void {
     }
     stop(`Trained in ${trained.steps} steps. Red: what the model draws from noise.`);
     model = null;
-    root.dispatchEvent(new CustomEvent('trained', { detail: { points, drawn }, bubbles: true }));
+    root.dispatchEvent(new CustomEvent('trained', { detail: { drawn }, bubbles: true }));
   }
 
-  let last: Point | null = null;
-  const at = (event: PointerEvent): Point => {
-    const box = canvas.getBoundingClientRect();
-    return [(((event.clientX - box.left) / box.width) * 2 - 1) * REACH, (1 - ((event.clientY - box.top) / box.height) * 2) * REACH];
-  };
-  canvas.addEventListener('pointerdown', (event) => {
-    if (model || drawn) clear([]);
-    canvas.setPointerCapture(event.pointerId);
-    last = at(event);
-    points.push(last);
-    show();
-  });
-  canvas.addEventListener('pointermove', (event) => {
-    if (!last) return;
-    const [from, to] = [last, at(event)];
-    const count = Math.floor(Math.hypot(to[0] - from[0], to[1] - from[1]) / SPACING);
-    for (let i = 1; i <= count; i++) points.push([from[0] + ((to[0] - from[0]) * i) / count, from[1] + ((to[1] - from[1]) * i) / count]);
-    if (!count) return;
-    last = to;
-    show();
-  });
-  for (const end of ['pointerup', 'pointercancel']) canvas.addEventListener(end, () => (last = null));
+  const toPlane = ([x, y]: Point): Point => [(2 * x - 1) * REACH, (1 - 2 * y) * REACH];
+  let last: Point = [0, 0];
+  drawing(
+    canvas,
+    (at) => {
+      if (model || drawn) clear([]);
+      points.push((last = toPlane(at)));
+      show();
+    },
+    (place) => {
+      const [from, to] = [last, toPlane(place)];
+      const count = Math.floor(Math.hypot(to[0] - from[0], to[1] - from[1]) / SPACING);
+      for (let i = 1; i <= count; i++) points.push([from[0] + ((to[0] - from[0]) * i) / count, from[1] + ((to[1] - from[1]) * i) / count]);
+      if (!count) return;
+      last = to;
+      show();
+    },
+  );
   button.addEventListener('click', () => (button.textContent === 'Stop' ? stop('Stopped.') : void train()));
   (root.querySelector('[data-do="clear"]') as HTMLButtonElement).addEventListener('click', () => clear([]));
   shape.addEventListener('change', () => clear(SHAPES[shape.value]()));
