@@ -136,20 +136,21 @@ def check_equal(zaozi: Contestant, peers: Sequence[Contestant]) -> None:
 def compare(
     report: Report, device: torch.device, zaozi: list[Contestant], equal: list[Contestant], own: list[Contestant]
 ) -> None:
-    """Training at equal cost and at the peers' own widths, then sampling, whose turns fit into the time that is left."""
+    """Training and sampling at equal cost, then as each side usually does, whose turns fit into the time that is left. At the
+    peers' own widths, where an update takes seconds, they meet the last of zaozi's sides only, the compiled one if there is one.
+    """
     usual = [("usual", peer) for peer in (*equal, *own) if peer.draw is not None]
     same = [("equal", peer) for peer in equal if peer.draw is not None]
-    drawings: list[tuple[How, Contestant]] = [*usual, *same]  # type: ignore[list-item]
-    report.budget.pairs = len(zaozi) * (len(equal) + len(own)) + len(drawings)
+    drawings: list[tuple[How, Contestant]] = [*same, *usual]  # type: ignore[list-item]
+    report.budget.pairs = len(zaozi) * len(equal) + len(own) + len(drawings)
 
-    def trained(some: list[Contestant], cost: str) -> None:
+    def trained(some: list[Contestant], sides: list[Contestant], cost: str) -> None:
         for peer in some:
-            for side in zaozi:
+            for side in sides:
                 a, b = side.training(device), peer.training(device)
                 report.compare(report.training, a, b, {"cost": cost, "zaozi": side.name, "peer": peer.name})
 
-    trained(equal, "equal")
-    trained(own, "own")
+    trained(equal, zaozi, "equal")
     calls = {how: zaozi[0].calls(how) for how in sorted({how for how, _ in drawings})}
     for how, peer in drawings:
         a, b = zaozi[0].drawing(device, how), peer.drawing(device, how)
@@ -159,6 +160,7 @@ def compare(
         which = 0 if how == "usual" else 1
         about["samplers"] = {"zaozi": zaozi[0].sampler[which], "peer": peer.sampler[which]}
         report.compare(report.sampling, a, b, about)
+    trained(own, zaozi[-1:], "own")
 
 
 def described(side: Contestant) -> dict[str, Any]:

@@ -387,6 +387,20 @@ def test_every_sampler_goes_with_every_guidance_and_control(glyph_artist: TextTo
         assert made[0].size == (32, 32), way
 
 
+def test_guidance_applies_in_the_noisier_half_and_scale_0_ignores_the_prompt_everywhere(
+    glyph_artist: TextToImage,
+) -> None:
+    rows: list[int] = []
+    count = glyph_artist.model.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    plain = glyph_artist("gold", num_steps=10, count=2)
+    unguided = glyph_artist("gold", num_steps=10, count=2, guidance_scale=0)
+    count.remove()
+    assert rows == [4] * 6 + [2] * 4 + [2] * 10, "the levels 1, 0.9, ... 0.5 are guided"
+    assert close(glyph_artist("gold", num_steps=10, count=2, guidance=Guidance(5.0, low=0.5, high=1.0)), plain)
+    assert not close(glyph_artist("gold", num_steps=10, count=2, guidance=Guidance(5.0, low=0.0)), plain)
+    assert close(glyph_artist("fish", num_steps=10, count=2, guidance_scale=0), unguided)
+
+
 def test_compositions_of_one_are_the_prompt_itself(glyph_artist: TextToImage) -> None:
     plain = glyph_artist("fire", num_steps=4, count=2)
     assert close(glyph_artist({"fire": 1.0}, num_steps=4, count=2), plain)
@@ -498,6 +512,8 @@ def test_mistakes_in_guidance_are_named(glyph_artist: TextToImage, artist: TextT
     for options, says in (
         ({"guidance": Guidance(5.0, plus=True)}, "CFG"),
         ({"guidance": Guidance(0.4, curve="rising")}, "use 1 or more"),
+        ({"guidance": Guidance(-1.0), "init": Image.new("L", (32, 32)), "strength": 0.3}, "scale -1.0 is out of range"),
+        ({"guidance": Guidance(5.0, low=0.8, high=0.3)}, "guidance interval"),
         ({"weak": glyph_artist.model, "negative": "fish"}, "choose one"),
         ({"weak": artist.model}, "the weak model has other"),
         ({"properties": {"strokes": "inf"}}, "is not a number"),

@@ -21,7 +21,7 @@ from zaozi import ZaoziError
 from zaozi.cli.main import main
 from zaozi.core.noise import lent_generator
 from zaozi.core.recipe import DataConfig, DiffusionConfig, ModelConfig, Recipe, TextConfig, TrainConfig
-from zaozi.core.sampling import Sampling
+from zaozi.core.sampling import Guidance, Sampling
 from zaozi.data.glyphs import build_glyphs
 from zaozi.data.pairs import load_pairs
 from zaozi.data.shards import normalised
@@ -31,7 +31,7 @@ from zaozi.evaluate.compare import best
 from zaozi.evaluate.control import Readout, _beside, measure_composed, measure_properties, questions
 from zaozi.evaluate.copies import nearest_features, nearest_pixels, thumbnails
 from zaozi.evaluate.distances import diversity, frechet, kid, prdc
-from zaozi.evaluate.drawing import ParallelSampler, calls
+from zaozi.evaluate.drawing import ParallelSampler, calls, rows_per_picture
 from zaozi.evaluate.ink import half_grey, specks
 from zaozi.evaluate.intervals import mean_figure, share_figure, statistic_figure
 from zaozi.evaluate.measure import Judge, spread
@@ -498,6 +498,8 @@ def test_compare(scribbler: Path, small_glyphs: Path, tmp_path: Path) -> None:
     assert main(["compare", str(scribbler), *options, *itself, "--guidance", "9"]) == 0
     assert json.loads((tmp_path / "compare.json").read_text()) == plain, "guided away from itself it stays where it is"
     assert [calls(name, 20) for name in ("ddpm", "heun", "dpmpp-sde", "unipc")] == [20, 39, 20, 20]
+    for guidance, rows in ((Guidance(4.0), 31), (Guidance(4.0, low=0.0), 40), (Guidance(1.0), 20), (Guidance(0.0), 20)):
+        assert rows_per_picture(Sampling(20, "ddim", guidance)) == rows
 
 
 def test_two_processes_draw_what_one_draws(scribbler: Path, small_glyphs: Path, tmp_path: Path) -> None:

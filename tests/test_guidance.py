@@ -127,6 +127,9 @@ def test_an_interval_and_a_curve_over_levels() -> None:
     curve = rising(4.0)
     assert callable(curve)
     assert [curve(s.level(t)) for t in (1000.0, 500.0, 0.0)] == pytest.approx([1.0, 4.0, 7.0])
+    curve = rising(4.0, 0.2, 0.8)
+    assert callable(curve)
+    assert [curve(s.level(t)) for t in (800.0, 500.0, 200.0)] == pytest.approx([1.0, 4.0, 7.0])
 
 
 def test_clamped_estimates_stay_consistent() -> None:

@@ -27,6 +27,7 @@ from zaozi.guide.figures import chosen, draw_all, figure, figures
 from zaozi.guide.figures.atlas import agreement, nearest
 from zaozi.guide.figures.back import candidates, clean_glyphs
 from zaozi.guide.figures.forward import learned_score, shape
+from zaozi.guide.figures.live import SIDE
 from zaozi.guide.figures.paper import as_url
 from zaozi.guide.figures.source import Source
 from zaozi.model.checkpoint import save_model
@@ -39,11 +40,11 @@ from zaozi.pipeline.likelihood import likelihood
 
 
 def test_every_figure_has_a_function_and_a_number() -> None:
-    assert sorted({int(name.split("-")[0]) for name in figures}) == list(range(1, 23))
+    assert sorted({int(name.split("-")[0]) for name in figures}) == list(range(1, 25))
     assert all(callable(figure(name)) for name in figures)
     assert chosen(["15"]) == ["15-guidance-and-steps", "15-radicals"]
-    with pytest.raises(ZaoziError, match="unknown figure '23'"):
-        chosen(["23"])
+    with pytest.raises(ZaoziError, match="unknown figure '25'"):
+        chosen(["25"])
 
 
 def test_figures_without_a_model(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def live(glyph_model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[So
     folder = tmp_path_factory.mktemp("data") / "glyphs"
     build_glyphs(folder, limit=300, size=32)
     source, out = Source(glyph_model, folder), tmp_path_factory.mktemp("live")
-    names = ["2", "5", "6", "8", "9", "10", "12", "14", "15", "16", "21", "22"]
+    names = ["2", "5", "6", "8", "9", "10", "12", "14", "15", "16", "21", "22", "23", "24"]
     data = {}
     for name, files in draw_all(source, names, out):
         data[name] = json.loads((out / f"{name}.json").read_text())["data"]
@@ -190,6 +191,22 @@ def test_bits_are_those_of_the_library(live: tuple[Source, dict[str, Any]]) -> N
     assert [one["bits"] for group in ("real", "drawn", "scribbled") for one in said[group]] == pytest.approx(
         bits, rel=5e-3
     )
+
+
+@torch.inference_mode()
+def test_sliders_and_ways_show_what_the_model_draws(live: tuple[Source, dict[str, Any]]) -> None:
+    source, data = live
+    slider, side = data["15-guidance-and-steps"]["slider"], SIDE
+    board = np.asarray(Image.open(io.BytesIO(base64.b64decode(slider["sheets"][1]["sheet"].partition(",")[2]))))
+    assert board.shape == (len(slider["scales"]) * side, slider["columns"] * side)
+    row = slider["scales"].index(5.0)
+    drawing = source.artist(slider["sheets"][1]["prompt"], count=2, guidance_scale=5.0)[1].resize((side, side), 0)
+    shown = board[row * side : (row + 1) * side, side : 2 * side]
+    assert np.abs(shown.astype(int) - np.asarray(drawing)).max() <= 1
+    way = data["23-larger"]["rows"][0]
+    drawing = source.artist(data["23-larger"]["prompt"], count=1)[0]
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(way[-1]["picture"].partition(",")[2]))))
+    assert np.abs(shown.astype(int) - np.asarray(drawing)).max() <= 1
 
 
 @torch.inference_mode()

@@ -14,9 +14,10 @@ import torch
 
 from zaozi.core.components import samplers
 from zaozi.core.noise import standard_normal
+from zaozi.core.sampling import Guidance
 from zaozi.core.types import Cond, Estimate, Level
 from zaozi.data.unihan import glossed, meaning
-from zaozi.diffusion.guidance import cfg, clamped, inpainted
+from zaozi.diffusion.guidance import cfg, clamped, inpainted, interval
 from zaozi.diffusion.levels import GRIDS, levels
 from zaozi.diffusion.mixture import TWO
 from zaozi.diffusion.prediction import score
@@ -81,6 +82,7 @@ def golden() -> dict[str, Any]:
             for scale in (1.0, 3.0)
         },
         "example": {f"restart/{path}/3": _walk(_example(), path, 3.0, noise) for path in SCHEDULES},
+        "guidance_low": Guidance.low,
         "known": KNOWN,
         "mask": MASK,
         "inpainted": {
@@ -132,7 +134,7 @@ def _example() -> Any:
 def _walk(sampler: Any, path: str, scale: float, noise: Any, *, edit: bool = False) -> list[list[float]]:
     """x before each call that is watched, and at the end, of one point on the mixture; unconditional is its mirror.
 
-    With `edit`, what `MASK` marks is kept as in `KNOWN`.
+    With `edit`, guidance applies in the usual interval only, and what `MASK` marks is kept as in `KNOWN`.
     """
 
     def model(x: torch.Tensor, level: Level, cond: Cond) -> Estimate:
@@ -146,7 +148,8 @@ def _walk(sampler: Any, path: str, scale: float, noise: Any, *, edit: bool = Fal
     cond = Cond(torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1))
     grid = levels(schedule(path), STEPS)
     seen: list[list[float]] = []
-    denoise, x = clamped(cfg(model, cond, scale), -1.0, 1.0), float(grid[0].sigma) * noise(0)
+    strength = interval(scale, Guidance.low, 1.0) if edit else scale
+    denoise, x = clamped(cfg(model, cond, strength), -1.0, 1.0), float(grid[0].sigma) * noise(0)
     if edit:
         known = _point(KNOWN)
         denoise, x = inpainted(denoise, known, _point(MASK)), x + float(grid[0].alpha) * known

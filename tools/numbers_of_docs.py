@@ -18,7 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from zaozi.core.sampling import Guidance, Sampling
 from zaozi.evaluate.compare import best
+from zaozi.evaluate.drawing import rows_per_picture
 from zaozi.evaluate.publish import between_marks, read_report, readme_with
 from zaozi.evaluate.report import RELEASED_SAMPLES
 from zaozi.evaluate.table import figure, find
@@ -31,7 +33,7 @@ GUIDANCE = {
     "3": "--guidance 3",
     "5": "--guidance 5",
     "8": "--guidance 8",
-    "interval": "--guidance.low 0.5",
+    "everywhere": "--guidance.low 0",
     "rising": "--guidance.curve rising",
     "rescale": "--guidance 8 --guidance.rescale 0.7",
     "plus": "--guidance.plus --guidance 0.6",
@@ -88,7 +90,9 @@ def students(reports: list[dict[str, Any]]) -> list[str]:
     ]
     for report in reports:
         how = report["how"]
-        cells = [report["model"]["name"], str(how["steps"]), str(how["steps"] * (1 if how["guidance"] == 1 else 2))]
+        guidance = Guidance(how["guidance"], **how["guide"])
+        calls = rows_per_picture(Sampling(how["steps"], how["sampler"], guidance))
+        cells = [report["model"]["name"], str(how["steps"]), str(calls)]
         found = [(find(report["figures"], path), percent) for path, percent in figures.values()]
         enough = how["samples"] >= RELEASED_SAMPLES  # a distance depends on the number of glyphs
         cells += [f.text(percent) if f and (percent or enough) else "" for f, percent in found]

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { transformWithOxc } from 'vite';
 import raw from './golden.json';
 import { describe, expect, test } from 'vitest';
-import { cfg, clamped, inpainted } from '../src/diffusion/guidance';
+import { LOW, cfg, clamped, inpainted } from '../src/diffusion/guidance';
 import { type Part, estimate, logDensity, score } from '../src/diffusion/mixture';
 import { pictureNoise, standardNormal } from '../src/diffusion/noise';
 import { SAMPLERS, type Sampler } from '../src/diffusion/samplers';
@@ -101,14 +101,15 @@ describe('the example that CONTRIBUTING.md shows walks the way its twin walks', 
   }
 });
 
-describe('a part that is kept comes out as it was, by every sampler', () => {
+describe('a part that is kept comes out as it was, by every sampler, with guidance in the noisier half', () => {
+  test('the noise share is that of Python', () => expect(LOW).toBe(golden.guidance_low));
   for (const [name, wanted] of Object.entries<number[][]>(golden.inpainted)) {
     test(name, async () => {
       const [sampler, path] = name.split('/');
       const noise = pictureNoise(golden.seed, golden.picture, 2);
       const grid = levels(schedule(path), golden.steps);
       const seen: Picture[] = [];
-      const denoise = inpainted(clamped(cfg(network, 3), -1, 1), golden.known, Uint8Array.from(golden.mask));
+      const denoise = inpainted(clamped(cfg(network, 3, LOW), -1, 1), golden.known, Uint8Array.from(golden.mask));
       const first = start(noise(0), grid[0], golden.known);
       const end = await SAMPLERS[sampler](denoise, first, grid, noise, (_, x) => {
         seen.push(x);

@@ -19,14 +19,17 @@ from zaozi.diffusion.prediction import from_x0
 
 Scale = float | Callable[[Level], float | None]
 """Guidance strength: a number, or a function of the level (None means no guidance)."""
+ROUNDING = 1e-9
 Weight = float | Tensor
 """Weight of one guidance direction: a number, or one per picture `[B]`."""
 
 
-def checked(scale: float, least: float = 0.0) -> float:
-    """Return the scale if it is finite and at least `least`. Raises `ZaoziError` otherwise."""
+def checked(scale: float, least: float = 0.0, *, plus: bool = False) -> float:
+    """Return the scale if it is finite, at least `least` and, for CFG++, at most 1. Raises `ZaoziError` otherwise."""
     if not (math.isfinite(scale) and scale >= least):
         raise ZaoziError(f"guidance scale {scale} is out of range; use {least:g} or more (1 is none, 5 is usual)")
+    if plus and scale > 1:
+        raise ZaoziError(f"guidance scale {scale} is out of range for CFG++; use 0 to 1, 0.6 say")
     return scale
 
 
@@ -41,18 +44,23 @@ def interval(scale: Scale, low: float, high: float) -> Scale:
         )
 
     def within(level: Level) -> float | None:
-        if not low <= level.share <= high:
+        if not is_within(level.share, low, high):
             return None
         return scale(level) if callable(scale) else scale
 
     return within
 
 
-def rising(scale: float) -> Scale:
-    """Return a scale that rises from 1 at pure noise to 2 * scale - 1 at the clean end, linearly in the noise share: weak
+def is_within(share: float, low: float, high: float) -> bool:
+    """Whether a noise share is in [low, high], with room for rounding in the levels of a grid."""
+    return low - ROUNDING <= share <= high + ROUNDING
+
+
+def rising(scale: float, low: float = 0.0, high: float = 1.0) -> Scale:
+    """Return a scale that rises from 1 at the noise share `high` to 2 * scale - 1 at `low`, linearly in the noise share: weak
     while the layout forms, strong for details (cf. arXiv:2404.13040). Raises `ZaoziError` if the scale is below 1."""
     checked(scale, 1.0)
-    return lambda level: 1.0 + 2.0 * (scale - 1.0) * (1.0 - level.share)
+    return lambda level: 1.0 + 2.0 * (scale - 1.0) * (high - level.share) / (high - low)
 
 
 def composed(
@@ -82,9 +90,7 @@ def composed(
     if not 0 <= rescale <= 1:
         raise ZaoziError(f"guidance rescale {rescale} is out of range; use 0 (none) to 1")
     if not callable(scale):
-        checked(scale)
-        if plus and scale > 1:
-            raise ZaoziError(f"guidance scale {scale} is out of range for CFG++; use 0 to 1, 0.6 say")
+        checked(scale, plus=plus)
     if weak is not None and negative is not None:
         raise ZaoziError("a negative prompt and a weak model do not go together; choose one")
     conds, weights = [c for c, _ in wanted], [w for _, w in wanted]

@@ -20,6 +20,7 @@ from zaozi.core.config import to_dict
 from zaozi.core.precision import name_of
 from zaozi.core.sampling import MEASURING, Guidance, Sampling
 from zaozi.core.types import Estimate, Level
+from zaozi.diffusion.guidance import is_within
 from zaozi.diffusion.levels import levels
 from zaozi.diffusion.samplers import sampler as find_sampler
 from zaozi.diffusion.schedules import schedule
@@ -28,8 +29,10 @@ from zaozi.pipeline import Prompt, TextToImage, draw, property_values, to_bytes
 
 
 def rows_per_picture(how: Sampling) -> int:
-    """Return the network rows per picture: one per call, or two with guidance."""
-    return calls(how.sampler, how.steps) * (1 if how.guidance.scale in (0, 1) else 2)
+    """Return the network rows per picture: one per call, and another where guidance applies."""
+    low, high, called = how.guidance.low, how.guidance.high, _called_at(how.sampler, how.steps)
+    guided = 0 if how.guidance.scale in (0, 1) else sum(is_within(share, low, high) for share in called)
+    return len(called) + guided
 
 
 def described(how: Sampling) -> dict[str, Any]:
@@ -55,16 +58,20 @@ def guide_options(guide: Mapping[str, Any]) -> dict[str, Any]:
 
 def calls(sampler: str, steps: int) -> int:
     """Count the denoiser calls of a sampler for a number of steps."""
-    count = 0
+    return len(_called_at(sampler, steps))
+
+
+def _called_at(sampler: str, steps: int) -> list[float]:
+    """Return the noise share of each denoiser call of a sampler on the straight path."""
+    shares = []
 
     def denoise(x: torch.Tensor, level: Level) -> Estimate:
-        nonlocal count
-        count += 1
+        shares.append(level.share)
         return Estimate(x, x)
 
     x = torch.zeros(1, 1, 1, 1)
     find_sampler(sampler)(denoise, x, levels(schedule("linear_path"), steps), noise=lambda _: x)
-    return count
+    return shares
 
 
 def _a_row_each(artist: TextToImage, values: Mapping[str, Sequence[str | float]]) -> dict[str, torch.Tensor]:

@@ -119,9 +119,10 @@ def part(model: Denoiser, encoder: TextEncoder) -> dict[str, Any]:
     kind = encoder.name.partition(":")[0]
     text = {**values["text"], "encoder": kind if kind == encoder.name else f"{kind}:{TEXT}"}
     usual = model.config.distilled.usual()
+    drawing = {"steps": usual.steps, "guidance": usual.guidance.scale, "guidance_low": usual.guidance.low}
     return {
         **{key: values[key] for key in ("properties", "stage")},
-        "diffusion": {**values["diffusion"], "steps": usual.steps, "guidance": usual.guidance.scale},
+        "diffusion": {**values["diffusion"], **drawing},
         "pictures": {"size": values["size"], "channels": values["channels"], "shape": list(model.shape)},
         "network_config": network,
         "space_config": values["space"],

@@ -78,8 +78,9 @@ class ZaoziPipeline(DiffusionPipeline):
         usual = model.config.diffusion
         scale = usual["guidance"] if guidance_scale is None else guidance_scale
         guided = scale != 1
+        low = usual["guidance_low"] if scale else 0.0
         cond = self.encode([*texts, *[negative_prompt] * (len(texts) * guided)], properties or {}, len(texts))
-        x0 = self.sample(model, noise(0, shape), cond, num_inference_steps or usual["steps"], scale)
+        x0 = self.sample(model, noise(0, shape), cond, num_inference_steps or usual["steps"], scale, low)
         made = model.decode(x0)
         for number, stage in enumerate(stages, 1):
             if made.shape[-1] < size:
@@ -87,17 +88,20 @@ class ZaoziPipeline(DiffusionPipeline):
         pixels = ((made.float() + 1) * 127.5).round().permute(0, 2, 3, 1).cpu().numpy() / 255
         return ImagePipelineOutput(images=self.numpy_to_pil(pixels))
 
-    def sample(self, model: Any, x: Tensor, cond: Mapping[str, Any], steps: int, scale: float) -> Tensor:
+    def sample(
+        self, model: Any, x: Tensor, cond: Mapping[str, Any], steps: int, scale: float, low: float = 0.0
+    ) -> Tensor:
         """Step from noise x `[B, C, h, w]` to x0_hat with the scheduler. With twice as many conditions as pictures, the second
-        half is what guidance leads away from: base + scale * (wanted - base).
+        half is what guidance leads away from, base + scale * (wanted - base), while the noise share is at least `low`.
         """
         straight = model.config.diffusion["schedule"] == "linear_path"
         set_steps(self.scheduler, steps, straight)
         for i, t in enumerate(self.progress_bar(self.scheduler.timesteps)):
             level = straight_level(self.scheduler.sigmas[i]) if straight else self.tabulated_level(t)
             x = x if i else level[1] * x
-            rows = len(cond["mask"]) // len(x)
-            made = model(torch.cat([x] * rows).to(model.dtype), level, **cond)
+            here = cond if level[1] >= (low - 1e-9) * sum(level) else first_rows(cond, len(x))
+            rows = len(here["mask"]) // len(x)
+            made = model(torch.cat([x] * rows).to(model.dtype), level, **here)
             x0, eps = (v.float() for v in made)
             if rows == 2:
                 (x0, base_x0), (eps, base_eps) = x0.chunk(2), eps.chunk(2)
@@ -150,6 +154,12 @@ class ZaoziPipeline(DiffusionPipeline):
         states = self.text_encoder(input_ids=ids["input_ids"], attention_mask=mask.long()).last_hidden_state
         states = states.float() * mask[..., None]
         return states[0], mask[0], pool(states, mask)[0]
+
+
+def first_rows(cond: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Return the first rows of a text condition."""
+    rows = {name: cond[name][:count] for name in ("tokens", "mask", "pooled")}
+    return {**rows, "properties": {column: values[:count] for column, values in cond["properties"].items()}}
 
 
 class Noise:

@@ -37,9 +37,10 @@ from zaozi.model.checkpoint import WEIGHTS, find_model
 
 FILMED = ("10-films-ddpm-120", "10-films-ddim-120", "10-films-dpmpp-sde-120")
 """Videos shown on the page."""
-STEPPED = {"16-training-step": "loop.json"}
-"""Figures that the page also shows step by step, with the file of their numbers in data/."""
-COSTS = {"10-films": 300, "data": 45, "15-guidance-and-steps": 25, "02-real-and-drawn": 16, "14-first-guess": 14,
+STEPPED = {"15-guidance-and-steps": ("guidance.json", "slider"), "16-training-step": ("loop.json", "batch"),
+           "24-contrast": ("contrast.json", "pairs")}  # fmt: skip
+"""Figures that the page also shows step by step: the file in data/, and which of their numbers it holds."""
+COSTS = {"10-films": 300, "data": 45, "15-guidance-and-steps": 80, "23-larger": 8, "02-real-and-drawn": 16, "14-first-guess": 14,
          "19-origins": 14, "04-atlas": 10, "07-fields": 7, "15-radicals": 25,
          "21-candidates": 6, "22-likelihood": 40}  # fmt: skip
 """Approximate seconds per part on one core; all others take about one."""
@@ -97,7 +98,8 @@ def _figure(source: Source, out: Path, name: str) -> dict[str, dict[str, Any]]:
     svg = vector(made)
     (out / f"{name}.svg").write_text(svg, encoding="utf-8")
     if name in STEPPED:
-        _write(out.parent / "data" / STEPPED[name], {"batch": made.data["batch"]})
+        file, key = STEPPED[name]
+        _write(out.parent / "data" / file, {key: made.data[key]})
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
     assert box
     about = {"title": made.title, "caption": made.says}

@@ -10,7 +10,7 @@ from zaozi.core.files import sha256
 SITE = Path(__file__).parent / "site"
 BASE = SITE.parents[1] / "weights" / "base" / "model.safetensors"
 """Weights of the bundled model."""
-EDITION = 5
+EDITION = 6
 """Version of the figures; cached figures of an older version are redrawn."""
 INDEX, DRAWN = "figures/index.json", "figures/drawn.json"
 """Metadata of each figure; and the figures' edition and model (SHA-256 of its weights)."""

@@ -23,6 +23,8 @@ from zaozi.model.release import in_markdown
 
 PART = Path("denoiser")
 STORED = PART / "diffusion_pytorch_model.safetensors"
+DRAWING = ("steps", "guidance", "guidance_low")
+"""Settings beside those of the diffusion: how the pipeline draws."""
 
 
 def is_exported(folder: Path) -> bool:
@@ -82,7 +84,7 @@ def _config(part: Mapping[str, Any], version: int, name: str) -> ModelConfig:
     text = {key: value for key, value in part["text"].items() if key != "padded"}
     network = {key: value for key, value in part["network_config"].items() if key != "logsnrs"}
     same = {key: part[key] for key in ("properties", "stage")}
-    same["diffusion"] = {key: value for key, value in part["diffusion"].items() if key not in ("steps", "guidance")}
+    same["diffusion"] = {key: value for key, value in part["diffusion"].items() if key not in DRAWING}
     same |= {key: part["pictures"][key] for key in ("size", "channels")}
     values = {"schema": version, "name": name, **same, "network": network, "space": part["space_config"], "text": text}
     return schema.read(ModelConfig, values)

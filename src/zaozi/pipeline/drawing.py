@@ -16,7 +16,7 @@ from zaozi.core.precision import autocast
 from zaozi.core.recipe import ModelConfig
 from zaozi.core.sampling import Guidance, Sampling
 from zaozi.core.types import Cond, Conditional, Denoise, Level
-from zaozi.diffusion.guidance import Scale, Weight, clamped, composed, dynamic, inpainted, interval, rising
+from zaozi.diffusion.guidance import Scale, Weight, checked, clamped, composed, dynamic, inpainted, interval, rising
 from zaozi.diffusion.levels import check_levels, levels
 from zaozi.diffusion.samplers import sampler as find_sampler
 from zaozi.model.stage import augmented, enlarged
@@ -36,16 +36,22 @@ def guided(
     negative: Cond | None = None,
     weak: Conditional | None = None,
 ) -> Denoise:
-    """Wrap the model with guidance and range limiting. Raises `ZaoziError` if a guidance value is out of range."""
+    """Wrap the model with guidance and range limiting. Scale 0 ignores the condition at every level.
+
+    Raises `ZaoziError` if a guidance value is out of range.
+    """
     if how.curve not in ("constant", "rising"):
         raise unknown("guidance curve", how.curve, ("constant", "rising"))
     if how.threshold not in ("clamp", "dynamic", "none"):
         raise unknown("threshold", how.threshold, ("clamp", "dynamic", "none"))
     if how.plus and how.curve == "rising":
         raise ZaoziError("CFG++ and a rising scale do not go together; choose one")
-    scale: Scale = how.scale if how.curve == "constant" else rising(how.scale)
-    if (how.low, how.high) != (0.0, 1.0):
-        scale = interval(scale, how.low, how.high)
+    scale: Scale = (
+        checked(how.scale, plus=how.plus) if how.curve == "constant" else rising(how.scale, how.low, how.high)
+    )
+    within = interval(scale, how.low, how.high)
+    if how.scale != 0.0 and (how.low, how.high) != (0.0, 1.0):
+        scale = within
     denoise = composed(model, wanted, scale, negative=negative, weak=weak, rescale=how.rescale, plus=how.plus)
     if model.space.bounds is None or how.threshold == "none":
         return denoise
@@ -161,12 +167,8 @@ def draw(
         if edit.mask is not None:
             denoise = inpainted(denoise, known, _shrunk(on(edit.mask, device), model.shape[1]))
 
-    def watch(level: Level, x: Tensor, guess: tuple[Tensor, Tensor]) -> None:
-        if on_step:
-            on_step(float(level.t), x, guess[0], guess[1])
-
     with autocast(how.precision, device):
-        made = model.space.decode(sample(denoise, x, path, noise=noise, on_step=watch))
+        made = model.space.decode(sample(denoise, x, path, noise=noise, on_step=_watched(on_step)))
     if edit.init is not None and edit.mask is not None:
         made = lerp(made, like(edit.init, made), like(edit.mask, made))
     return made
@@ -178,7 +180,14 @@ DRAWS = 2**32
 
 @without_gradients
 def enlarge(
-    stage: Denoiser, x: Tensor, nothing: Cond, how: Sampling, *, pictures: Sequence[int], number: int
+    stage: Denoiser,
+    x: Tensor,
+    nothing: Cond,
+    how: Sampling,
+    *,
+    pictures: Sequence[int],
+    number: int,
+    on_step: Watch | None = None,
 ) -> Tensor:
     """Draw pictures `[B, C, s, s]` in [-1, 1] anew at the size of a super-resolution stage, `[B, C, S, S]`.
 
@@ -201,8 +210,19 @@ def enlarge(
     path = levels(stage.schedule, config.stage.steps, how.grid)
     start = float(path[0].sigma) * noise(number * DRAWS + 1)
     with autocast(how.precision, device):
-        x0 = find_sampler(how.sampler)(denoise, start, path, noise=lambda draw: noise(number * DRAWS + 1 + draw))
+        sample, first = find_sampler(how.sampler), number * DRAWS + 1
+        x0 = sample(denoise, start, path, noise=lambda draw: noise(first + draw), on_step=_watched(on_step))
         return stage.space.decode(x0)
+
+
+def _watched(on_step: Watch | None) -> Callable[[Level, Tensor, tuple[Tensor, Tensor]], None]:
+    """Return the callback of a sampler that calls `on_step`."""
+
+    def watch(level: Level, x: Tensor, guess: tuple[Tensor, Tensor]) -> None:
+        if on_step:
+            on_step(float(level.t), x, guess[0], guess[1])
+
+    return watch
 
 
 def check_alike(model: Denoiser, weak: Denoiser) -> None:

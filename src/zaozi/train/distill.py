@@ -70,7 +70,8 @@ class Distillation:
     ) -> None:
         self.teacher, self.adversary = teacher.to(device), adversary
         self.prediction = teacher.config.diffusion.prediction
-        self.guidance = Guidance(1.0 if teacher.config.distilled.steps else how.guidance)
+        # at all levels, since those of a batch differ
+        self.guidance = Guidance(1.0 if teacher.config.distilled.steps else how.guidance, low=0.0)
         self.how, self.halves = how, how.teacher_steps
         ladder = levels(teacher.schedule, self.halves)[::-1]  # clean first: place k is the time k * T / halves
         where = device if device.type == "cuda" else torch.device("cpu")  # where the levels of batches are

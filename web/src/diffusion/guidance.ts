@@ -7,20 +7,27 @@ import { type Picture, mix } from './vectors';
 /** Estimates for several conditions of one picture, made in one call. */
 export type DenoiseEach = (x: Picture, level: Level, given: readonly boolean[]) => Promise<Estimate[]>;
 
+/** Guidance applies while the noise share, sigma / (alpha + sigma), is at least this: `Guidance.low` in core/sampling.py. */
+export const LOW = 0.5;
+
 /** uncond + scale * (cond - uncond) (arXiv:2207.12598, eq. 6); scales 0 and 1 cost one row instead of two. */
-export function cfg(model: DenoiseEach, scale: number): Denoise {
-  return composed((x, level, rows) => model(x, level, rows.map((row) => row !== null)), [1], scale);
+export function cfg(model: DenoiseEach, scale: number, low = 0): Denoise {
+  return composed((x, level, rows) => model(x, level, rows.map((row) => row !== null)), [1], scale, low);
 }
 
 /** Estimates for the conditions of these numbers (null: no condition at all), made in one call. */
 export type DenoiseRows = (x: Picture, level: Level, rows: readonly (number | null)[]) => Promise<Estimate[]>;
 
-/** base + scale * sum_i weight_i * (wanted_i - base), the base unconditional: `composed` in diffusion/guidance.py. */
-export function composed(model: DenoiseRows, weights: readonly number[], scale: number): Denoise {
-  if (!(Number.isFinite(scale) && scale >= 0)) throw new RangeError(`guidance scale ${scale} is out of range; use 0 or more`);
+/**
+ * base + scale * sum_i weight_i * (wanted_i - base), the base unconditional: `composed` in diffusion/guidance.py, with the scale
+ * 1 below the noise share `low`.
+ */
+export function composed(model: DenoiseRows, weights: readonly number[], usual: number, low = 0): Denoise {
+  if (!(Number.isFinite(usual) && usual >= 0)) throw new RangeError(`guidance scale ${usual} is out of range; use 0 or more`);
   const alone = weights.length === 1 && weights[0] === 1;
   return async (x, level) => {
-    if (scale === 0) return (await model(x, level, [null]))[0];
+    if (usual === 0) return (await model(x, level, [null]))[0];
+    const scale = level.sigma < (low - 1e-9) * (level.alpha + level.sigma) ? 1 : usual;
     if (alone && scale === 1) return (await model(x, level, [0]))[0];
     const all = await model(x, level, [...weights.keys(), null]);
     const base = all[weights.length];

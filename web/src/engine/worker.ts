@@ -2,7 +2,7 @@
 
 import { Tokenizer } from '@huggingface/tokenizers';
 import type * as Ort from 'onnxruntime-web';
-import { clamped, composed, inpainted } from '../diffusion/guidance';
+import { LOW, clamped, composed, inpainted } from '../diffusion/guidance';
 import { pictureNoise } from '../diffusion/noise';
 import { type Estimate, SAMPLERS } from '../diffusion/samplers';
 import { type Level, levels, schedule } from '../diffusion/schedules';
@@ -292,6 +292,7 @@ class Model {
       (x, level, which) => this.estimates(denoiser, x, level, which.map((i) => (i === null ? null : rows[i][0]))),
       rows.map(([, weight]) => weight),
       blank ? 0 : request.guidance,
+      LOW,
     );
     if (this.card.bounds) denoise = clamped(denoise, ...this.card.bounds);
     if (known && init.keep) denoise = inpainted(denoise, known, halfMask(init.keep, side));

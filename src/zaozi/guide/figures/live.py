@@ -199,9 +199,22 @@ def first_guess(source: Source) -> Figure:
     )
 
 
+SLIDER = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 15.0)
+"""Guidance scales of the page's slider."""
+SLID, SEEDS, SIDE = ("gold", "fire", "clear water"), 4, 64
+"""Its prompts, glyphs per prompt, and their side in pixels."""
+
+
+def sheet(source: Source, prompt: str) -> str:
+    """Draw a prompt at every scale of `SLIDER`, a row per scale and a column per seed, as a PNG data URL."""
+    rows = [drawn(source, [prompt] * SEEDS, range(SEEDS), Sampling(guidance=Guidance(scale))) for scale in SLIDER]
+    small = torch.nn.functional.interpolate(torch.cat(rows)[:, :1], SIDE, mode="area")
+    return as_url(torch.cat([torch.cat(list(row), -1) for row in small.split(SEEDS)], -2))
+
+
 @figures.register("15-guidance-and-steps")
 def guidance_and_steps(source: Source) -> Figure:
-    """The same noise for every guidance scale and number of steps."""
+    """The same noise for every guidance scale and number of steps, and the glyphs of the page's slider."""
     scales, counts = (0.0, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0), (1, 2, 5, 10, 20, 50)
     rows = [
         [drawn(source, ["gold"], [3], Sampling(n, guidance=Guidance(scale)))[0] for scale in scales] for n in counts
@@ -220,6 +233,12 @@ def guidance_and_steps(source: Source) -> Figure:
             "scales": list(scales),
             "steps": list(counts),
             "pictures": [[as_url(p) for p in row] for row in rows],
+            "slider": {
+                "scales": list(SLIDER),
+                "columns": SEEDS,
+                "side": SIDE,
+                "sheets": [{"prompt": prompt, "sheet": sheet(source, prompt)} for prompt in SLID],
+            },
         },
     )
 
