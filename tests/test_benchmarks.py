@@ -126,9 +126,9 @@ def test_stand_ins_are_compared_in_every_way_and_rendered(
     part = results["devices"][0]
     assert [(r["cost"], r["peer"]) for r in part["training"]] == [("equal", "tiny"), ("own", "wide")]
     assert [(r["how"], r["peer"]) for r in part["sampling"]] == [
+        ("equal", "tiny"),
         ("usual", "tiny"),
         ("usual", "wide"),
-        ("equal", "tiny"),
     ]
     assert all(r["calls"] == {"zaozi": 4.0, "peer": 4.0} for r in part["sampling"])
     assert part["missing"] == []

@@ -161,7 +161,7 @@ def ours(artist: TextToImage, name: str, prompts: Sequence[str], scale: float = 
     model = artist.model
     path, noise = levels(model.schedule, STEPS), picture_noise(7, PICTURES, model.shape)
     limit = "clamp" if name == "ddpm" else "none"
-    denoise = guided(model, [(artist.encode(prompts), 1.0)], Guidance(scale, threshold=limit))
+    denoise = guided(model, [(artist.encode(prompts), 1.0)], Guidance(scale, low=0.0, threshold=limit))
     return sampler(name)(denoise, float(path[0].sigma) * noise(0), path, noise=noise)
 
 
