@@ -46,7 +46,7 @@ COSTS = {"10-films": 300, "data": 45, "15-guidance-and-steps": 80, "23-larger": 
 """Approximate seconds per part on one core; all others take about one."""
 SHOWN = "明草水火金木鳥魚锂龍"
 """Glyphs for the forward process."""
-TEXT = "造字明草锂金釒钅"
+TEXT = "造字明草锂金釒钅中文"
 """Characters in the page's text."""
 PLACED = ("gold", "a small song bird", "sickness", "clear water", "fish", "to speak", "mountain", "fire")
 """Prompts whose glyphs are placed on the map."""
