@@ -179,5 +179,5 @@ def test_the_page_of_a_student_knows_how_it_draws(tmp_path: Path, monkeypatch: p
     )
     monkeypatch.setattr(building, "browser_model", compact.compact_model)
     monkeypatch.setattr(building, "compress", lambda folder: None)
-    building.build(tmp_path / "site", str(folder), redraw=True)
+    building.build(tmp_path / "site", str(folder), pictures=building.Pictures(redraw=True))
     assert (tmp_path / "site" / "figures" / "01-gaussian.svg").is_file()

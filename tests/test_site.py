@@ -7,6 +7,7 @@ import json
 import lzma
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -25,10 +26,11 @@ from zaozi.cli.main import main
 from zaozi.guide import build as building
 from zaozi.guide import redraw as redrawing
 from zaozi.guide import shipped
+from zaozi.guide.build import address_pages, web_address
 from zaozi.guide.figures import figures
 from zaozi.guide.figures.source import Source
 from zaozi.guide.figures.vector import for_pages
-from zaozi.guide.shipped import BASE, COMPRESSED, SITE
+from zaozi.guide.shipped import BASE, COMPRESSED, PAGES, SITE
 from zaozi.model.checkpoint import SHIPPED, WEIGHTS
 from zaozi.pipeline import TextToImage
 from zaozi.serve import Later, Redraw, background, make_app
@@ -95,6 +97,41 @@ def test_figures_follow_the_readers_scheme_and_pictures_stay() -> None:
         assert "prefers-color-scheme: dark" in text, name
         first = text.index('<g id="figure_1">')
         assert "fill: #ffffff" not in text[first : first + 400], f"{name} stands on a white slab"
+
+
+# -- the addresses of a site
+
+
+def test_a_site_with_an_address_names_it_in_every_language(tmp_path: Path) -> None:
+    for name in PAGES:
+        shutil.copy(SITE / name, tmp_path / name)
+    before = {name: (tmp_path / name).read_text(encoding="utf-8") for name in PAGES}
+    address_pages(tmp_path, web_address("https://guide.example/zaozi"))
+    for name, path in zip(PAGES, ("", "zh.html"), strict=True):
+        head = (tmp_path / name).read_text(encoding="utf-8").split("</head>")[0]
+        assert f'<link rel="canonical" href="https://guide.example/zaozi/{path}" />' in head
+        assert '<link rel="alternate" hreflang="zh-Hans" href="https://guide.example/zaozi/zh.html" />' in head
+        assert '<link rel="alternate" hreflang="en" href="https://guide.example/zaozi/" />' in head
+        assert '<meta property="og:image" content="https://guide.example/zaozi/share.png" />' in head
+        assert (tmp_path / name).read_text(encoding="utf-8").split("</head>")[1] == before[name].split("</head>")[1]
+    listed = ElementTree.parse(tmp_path / "sitemap.xml").getroot()
+    assert [one.text for one in listed.iter("{*}loc")] == [
+        "https://guide.example/zaozi/",
+        "https://guide.example/zaozi/zh.html",
+    ]
+
+
+@pytest.mark.parametrize("url", ["guide.example", "ftp://guide.example", "https://", "https://guide.example/?a=b"])
+def test_an_address_that_is_none_is_refused(tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["guide", "build", str(tmp_path / "site"), "--no-figures", "--url", url]) == 2
+    assert "is not the address of a site" in capsys.readouterr().err
+    assert not (tmp_path / "site").exists()
+
+
+def test_the_page_is_served_in_chinese_too() -> None:
+    client = TestClient(make_app(None), "http://localhost")
+    assert '<html lang="zh-Hans" data-api="">' in client.get("/zh.html").text
+    assert client.head("/zh.html").headers["content-type"] == "text/html; charset=utf-8"
 
 
 # -- the first minute

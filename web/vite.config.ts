@@ -5,6 +5,7 @@ import katex from 'katex';
 import { type Plugin, defineConfig } from 'vite';
 import { illustrated } from './plugins/figures.ts';
 import { inlined } from './plugins/inlined.ts';
+import { language } from './plugins/language.ts';
 import { offline } from './plugins/offline.ts';
 import { words } from './plugins/words.ts';
 
@@ -79,8 +80,13 @@ function runtimeSizes(): Record<string, number> {
 export default defineConfig(({ command }) => ({
   define: { __RUNTIME__: JSON.stringify(command === 'build' ? runtimeSizes() : {}) },
   base: './',
-  plugins: [counts(), formulas(), words(), illustrated(resolve(import.meta.dirname, '..')), oneFontFormat(), runtime(), inlined(), offline()],
+  plugins: [language(), counts(), formulas(), words(), illustrated(resolve(import.meta.dirname, '..')), oneFontFormat(), runtime(), inlined(), offline()],
   resolve: { conditions },
   worker: { format: 'es' },
-  build: { target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false } },
+  build: {
+    target: 'es2022',
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    rolldownOptions: { input: ['index.html', 'zh.html'].map((name) => resolve(import.meta.dirname, name)) },
+  },
 }));

@@ -19,36 +19,38 @@ const parts = {};
 
 /** What a reader with either scheme sees at either width: pictures, captions, sizes, WCAG and best practice, no overflow. */
 parts.looks = async () => {
-  for (const colorScheme of ['light', 'dark']) {
-    for (const width of [390, 1440]) {
-      const { context, page, wrong } = await open(browser, address, { colorScheme, viewport: { width, height: 900 } });
-      const name = `page-${colorScheme}-${width}`;
-      await readAll(page, (n) => page.screenshot({ path: `${shots}/${name}-${`${n}`.padStart(2, '0')}.png` }), 850);
-      for (const image of await page.locator('main img:not(dialog img)').all()) {
-        await image.scrollIntoViewIfNeeded();
-        const ok = await image.evaluate((i) => i.decode().then(() => i.naturalWidth > 0 && i.alt.length > 0, () => false));
-        assert(ok, `a picture is missing or unnamed: ${await image.getAttribute('src')}`);
-      }
-      const bare = await page.evaluate(() => [...document.querySelectorAll('.chapter > figure')].filter((f) => !f.querySelector('figcaption')?.textContent).length);
-      assert.equal(bare, 0, 'figures without a caption');
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-      assert(wide <= 0, `the page is ${wide} px too wide at ${width}`);
-      assert.deepEqual(await page.evaluate(overflowing), [], `too wide at ${width}`);
-      assert.deepEqual(await page.evaluate(smallText), [], `text under 11 px at ${width}`);
-      if (width === 390) assert.deepEqual(await page.evaluate(smallFigures), [], 'text in figures under 11 px');
-      await page.evaluate(axe); // the page's Content-Security-Policy has no room for a script element
-      const unfit = await page.evaluate(async () => {
-        const { violations } = await axe.run(document);
-        return violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.target.join(' ')).join(', ')}`);
-      });
-      assert.deepEqual(unfit, [], `what hinders readers (axe, all rules) ${colorScheme} ${width}`);
-      for (const id of ['try', 'what', 'how', 'text', 'useful', 'summary']) assert.equal(await page.locator(`#${id}`).count(), 1);
-      assert.deepEqual(wrong, [], `${colorScheme} ${width}`);
-      await context.close();
-      console.log(`${name}: good`);
-    }
-  }
+  for (const colorScheme of ['light', 'dark']) for (const width of [390, 1440]) await look('', colorScheme, width);
+  await look('zh.html', 'light', 390);
+  await look('zh.html', 'dark', 1440);
 };
+
+async function look(file, colorScheme, width) {
+  const { context, page, wrong } = await open(browser, address + file, { colorScheme, viewport: { width, height: 900 } });
+  const name = `${file.replace('.html', '') || 'page'}-${colorScheme}-${width}`;
+  await readAll(page, (n) => page.screenshot({ path: `${shots}/${name}-${`${n}`.padStart(2, '0')}.png` }), 850);
+  for (const image of await page.locator('main img:not(dialog img)').all()) {
+    await image.scrollIntoViewIfNeeded();
+    const ok = await image.evaluate((i) => i.decode().then(() => i.naturalWidth > 0 && i.alt.length > 0, () => false));
+    assert(ok, `a picture is missing or unnamed: ${await image.getAttribute('src')}`);
+  }
+  const bare = await page.evaluate(() => [...document.querySelectorAll('.chapter > figure')].filter((f) => !f.querySelector('figcaption')?.textContent).length);
+  assert.equal(bare, 0, 'figures without a caption');
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert(wide <= 0, `the page is ${wide} px too wide at ${width}`);
+  assert.deepEqual(await page.evaluate(overflowing), [], `too wide at ${width}`);
+  assert.deepEqual(await page.evaluate(smallText), [], `text under 11 px at ${width}`);
+  if (width === 390) assert.deepEqual(await page.evaluate(smallFigures), [], 'text in figures under 11 px');
+  await page.evaluate(axe); // the page's Content-Security-Policy has no room for a script element
+  const unfit = await page.evaluate(async () => {
+    const { violations } = await axe.run(document);
+    return violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.target.join(' ')).join(', ')}`);
+  });
+  assert.deepEqual(unfit, [], `what hinders readers (axe, all rules) ${colorScheme} ${width}`);
+  for (const id of ['try', 'what', 'how', 'text', 'useful', 'summary']) assert.equal(await page.locator(`#${id}`).count(), 1);
+  assert.deepEqual(wrong, [], `${colorScheme} ${width}`);
+  await context.close();
+  console.log(`${name}: good`);
+}
 
 /** Elements that reach out of the window, but for those in a box that scrolls. */
 function overflowing() {
@@ -594,6 +596,23 @@ parts.lab = async () => {
   for (let i = 0; i < 2; i++) await loop.getByRole('button', { name: 'Next' }).click();
   assert.match(await said(), /^1 of 7/);
   assert.notEqual(await loop.locator('[data-of=x0]').getAttribute('src'), first, 'then comes the next glyph');
+  const guided = page.locator('[data-live=guided]');
+  await guided.scrollIntoViewIfNeeded();
+  const shown = () => guided.locator('canvas').evaluate((canvas) => canvas.toDataURL());
+  assert.match(await guided.locator('output').evaluate((output) => output.value), /^Scale 5: /);
+  const usual = await shown();
+  await guided.locator('[name=scale]').fill('0');
+  assert.match(await guided.locator('output').evaluate((output) => output.value), /^Scale 0: the text is ignored/);
+  assert.notEqual(await shown(), usual);
+  await guided.screenshot({ path: `${shots}/guided.png` });
+  const towers = page.locator('[data-live=contrast]');
+  await towers.scrollIntoViewIfNeeded();
+  await towers.locator('select').selectOption({ index: 3 });
+  const scores = await towers.locator('li span').allTextContents();
+  assert.deepEqual(scores, [...scores].sort((a, b) => b - a), 'the best fitting first');
+  await towers.getByRole('button').first().click();
+  assert.match(await towers.locator('output').evaluate((output) => output.value), /^This character fits “/);
+  await towers.screenshot({ path: `${shots}/contrast.png` });
   const lab = page.locator('[data-live=training]');
   await lab.scrollIntoViewIfNeeded();
   await lab.locator('[name=shape]').selectOption('ring');
@@ -642,6 +661,20 @@ parts.lab = async () => {
   assert.deepEqual(wrong, []);
   await context.close();
   console.log(`a tiny model, trained in the page: ${off.toFixed(3)} from the ring; strokes completed`);
+};
+
+/** The Chinese page, by its link, with the same live model; and back. */
+parts.chinese = async () => {
+  const { context, page, wrong } = await open(browser, address, desktop);
+  await page.getByRole('link', { name: '中文' }).click();
+  await until(page, 'the page is Chinese', () => document.documentElement.lang === 'zh-Hans');
+  await page.locator('.playground form [type=submit]').first().click();
+  await until(page, 'it draws, and says so', () => /^用时/.test(document.querySelector('.playground [role=status]').textContent), null, 180_000);
+  await page.screenshot({ path: `${shots}/chinese.png` });
+  await page.getByRole('link', { name: 'English' }).click();
+  await until(page, 'the page is English again', () => document.documentElement.lang === 'en');
+  assert.deepEqual(wrong, []);
+  await context.close();
 };
 
 /** While a prompt is typed, sketches follow it, and the page stays at hand; with a quick model they come sooner. */

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Plugin } from 'vite';
+import { type Catalogue, filled, spoken, withoutNumbers } from './language.ts';
 
 const LEGIBLE = 11; // px, the smallest text on a phone
 const BROAD = 768; // px; up to that width of the window, such a figure scrolls
@@ -53,6 +54,7 @@ export function illustrated(root: string): Plugin {
       order: 'pre',
       handler(html) {
         const find = figures(root);
+        const said = spoken(html);
         const filmed = html.replace(/<video ([^>]*)src="figures\/([^"]+)\.mp4"/g, (whole, rest: string, name: string) => {
           const { width, height, poster } = find(name);
           return poster ? `<video ${rest}width="${width}" height="${height}" data-poster="figures/${poster}" src="figures/${name}.mp4"` : whole;
@@ -63,12 +65,20 @@ export function illustrated(root: string): Plugin {
             const { file, width, height, least, caption } = find(name);
             const kind = file.endsWith('.svg') ? 'drawing' : 'photo';
             const picture = `<img loading="lazy" decoding="async" class="${kind}" src="figures/${file}" width="${Math.round(width)}" height="${Math.round(height)}" alt="${alt}" />`;
-            return `<figure style="--least: ${least}px"><div class="sideways${least > BROAD ? ' broad' : ''}">${picture}</div><figcaption>${own || !caption ? words : escaped(caption)}</figcaption>`;
+            return `<figure style="--least: ${least}px"><div class="sideways${least > BROAD ? ' broad' : ''}">${picture}</div><figcaption>${own || !caption ? words : escaped(captioned(caption, said))}</figcaption>`;
           },
         );
       },
     },
   };
+}
+
+/** A caption in the language of the page; its numbers stay. Raises an error for one that the catalogue lacks. */
+export function captioned(caption: string, said: Catalogue | null): string {
+  if (!said) return caption;
+  const [text, numbers] = withoutNumbers(caption);
+  if (!(text in said.figures)) throw new Error(`the catalogue lacks: ${text}`);
+  return filled(said.figures[text], numbers);
 }
 
 const escaped = (text: string) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');

@@ -2,16 +2,17 @@
 
 import type { Explanation } from './engine/messages';
 import { type Sheets, showGlyph } from './sheets';
+import { tr } from './strings';
 
 /** "97% sure", without ever claiming certainty. */
 export function sure(probability: number): string {
   if (probability > 0.99) return '>99% sure';
-  return probability < 0.01 ? '<1% sure' : `${Math.round(100 * probability)}% sure`;
+  return probability < 0.01 ? tr('<1% sure') : tr('{1}% sure', Math.round(100 * probability));
 }
 
 export function headline({ nearest }: Explanation): string {
   const copied = nearest.find((one) => one.copy);
-  return copied ? `Almost a copy of ${copied.character}` : 'This character does not exist';
+  return copied ? tr('Almost a copy of {1}', copied.character) : tr('This character does not exist');
 }
 
 /** "金: metal, gold", as a share card says it. */

@@ -1,6 +1,7 @@
 /** The seeds around the large picture: nine small ones, of which a click makes one large. */
 
 import { paint } from './paint';
+import { tr } from './strings';
 
 export class Gallery {
   private readonly cells: { button: HTMLButtonElement; canvas: HTMLCanvasElement; seed: number }[];
@@ -25,7 +26,7 @@ export class Gallery {
       const pixels = picture(cell.seed);
       if (pixels) paint(cell.canvas, pixels);
       cell.button.classList.toggle('stale', !pixels);
-      cell.button.setAttribute('aria-label', `Seed ${cell.seed}`);
+      cell.button.setAttribute('aria-label', tr('Seed {1}', cell.seed));
       cell.button.setAttribute('aria-pressed', `${cell.seed === current}`);
     });
   }

@@ -14,6 +14,7 @@ import { strokes } from './chapters/strokes';
 import { training } from './chapters/training';
 import { offline } from './offline';
 import { redrawing } from './redrawing';
+import { tr } from './strings';
 
 const browser = new BrowserEngine('model/');
 const engines: Record<string, Engine> = { browser };
@@ -30,7 +31,7 @@ function near(selector: string, wake: (root: HTMLElement) => void | Promise<void
         observer.disconnect();
         for (const later of root.querySelectorAll('template')) later.replaceWith(later.content);
         Promise.resolve(wake(root)).catch((error) => {
-          (root.querySelector('[data-note]') ?? root).textContent = `this part could not be loaded: ${error instanceof Error ? error.message : error}`;
+          (root.querySelector('[data-note]') ?? root).textContent = tr('this part could not be loaded: {1}', error instanceof Error ? error.message : `${error}`);
         });
       },
       { rootMargin: '400px' },
@@ -67,7 +68,7 @@ const boxes = new ResizeObserver((entries) => {
   for (const { target } of entries) {
     const box = target.closest('.sideways, .formula') as HTMLElement;
     const scrolls = box.scrollWidth > box.clientWidth + 1;
-    const name = box.matches('.sideways') ? 'Figure, scrolls sideways' : 'Formula, scrolls sideways';
+    const name = box.matches('.sideways') ? tr('Figure, scrolls sideways') : tr('Formula, scrolls sideways');
     for (const [key, value] of Object.entries({ tabindex: '0', role: 'group', 'aria-label': name })) {
       if (scrolls) box.setAttribute(key, value);
       else box.removeAttribute(key);

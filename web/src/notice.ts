@@ -1,4 +1,5 @@
 /** A line at the foot of the window, which moves nothing else. */
+import { tr } from './strings';
 export class Notice {
   private readonly root = document.createElement('div');
   private readonly words = document.createElement('p');
@@ -7,7 +8,7 @@ export class Notice {
     this.root.className = 'notice';
     this.words.setAttribute('role', 'status');
     const away = this.button('×', () => this.root.remove());
-    away.setAttribute('aria-label', 'Dismiss');
+    away.setAttribute('aria-label', tr('Dismiss'));
     this.root.append(this.words, away);
     (document.querySelector('main') ?? document.body).append(this.root);
     this.say(text);

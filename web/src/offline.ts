@@ -1,6 +1,7 @@
 /** The service worker, and what to say where drawing has one thread. */
 
 import { Notice } from './notice';
+import { tr } from './strings';
 
 const AFTER = 2000; // milliseconds after load: what the worker fetches must not delay the first screen
 const SAID = 'zaozi: one thread';
@@ -31,8 +32,8 @@ export function offline(): void {
 /** A page that its server did not isolate draws on one thread; once the service worker is there, a reload gives it all. Said once per visit. */
 function threads(next: boolean): void {
   if (globalThis.crossOriginIsolated || !firstTime()) return;
-  if (next) new Notice('Drawing uses one CPU thread on this first visit.').offer('Reload to use all', () => location.reload());
-  else new Notice('Drawing uses one CPU thread here, so it takes longer.');
+  if (next) new Notice(tr('Drawing uses one CPU thread on this first visit.')).offer(tr('Reload to use all'), () => location.reload());
+  else new Notice(tr('Drawing uses one CPU thread here, so it takes longer.'));
 }
 
 function firstTime(): boolean {

@@ -6,12 +6,13 @@ import { fitting, told, usual } from './engine/choice';
 import type { Card, Half } from './engine/messages';
 import { DEEPEST, LIMITS, START, type Wanted, depth } from './links';
 import { paint } from './paint';
+import { tr } from './strings';
 
 const RADICALS = 0x2f00; // of the Kangxi radicals' own code points
 
 /** A value of a property as readers know it: radical 167 is 金. */
 export function named(column: string, value: string): string {
-  if (column !== 'radical' || !/^\d+$/.test(value)) return value.replaceAll('-', ' ');
+  if (column !== 'radical' || !/^\d+$/.test(value)) return tr(value).replaceAll('-', ' ');
   return `${value} ${String.fromCodePoint(RADICALS + Number(value) - 1).normalize('NFKC')}`;
 }
 
@@ -112,7 +113,8 @@ export class Options {
     const place = this.root.querySelector('[data-keeping]') as HTMLElement;
     place.hidden = !this.kept;
     if (!this.kept) return;
-    (place.querySelector('span') as HTMLElement).textContent = `Keeping the ${this.kept.half} half of “${this.kept.of.prompt}”.`;
+    const said = { left: tr('left'), right: tr('right'), top: tr('top'), bottom: tr('bottom') };
+    (place.querySelector('span') as HTMLElement).textContent = tr('Keeping the {1} half of “{2}”.', said[this.kept.half], this.kept.of.prompt);
     const canvas = place.querySelector('canvas') as HTMLCanvasElement;
     canvas.hidden = !pixels;
     if (pixels) paint(canvas, faded(pixels, this.kept.half));

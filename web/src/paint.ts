@@ -1,6 +1,7 @@
 /** Numbers as pixels, and pixels as files. */
 
 import { contours } from 'd3-contour';
+import { tr } from './strings';
 
 /** Paint a picture [C, S, S], `low` black and `high` white. */
 export function paint(canvas: HTMLCanvasElement, values: ArrayLike<number>, low = -1, high = 1): void {
@@ -91,7 +92,7 @@ export function shareCard(values: Float32Array, prompt: string, radical: string 
   y += 10;
   if (radical) write(radical, 36, '#5d584f', 2);
   y = 505;
-  write('a character drawn by a small model', 28, '#5d584f');
+  write(tr('a character drawn by a small model'), 28, '#5d584f');
   y = 560;
   write('zaozi 造字', 44, '#a8321f');
   return canvas;

@@ -2,6 +2,7 @@
 
 import type { Step } from './engine/messages';
 import { paint } from './paint';
+import { tr } from './strings';
 
 const PACE = 130; // milliseconds a step, less where there are many
 const LONGEST = 6000;
@@ -11,7 +12,7 @@ export class Player {
   final: Float32Array | null = null;
   private at = 0;
   private prompt = '';
-  private remark = 'finished';
+  private remark = tr('finished');
   private playing = 0; // the animation frame that is waited for
   private readonly large: HTMLCanvasElement;
   private readonly time: HTMLInputElement;
@@ -46,7 +47,7 @@ export class Player {
   }
 
   /** A finished picture, with the steps to it where they are known. */
-  present(prompt: string, steps: Step[], final: Float32Array, remark = 'finished'): void {
+  present(prompt: string, steps: Step[], final: Float32Array, remark = tr('finished')): void {
     this.pause();
     [this.steps, this.final, this.prompt, this.remark] = [steps, final, prompt, remark];
     this.look(steps.length);
@@ -65,7 +66,7 @@ export class Player {
     this.begin(prompt);
     paint(this.large, noise);
     this.large.classList.add('coarse');
-    this.caption('pure noise');
+    this.caption(tr('pure noise'));
   }
 
   async replay(): Promise<void> {
@@ -109,7 +110,7 @@ export class Player {
     this.time.value = `${this.at}`;
     paint(this.large, finished ?? step.x);
     this.large.classList.toggle('coarse', !finished);
-    this.caption(finished ? this.remark : `step ${this.at + 1} of ${this.steps.length}, t = ${step.t.toFixed(0)}`);
+    this.caption(finished ? this.remark : tr('step {1} of {2}, t = {3}', this.at + 1, this.steps.length, step.t.toFixed(0)));
     this.panels();
     this.refresh();
     this.looked(this.at, last);
@@ -125,21 +126,21 @@ export class Player {
     const step = this.steps[this.at];
     const views: [Float32Array | undefined, number, string][] = finished
       ? [
-          [first?.x, 1, 'the initial noise'],
-          [first?.x0, 1, 'the first prediction'],
-          [later?.x0, 1, `the prediction at step ${early + 1}`],
+          [first?.x, 1, tr('the initial noise')],
+          [first?.x0, 1, tr('the first prediction')],
+          [later?.x0, 1, tr('the prediction at step {1}', early + 1)],
         ]
       : [
-          [step?.x, 1, 'the noisy picture'],
-          [step?.x0, 1, 'the predicted picture'],
-          [step?.eps, 3, 'the predicted noise'],
+          [step?.x, 1, tr('the noisy picture')],
+          [step?.x0, 1, tr('the predicted picture')],
+          [step?.eps, 3, tr('the predicted noise')],
         ];
     [...place.querySelectorAll('figure')].forEach((figure, i) => {
       const [values, reach, caption] = views[i];
       const canvas = figure.querySelector('canvas') as HTMLCanvasElement;
       if (values) paint(canvas, values, -reach, reach);
       else canvas.width = canvas.height = 64;
-      const text = values ? caption : 'press play to see the steps';
+      const text = values ? caption : tr('press play to see the steps');
       (figure.querySelector('figcaption') as HTMLElement).textContent = text;
       canvas.setAttribute('aria-label', text);
     });
@@ -148,11 +149,11 @@ export class Player {
   private caption(text: string): void {
     (this.root.querySelector('output[for="time"]') as HTMLOutputElement).value = text;
     this.time.setAttribute('aria-valuetext', text);
-    this.large.setAttribute('aria-label', `A drawn character for “${this.prompt}”: ${text}`);
+    this.large.setAttribute('aria-label', tr('A drawn character for “{1}”: {2}', this.prompt, text));
   }
 
   private refresh(): void {
-    const name = this.playing ? 'Pause' : 'Play';
+    const name = this.playing ? tr('Pause') : tr('Play');
     if (this.button.dataset.shows !== name) {
       this.button.dataset.shows = name;
       this.button.setAttribute('aria-label', name);

@@ -13,6 +13,7 @@ import { paint } from './paint';
 import { Player } from './player';
 import { Share, type Shown } from './share';
 import { GRID, type Manner, Studio, type Watcher, around } from './studio';
+import { tr } from './strings';
 
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
@@ -148,7 +149,7 @@ export class Playground implements Watcher {
     this.offer(engine.card?.examples ?? []);
     this.cached = bytes === 0;
     const free = !bytes || this.loaded.has(engine);
-    this.cost(free ? '' : ` (loads ${megabytes(bytes)} MB once)`);
+    this.cost(free ? '' : tr(' (loads {1} MB once)', megabytes(bytes)));
   }
 
   private cost(text: string): void {
@@ -169,7 +170,7 @@ export class Playground implements Watcher {
 
   async draw(): Promise<void> {
     const { wanted } = this.options;
-    if (!wanted.prompt.trim()) return this.say('Type a meaning first.', true);
+    if (!wanted.prompt.trim()) return this.say(tr('Type a meaning first.'), true);
     this.options.set({ seed: wanted.seed }); // as it is drawn, whatever was typed
     history.replaceState(null, '', toLink(wanted));
     if (this.recording?.holds(wanted) && !this.loaded.has(this.engine)) return this.present(wanted, !calm.matches);
@@ -189,14 +190,14 @@ export class Playground implements Watcher {
     const [asked, engine] = [++this.asked, this.engine];
     if (this.loaded.has(engine)) return true;
     try {
-      this.say('Loading the model.');
+      this.say(tr('Loading the model.'));
       this.busy(true);
       const began = performance.now();
       const by = await engine.load((loaded, total) => {
         if (asked !== this.asked || !this.root.classList.contains('busy')) return; // what follows behind is not waited for
         const left = Math.ceil(((performance.now() - began) / 1000) * (total / Math.max(loaded, 1) - 1));
-        const rest = loaded < total ? `${left} s left` : 'starting';
-        this.progress(loaded, total, `${megabytes(loaded)} of ${megabytes(total)} MB, ${rest}`);
+        const rest = loaded < total ? tr('{1} s left', left) : tr('starting');
+        this.progress(loaded, total, tr('{1} of {2} MB, {3}', megabytes(loaded), megabytes(total), rest));
       }, this.options.wanted.prompt);
       this.loaded.add(engine);
       (this.root.querySelector('[data-engine]') as HTMLElement).textContent = by;
@@ -204,7 +205,7 @@ export class Playground implements Watcher {
       this.cost('');
       if (asked !== this.asked) return false;
       this.busy(false);
-      this.say('Ready. It draws while you type.');
+      this.say(tr('Ready. It draws while you type.'));
       return true;
     } catch (error) {
       if (asked === this.asked) this.failed(error);
@@ -216,7 +217,7 @@ export class Playground implements Watcher {
     this.asked++;
     this.studio.stop();
     this.busy(false);
-    this.say('Stopped.');
+    this.say(tr('Stopped.'));
   }
 
   private choose(seed: number): void {
@@ -243,8 +244,8 @@ export class Playground implements Watcher {
 
   /** Redraw the other half, from the next seeds: the same ones would draw much the same. */
   private keep(half: Half): void {
-    if (!this.player.final) return this.say('Draw something first.', true);
-    if (depth(this.shown) >= DEEPEST) return this.say('Too many halves were kept in a row. Draw a new character first.', true);
+    if (!this.player.final) return this.say(tr('Draw something first.'), true);
+    if (depth(this.shown) >= DEEPEST) return this.say(tr('Too many halves were kept in a row. Draw a new character first.'), true);
     this.options.keep({ half, of: this.shown }, this.player.final);
     this.studio.keep(this.shown, this.player.final);
     this.more();
@@ -258,7 +259,7 @@ export class Playground implements Watcher {
     history.replaceState(null, '', toLink(wanted));
     this.steps = [];
     this.gallery.show(around(wanted.seed), wanted.seed, (seed) => this.studio.finished(withSeed(wanted, seed)));
-    this.say('Drawing.');
+    this.say(tr('Drawing.'));
     this.progress(0, wanted.steps, '');
     if (manner === 'live') {
       this.shown = wanted;
@@ -270,20 +271,20 @@ export class Playground implements Watcher {
   step(wanted: Wanted, step: Step, manner: Manner): void {
     if (manner === 'sketch') {
       this.shown = wanted;
-      this.player.glimpse(wanted.prompt, step.x0, 'preview');
+      this.player.glimpse(wanted.prompt, step.x0, tr('preview'));
       this.explained(wanted, null);
       this.sketched(wanted);
       return;
     }
     this.steps.push(step);
-    this.progress(this.steps.length, wanted.steps, `step ${this.steps.length} of ${wanted.steps}`);
+    this.progress(this.steps.length, wanted.steps, tr('step {1} of {2}', this.steps.length, wanted.steps));
     if (manner === 'live') this.player.add(step);
   }
 
   drawn(wanted: Wanted, drawn: Drawn, manner: Manner): void {
     this.shown = wanted;
     if (manner === 'sketch') {
-      this.player.present(wanted.prompt, [], drawn.pixels, 'preview');
+      this.player.present(wanted.prompt, [], drawn.pixels, tr('preview'));
       this.explained(wanted, null);
       this.sketched(wanted);
       return;
@@ -291,7 +292,7 @@ export class Playground implements Watcher {
     this.player.present(wanted.prompt, this.steps, drawn.pixels);
     this.gallery.put(wanted.seed, drawn.pixels);
     this.busy(false);
-    this.say(`Drawn in ${drawn.seconds.toFixed(1)} s.`);
+    this.say(tr('Drawn in {1} s.', drawn.seconds.toFixed(1)));
     this.root.dispatchEvent(new CustomEvent('drawn', { detail: drawn, bubbles: true }));
   }
 
@@ -302,7 +303,7 @@ export class Playground implements Watcher {
   read(_: Wanted, reading: { unknown: string[]; note: string | null } | null): void {
     const unknown = reading?.unknown ?? [];
     const words = unknown.map((word) => `“${word}”`).join(', ');
-    const lost = unknown.length ? `The model does not know ${words}.` : '';
+    const lost = unknown.length ? tr('The model does not know {1}.', words) : '';
     this.note = [reading?.note, lost].filter(Boolean).join(' ');
     this.say(this.said);
   }
@@ -375,15 +376,15 @@ export class Playground implements Watcher {
 
   private pin(): void {
     const pixels = this.player.final;
-    if (!pixels) return this.say('Draw something first.', true);
+    if (!pixels) return this.say(tr('Draw something first.'), true);
     const wanted = this.shown;
     const [item, button, canvas] = [document.createElement('li'), document.createElement('button'), document.createElement('canvas')];
     this.studio.keep(wanted, pixels);
     paint(canvas, pixels);
     button.type = 'button';
-    const caption = `${wanted.prompt} · ${wanted.sampler} · ${wanted.steps} steps · guidance ${wanted.guidance} · seed ${wanted.seed}`;
+    const caption = [wanted.prompt, wanted.sampler, tr('{1} steps', wanted.steps), tr('guidance {1}', wanted.guidance), tr('seed {1}', wanted.seed)].join(' · ');
     button.append(canvas, Object.assign(document.createElement('span'), { textContent: caption }));
-    button.setAttribute('aria-label', `Go back to: ${caption}`);
+    button.setAttribute('aria-label', tr('Go back to: {1}', caption));
     button.addEventListener('click', () => this.restore(wanted));
     item.append(button);
     (this.root.querySelector('[data-pins]') as HTMLElement).prepend(item);

@@ -4,6 +4,7 @@ import type { Explanation } from './engine/messages';
 import { radicalInWords } from './explain';
 import { type Wanted, toLink } from './links';
 import { animation, outline, paint, save, shareCard } from './paint';
+import { tr } from './strings';
 
 export interface Shown {
   wanted: Wanted;
@@ -30,7 +31,7 @@ export class Share {
     const on = (name: string, work: (shown: Shown) => void | Promise<void>) =>
       root.querySelector(`[data-do="${name}"]`)?.addEventListener('click', () => {
         const shown = this.shown();
-        if (!shown) return this.say('Draw something first.', true);
+        if (!shown) return this.say(tr('Draw something first.'), true);
         void work(shown);
       });
     on('share', (shown) => this.open(shown));
@@ -54,7 +55,7 @@ export class Share {
     await document.fonts.load("44px 'zaozi text'", '造字').catch(() => undefined);
     const canvas = shareCard(shown.final, shown.wanted.prompt, shown.explanation && radicalInWords(shown.explanation));
     canvas.setAttribute('role', 'img');
-    canvas.setAttribute('aria-label', `A card with the character drawn for “${shown.wanted.prompt}”`);
+    canvas.setAttribute('aria-label', tr('A card with the character drawn for “{1}”', shown.wanted.prompt));
     (this.dialog.querySelector('[data-card]') as HTMLElement).replaceChildren(canvas);
     canvas.toBlob((blob) => (this.card = blob));
     (this.dialog.querySelector('[data-do="send"]') as HTMLElement).hidden = !navigator.share;
@@ -65,15 +66,15 @@ export class Share {
   }
 
   private async large(shown: Shown): Promise<void> {
-    this.tell(`Drawing ${shown.largest} x ${shown.largest} pixels.`);
+    this.tell(tr('Drawing {1} x {1} pixels.', shown.largest));
     try {
       const pixels = await shown.enlarge();
-      if (!pixels) return this.tell('The model is not loaded. Draw something first.');
+      if (!pixels) return this.tell(tr('The model is not loaded. Draw something first.'));
       dispatchEvent(new CustomEvent('enlarged', { detail: { pixels } }));
       await savePng(pixels, name(shown.wanted, `${shown.largest}.png`));
-      this.tell('Saved.');
+      this.tell(tr('Saved.'));
     } catch (error) {
-      this.tell(`The large picture could not be drawn (${error instanceof Error ? error.message : error}).`);
+      this.tell(tr('The large picture could not be drawn ({1}).', error instanceof Error ? error.message : `${error}`));
     }
   }
 
@@ -85,15 +86,15 @@ export class Share {
     history.replaceState(null, '', toLink(shown.wanted));
     try {
       await navigator.clipboard.writeText(this.link(shown));
-      this.tell('Link copied.');
+      this.tell(tr('Link copied.'));
     } catch {
-      this.tell('The link is in the address bar.');
+      this.tell(tr('The link is in the address bar.'));
     }
   }
 
   private async send(shown: Shown): Promise<void> {
     const files = this.card ? [new File([this.card], name(shown.wanted, 'card.png'), { type: 'image/png' })] : [];
-    const plain = { title: `“${shown.wanted.prompt}”, drawn by zaozi`, url: this.link(shown) };
+    const plain = { title: tr('“{1}”, drawn by zaozi', shown.wanted.prompt), url: this.link(shown) };
     const rich = { ...plain, files };
     await navigator.share(navigator.canShare?.(rich) ? rich : plain).catch(() => undefined); // the reader may change their mind
   }

@@ -12,6 +12,7 @@ import tyro
 
 from zaozi.core.machine import using_environment
 from zaozi.core.progress import progress
+from zaozi.guide.build import Pictures
 
 if TYPE_CHECKING:
     from zaozi.pipeline import TextToImage
@@ -129,10 +130,8 @@ def build(
     /,
     model: str = "base",
     quick: str = "auto",
-    redraw: tyro.conf.FlagCreatePairsOff[bool] = False,
-    data: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None,
-    seed: int = 0,
-    figures: bool = True,
+    pictures: Annotated[Pictures, tyro.conf.arg(name="")] = Pictures(),
+    url: str = "",
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Build the visual guide as static files: the page, its figures, and the model that runs in the browser.
@@ -146,16 +145,15 @@ def build(
             are redrawn unless this is base or a distilled model.
         quick: A student of the model, as its name or folder, whose one-step drawings the page shows while a prompt is typed;
             auto: the packaged one, if it was distilled from the model; none: no student. It is loaded after the first drawing.
-        redraw: Also redraw the figures for base; takes a few minutes, and the results are cached.
-        data: The glyph dataset for redrawn figures; built if missing.
-        seed: Random seed for redrawn figures.
-        figures: Include the figures and the map; without them the page has gaps.
+        pictures: The figures.
+        url: The address at which the site will be, such as https://guide.example/zaozi/: for link previews, which need the full
+            address of their picture, and for search engines (sitemap.xml). Everything else works at any address.
         overwrite: Overwrite existing files of these names that zaozi did not write; by default this is an error.
     """
     from zaozi.guide.build import build
 
     with using_environment(PATIENT):
-        build(out, model, data=data, seed=seed, quick=quick, figures=figures, redraw=redraw, overwrite=overwrite)
+        build(out, model, quick=quick, pictures=pictures, url=url, overwrite=overwrite)
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     print(f"{out / 'index.html'}: {size / 1e6:.0f} MB; next, zaozi guide serve {out}")
 

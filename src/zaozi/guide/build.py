@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 from zaozi.core.errors import ZaoziError
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
-from zaozi.guide.shipped import COMPRESSED, LEAST, SITE, shows
+from zaozi.guide.shipped import COMPRESSED, LEAST, PAGES, SITE, shows
 
 
 def site_output(out: Path, *, overwrite: bool = False) -> Output:
@@ -19,25 +22,40 @@ def site_output(out: Path, *, overwrite: bool = False) -> Output:
     return Output(out, "guide", overwrite=overwrite)
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """The figures and the map of a page."""
+
+    figures: bool = True
+    """Include the figures and the map; without them the page has gaps."""
+    redraw: bool = False
+    """Also redraw the figures for base; takes a few minutes, and the results are cached."""
+    data: Path | None = None
+    """The glyph dataset for redrawn figures; built if missing."""
+    seed: int = 0
+    """Random seed for redrawn figures."""
+
+
 def build(
     out: Path,
     model: str = "base",
     *,
-    data: Path | None = None,
-    seed: int = 0,
     quick: str = "auto",
-    figures: bool = True,
-    redraw: bool = False,
+    pictures: Pictures = Pictures(),
+    url: str = "",
     overwrite: bool = False,
 ) -> None:
-    """Write the whole site into `out`: index.html, assets/, ort/, figures/, data/ and model/, text files also as NAME.gz.
+    """Write the whole site into `out`: index.html, zh.html, assets/, ort/, figures/, data/ and model/, text files also as NAME.gz.
 
-    The bundled figures and data are used; with `redraw`, or for another model, they are drawn from `data` and `seed`. They
-    and the exported model are cached. A distilled model gets the bundled figures, since it does not take guidance. `quick` is a
-    student for sketches, as for `quick.find_student`. Raises `ZaoziError` if the package contains no page, `out` contains
-    something else, or the student does not go with the model.
+    The bundled figures and data are used; with `redraw`, or for another model, they are drawn. They and the exported model are
+    cached. A distilled model gets the bundled figures, since it does not take guidance. `quick` is a student for sketches, as
+    for `quick.find_student`. `url` is the address at which the site will be, for search engines and link previews. Raises
+    `ZaoziError` if the package contains no page, `out` contains something else, the student does not go with the model, or the
+    address is not one of the web.
     """
     check_page()
+    if url:
+        url = web_address(url)
     output = site_output(out, overwrite=overwrite)
     output.check()
 
@@ -50,16 +68,56 @@ def build(
     if chosen:
         find_student(model, quick)
     parts: list[tuple[str, Callable[[Path], None]]] = [
-        ("page", lambda work: _copy(SITE, work, "" if figures else "figures", "" if figures else "data")),
+        ("page", lambda work: _copy(SITE, work, *(() if pictures.figures else ("figures", "data")))),
         ("model", lambda work: _copy(browser_model(model, *chosen), work / "model")),
         ("compression", compress),
     ]
-    if figures and not distilled and (redraw or not shows(folder / WEIGHTS)):
-        parts.insert(1, ("figures", lambda work: _copy(_drawn(model, data, seed), work)))
+    if url:
+        parts.insert(1, ("address", lambda work: address_pages(work, url)))
+    if pictures.figures and not distilled and (pictures.redraw or not shows(folder / WEIGHTS)):
+        parts.insert(1, ("figures", lambda work: _copy(_drawn(model, pictures.data, pictures.seed), work)))
     with output.write() as work:
         for name, make in (bar := progress(parts, desc="guide", unit="part")):
             bar.set_postfix_str(name)
             make(work)
+
+
+def web_address(url: str) -> str:
+    """Return the address of a site, ending with a slash. Raises `ZaoziError` unless it is one of the web.
+
+    >>> web_address("https://guide.example/zaozi")
+    'https://guide.example/zaozi/'
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+        raise ZaoziError(f"'{url}' is not the address of a site; use one such as https://guide.example/zaozi/")
+    return quote(url.rstrip("/") + "/", safe=":/%@~")
+
+
+def address_pages(site: Path, url: str) -> None:
+    """Write into the pages where they will be: the address of each, of the other languages and of the preview's picture; and
+    sitemap.xml, which lists them.
+    """
+    found = {name: "" if name == PAGES[0] else name for name in PAGES if (site / name).is_file()}
+    pages = {name: (site / name).read_text(encoding="utf-8") for name in found}
+    languages = {name: re.findall(r'<html lang="([^"]+)"', text)[0] for name, text in pages.items()}
+    others = "".join(
+        f'    <link rel="alternate" hreflang="{languages[name]}" href="{url}{path}" />\n'
+        for name, path in found.items()
+    )
+    for name, text in pages.items():
+        here = (
+            f'    <link rel="canonical" href="{url}{found[name]}" />\n{others}'
+            f'    <meta property="og:url" content="{url}{found[name]}" />\n'
+        )
+        text = text.replace('property="og:image" content="', f'property="og:image" content="{url}', 1)
+        (site / name).write_text(text.replace("  </head>", f"{here}  </head>", 1), encoding="utf-8")
+    listed = "".join(f"  <url><loc>{url}{path}</loc></url>\n" for path in found.values())
+    (site / "sitemap.xml").write_text(
+        '<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n'
+        f"{listed}</urlset>\n",
+        encoding="utf-8",
+    )
 
 
 def check_page() -> None:

@@ -12,6 +12,8 @@ BASE = SITE.parents[1] / "weights" / "base" / "model.safetensors"
 """Weights of the bundled model."""
 EDITION = 6
 """Version of the figures; cached figures of an older version are redrawn."""
+PAGES = ("index.html", "zh.html")
+"""The page in each language."""
 INDEX, DRAWN = "figures/index.json", "figures/drawn.json"
 """Metadata of each figure; and the figures' edition and model (SHA-256 of its weights)."""
 COMPRESSED = frozenset((".css", ".html", ".js", ".json", ".mjs", ".onnx", ".svg", ".txt", ".wasm", ".xml"))

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from zaozi import __version__
+from zaozi.guide.shipped import PAGES
 from zaozi.serve.ask import STOPPING, Ask, Limits
 from zaozi.serve.background import Later, Redraw
 from zaozi.serve.docs import described
@@ -229,16 +230,16 @@ def _docs(app: FastAPI) -> None:
 
 def _pages(app: FastAPI, site: Path, *, api: bool, model: Later[Path] | None, redraw: Redraw | None) -> None:
     async def page(request: Request) -> Response:
-        html = (site / "index.html").read_text(
-            encoding="utf-8"
-        )  # computed now: the script names change with each build
+        name = request.url.path.rpartition("/")[2] or "index.html"
+        html = (site / name).read_text(encoding="utf-8")  # computed now: the script names change with each build
         if api:
             html = html.replace('data-api=""', 'data-api="api"', 1)
         if redraw is not None and not redraw.folder:
             html = html.replace("data-api=", 'data-redraw="api/redraw" data-api=', 1)
         return answer(request.scope, html.encode(), "text/html; charset=utf-8")
 
-    app.router.routes += [Route("/", page), Route("/index.html", page)]  # GET and HEAD
+    paths = ["/", *(f"/{name}" for name in PAGES if (site / name).is_file())]
+    app.router.routes += [Route(path, page) for path in paths]  # GET and HEAD
     app.mount("/", _Site(site, model, redraw))
 
 

@@ -5,6 +5,7 @@ import { hasCharacters } from '../fonts';
 import { type Sheets, showGlyph } from '../sheets';
 import { onlyOnPurpose } from './gestures';
 import { meaning, search } from './search';
+import { tr } from '../strings';
 
 interface Data {
   points: [number, number][];
@@ -48,7 +49,7 @@ export async function atlas(root: HTMLElement): Promise<void> {
     plot = scatter({ canvas, width: box.clientWidth, height: box.clientHeight, pointSize: 2.5, opacity: 0.8, lassoOnLongPress: false });
     plot.set({ opacityInactiveMax: 0.2, pointSizeSelected: 3 });
   } catch {
-    note.textContent = 'This browser has no WebGL, so the map is not shown. The search still works.';
+    note.textContent = tr('This browser has no WebGL, so the map is not shown. The search still works.');
   }
 
   function groups(): number[] {
@@ -58,11 +59,11 @@ export async function atlas(root: HTMLElement): Promise<void> {
     for (const label of labels) counts.set(label, (counts.get(label) ?? 0) + 1);
     const common = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 8).map(([label]) => label);
     find('[data-legend]').replaceChildren(
-      ...[...common, 'others'].map((label, i) => {
+      ...[...common, tr('others')].map((label, i) => {
         const item = document.createElement('li');
         item.style.setProperty('--mark', PALETTE[i]);
         const means = byRadical && i < common.length ? meaning(label, glyphs) : '';
-        item.textContent = means ? `${label} ${means}` : label;
+        item.textContent = means ? `${label} ${means}` : tr(label);
         return item;
       }),
     );
@@ -95,11 +96,11 @@ export async function atlas(root: HTMLElement): Promise<void> {
       (words.children[0] as HTMLElement).textContent = fonts ? characters[i] : '';
       (words.children[1] as HTMLElement).textContent = data.texts[i];
       const others = [...data.parts[i]].filter((part) => part !== data.radicals[i]).join(' ');
-      (words.children[3] as HTMLElement).textContent = `radical ${data.radicals[i]}; ${data.structures[i]}${others ? `; other parts ${others}` : ''}`;
+      (words.children[3] as HTMLElement).textContent = tr('radical {1}; {2}', data.radicals[i], tr(data.structures[i])) + (others ? tr('; other parts {1}', others) : '');
     } else {
       const drawn = data.drawn[i - characters.length];
-      picture = Object.assign(document.createElement('img'), { className: 'glyph', src: drawn.picture, alt: `drawn for "${drawn.prompt}"` });
-      words.textContent = `drawn by the model for "${drawn.prompt}"`;
+      picture = Object.assign(document.createElement('img'), { className: 'glyph', src: drawn.picture, alt: tr('drawn for “{1}”', drawn.prompt) });
+      words.textContent = tr('drawn by the model for “{1}”', drawn.prompt);
     }
     popup.append(picture, words);
   }
@@ -127,7 +128,7 @@ export async function atlas(root: HTMLElement): Promise<void> {
     new ResizeObserver(() => plot.set({ width: box.clientWidth, height: box.clientHeight })).observe(box);
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => void redraw());
     const count = (n: number) => n.toLocaleString('en');
-    note.textContent = `${count(characters.length)} glyphs, and ${count(data.drawn.length)} drawn ones in the text colour. Point at one for details; drag to move.`;
+    note.textContent = tr('{1} glyphs, and {2} drawn ones in the text colour. Point at one for details; drag to move.', count(characters.length), count(data.drawn.length));
   } else for (const button of root.querySelectorAll<HTMLButtonElement>('.zoom button')) button.disabled = true;
   colourBy.addEventListener('input', () => void redraw());
   await redraw();
@@ -147,8 +148,8 @@ export async function atlas(root: HTMLElement): Promise<void> {
       }),
     );
     const counted = document.createElement('p');
-    const more = found.length > LISTED ? `, ${LISTED} shown` : '';
-    counted.textContent = found.length ? `${found.length.toLocaleString('en')} found${more}` : 'no glyph found';
+    const more = found.length > LISTED ? tr(', {1} shown', LISTED) : '';
+    counted.textContent = found.length ? tr('{1} found{2}', found.length.toLocaleString('en'), more) : tr('no glyph found');
     results.prepend(counted);
     if (found.length) void frame(found, found.length > 1 ? 0.2 : 8);
   });

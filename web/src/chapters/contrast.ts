@@ -1,5 +1,7 @@
 /** Two towers: the characters whose vectors are nearest to that of a definition, and the other way round. */
 
+import { tr } from '../strings';
+
 interface Pairs {
   side: number;
   texts: string[];
@@ -35,13 +37,13 @@ export async function contrast(root: HTMLElement): Promise<void> {
     canvas.getContext('2d')?.drawImage(sheet, i * side, 0, side, side, 0, 0, side, side);
     const [button, score] = [document.createElement('button'), document.createElement('span')];
     button.type = 'button';
-    button.setAttribute('aria-label', `The definition that fits ${character} best`);
+    button.setAttribute('aria-label', tr('The definition that fits {1} best', character));
     button.append(canvas, score);
     button.addEventListener('click', () => {
       const best = ranked(captions, glyphs[i])[0];
       select.value = `${best}`;
       show();
-      output.value = `This character fits “${texts[best]}” best${best === i ? ', its own definition' : `; its own is “${texts[i]}”`}.`;
+      output.value = best === i ? tr('This character fits “{1}” best, its own definition.', texts[best]) : tr('This character fits “{1}” best; its own definition is “{2}”.', texts[best], texts[i]);
     });
     const item = document.createElement('li');
     item.append(button);
@@ -57,7 +59,7 @@ export async function contrast(root: HTMLElement): Promise<void> {
     });
     list.append(...order.map((i) => entries[i].item));
     const place = order.indexOf(chosen) + 1;
-    output.value = place === 1 ? 'The character with this definition comes first.' : `The character with this definition (framed) is number ${place} of ${texts.length}.`;
+    output.value = place === 1 ? tr('The character with this definition comes first.') : tr('The character with this definition (framed) is number {1} of {2}.', place, texts.length);
   }
   select.addEventListener('change', show);
   show();

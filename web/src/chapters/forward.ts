@@ -4,6 +4,7 @@ import { standardNormal } from '../diffusion/noise';
 import { schedule, signal } from '../diffusion/schedules';
 import { mix } from '../diffusion/vectors';
 import { paint } from '../paint';
+import { tr } from '../strings';
 
 interface Data {
   glyphs: { character: string; definition: string; pixels: number[] }[];
@@ -24,7 +25,7 @@ export async function forward(root: HTMLElement): Promise<void> {
     paint(canvas('x0'), x0);
     paint(canvas('eps'), eps, -3, 3);
     paint(canvas('x'), mix([level.alpha, x0], [level.sigma, eps]), -Math.max(1, 3 * level.sigma), Math.max(1, 3 * level.sigma));
-    const words = `t = ${level.t.toFixed(0)}: alpha ${level.alpha.toFixed(3)}, sigma ${level.sigma.toFixed(3)}; ${(100 * signal(level)).toFixed(0)}% signal`;
+    const words = tr('t = {1}: alpha {2}, sigma {3}; {4}% signal', level.t.toFixed(0), level.alpha.toFixed(3), level.sigma.toFixed(3), (100 * signal(level)).toFixed(0));
     (root.querySelector('output') as HTMLOutputElement).value = words;
     time.setAttribute('aria-valuetext', words);
   }

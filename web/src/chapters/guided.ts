@@ -1,5 +1,7 @@
 /** The guidance slider: glyphs drawn by the library at each scale, the same seeds throughout. */
 
+import { tr } from '../strings';
+
 interface Slider {
   scales: number[];
   columns: number;
@@ -12,10 +14,10 @@ const USUAL = 5;
 
 /** What a scale does, in words. */
 export function effect(scale: number): string {
-  if (scale === 0) return 'the text is ignored, so these are any characters';
-  if (scale === 1) return 'the plain prediction with the text';
-  if (scale <= 3) return 'the text counts more than the model thinks';
-  return scale < 10 ? 'usual values: the meaning is there in most drawings' : 'the drawings lose variety';
+  if (scale === 0) return tr('the text is ignored, so these are any characters');
+  if (scale === 1) return tr('the plain prediction with the text');
+  if (scale <= 3) return tr('the text counts more than the model thinks');
+  return scale < 10 ? tr('usual values: the meaning is there in most drawings') : tr('the drawings lose variety');
 }
 
 export async function guided(root: HTMLElement): Promise<void> {
@@ -35,8 +37,8 @@ export async function guided(root: HTMLElement): Promise<void> {
   function show() {
     const row = Number(range.value);
     canvas.getContext('2d')?.drawImage(boards[Number(select.value)], 0, row * side, columns * side, side, 0, 0, columns * side, side);
-    range.setAttribute('aria-valuetext', `scale ${scales[row]}`);
-    output.value = `Scale ${scales[row]}: ${effect(scales[row])}.`;
+    range.setAttribute('aria-valuetext', tr('scale {1}', scales[row]));
+    output.value = tr('Scale {1}: {2}.', scales[row], effect(scales[row]));
   }
   for (const field of [select, range]) field.addEventListener('input', show);
   show();

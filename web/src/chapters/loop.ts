@@ -1,5 +1,7 @@
 /** The training loop, one step at a time: a real batch of the last training run's kind, with its numbers. */
 
+import { tr } from '../strings';
+
 interface Row {
   text: string;
   time: number;
@@ -13,13 +15,13 @@ interface Row {
 
 /** What each stage says, and the picture that it adds; their names are those of the buttons. */
 const STAGES: { picture?: keyof Row; says: (row: Row) => string }[] = [
-  { picture: 'x0', says: ({ text }) => `A real glyph and its caption: “${text}”.` },
-  { says: ({ time }) => `A random time: t = ${time.toFixed(0)} of 1,000.` },
-  { picture: 'eps', says: () => 'Fresh noise, one number per pixel.' },
-  { picture: 'x_t', says: ({ time }) => `The glyph with ${(time / 10).toFixed(0)}% of noise. This is all that the network gets, with t and the caption.` },
-  { picture: 'output', says: () => 'What the network takes for the clean glyph.' },
-  { picture: 'error', says: ({ loss }) => `Light: where it is wrong. Squared, averaged and weighted, the loss is ${loss.toFixed(3)}.` },
-  { says: () => 'Every parameter moves a tiny bit, so that the loss would be smaller. Then comes the next glyph.' },
+  { picture: 'x0', says: ({ text }) => tr('A real glyph and its caption: “{1}”.', text) },
+  { says: ({ time }) => tr('A random time: t = {1} of 1,000.', time.toFixed(0)) },
+  { picture: 'eps', says: () => tr('Fresh noise, one number per pixel.') },
+  { picture: 'x_t', says: ({ time }) => tr('The glyph with {1}% of noise. This is all that the network gets, with t and the caption.', (time / 10).toFixed(0)) },
+  { picture: 'output', says: () => tr('What the network takes for the clean glyph.') },
+  { picture: 'error', says: ({ loss }) => tr('Light: where it is wrong. Squared, averaged and weighted, the loss is {1}.', loss.toFixed(3)) },
+  { says: () => tr('Every parameter moves a tiny bit, so that the loss would be smaller. Then comes the next glyph.') },
 ];
 
 export async function loop(root: HTMLElement): Promise<void> {
@@ -38,7 +40,7 @@ export async function loop(root: HTMLElement): Promise<void> {
       picture.src = `${now[name]}`;
       (picture.closest('figure') as HTMLElement).classList.toggle('later', from > stage);
     }
-    output.value = `${stage + 1} of ${STAGES.length}. ${STAGES[stage].says(now)}`;
+    output.value = tr('{1} of {2}. {3}', stage + 1, STAGES.length, STAGES[stage].says(now));
   }
 
   buttons.forEach((button, i) =>

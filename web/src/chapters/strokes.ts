@@ -4,6 +4,7 @@ import type { Engine } from '../engine/engine';
 import { START } from '../links';
 import { paint } from '../paint';
 import { type Point, drawing } from '../pointer';
+import { tr } from '../strings';
 
 const PEN = 9; // pixels of 128, the width of the font's strokes
 const SEED = 7;
@@ -57,17 +58,17 @@ export function strokes(root: HTMLElement, engine: Engine): void {
       await engine.load((loaded, total) => {
         if (mine !== run) return;
         const left = Math.ceil(((performance.now() - began) / 1000) * (total / Math.max(loaded, 1) - 1));
-        output.value = `Loading the model: ${(loaded / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB, ${left} s left`;
+        output.value = tr('Loading the model: {1} of {2} MB, {3} s left', (loaded / 1e6).toFixed(0), (total / 1e6).toFixed(0), left);
       }, prompt.value);
       if (mine !== run) return;
       const { size, channels } = engine.card ?? { size: 0, channels: 0 };
-      if (size !== side || channels !== 1) throw new Error('this works with a model of grey glyphs only');
-      output.value = 'Drawing.';
+      if (size !== side || channels !== 1) throw new Error(tr('this works with a model of grey glyphs only'));
+      output.value = tr('Drawing.');
       const request = { ...START, prompt: prompt.value, seed, init: { pixels: pixels(), keep: null, strength: Number(strength.value) } };
       const drawn = await engine.draw(request, ({ x0 }) => mine === run && paint(result, x0));
       if (!drawn || mine !== run) return;
       paint(result, drawn.pixels);
-      output.value = `Drawn in ${drawn.seconds.toFixed(1)} s, with seed ${seed}.`;
+      output.value = tr('Drawn in {1} s, with seed {2}.', drawn.seconds.toFixed(1), seed);
       seed++; // another one next time
       root.dispatchEvent(new CustomEvent('completed', { detail: drawn.pixels, bubbles: true }));
     } catch (error) {

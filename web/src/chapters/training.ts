@@ -5,6 +5,7 @@ import { ddim } from '../diffusion/samplers';
 import { levels } from '../diffusion/schedules';
 import { Tiny } from '../diffusion/tiny';
 import { type Point, drawing } from '../pointer';
+import { tr } from '../strings';
 
 const REACH = 2; // the plane shown is [-REACH, REACH]^2
 const SLICE = 8; // milliseconds of training per frame
@@ -54,12 +55,12 @@ export function training(root: HTMLElement): void {
 
   function stop(words = '') {
     run++;
-    button.textContent = 'Train';
+    button.textContent = tr('Train');
     if (words) output.value = words;
   }
 
   function clear(next: Point[]) {
-    stop(next.length ? 'Press Train.' : 'Draw something in the square, then press Train.');
+    stop(next.length ? tr('Press Train.') : tr('Draw something in the square, then press Train.'));
     [points, model, drawn, losses] = [next, null, null, []];
     show();
   }
@@ -71,9 +72,9 @@ export function training(root: HTMLElement): void {
   }
 
   async function train() {
-    if (points.length < 2) return stop('Draw something in the square first.');
+    if (points.length < 2) return stop(tr('Draw something in the square first.'));
     const mine = ++run;
-    button.textContent = 'Stop';
+    button.textContent = tr('Stop');
     const trained = (model ??= new Tiny());
     while (trained.steps < LAST) {
       const until = performance.now() + SLICE;
@@ -85,11 +86,11 @@ export function training(root: HTMLElement): void {
       } while (trained.steps % EVERY && performance.now() < until);
       if (trained.steps % EVERY === 0) drawn = await sample(trained);
       show();
-      output.value = `step ${trained.steps} of ${LAST}, loss ${losses[losses.length - 1].toFixed(3)}`;
+      output.value = tr('step {1} of {2}, loss {3}', trained.steps, LAST, losses[losses.length - 1].toFixed(3));
       await new Promise(requestAnimationFrame);
       if (mine !== run) return;
     }
-    stop(`Trained in ${trained.steps} steps. Red: what the model draws from noise.`);
+    stop(tr('Trained in {1} steps. Red: what the model draws from noise.', trained.steps));
     model = null;
     root.dispatchEvent(new CustomEvent('trained', { detail: { drawn }, bubbles: true }));
   }

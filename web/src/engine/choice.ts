@@ -1,6 +1,7 @@
 /** Which network draws what: a student of distillation draws in few steps, has its guidance built in, and takes one prompt. */
 
 import type { Card, Distilled, Request } from './messages';
+import { tr } from '../strings';
 
 type Asked = Pick<Request, 'guidance' | 'to' | 'share'>;
 
@@ -30,6 +31,8 @@ export function sketch(request: Asked & Pick<Request, 'steps'>, card: Card | nul
 export function told({ name, distilled }: Card): string {
   if (!distilled) return '';
   const { steps, guidance, model } = distilled;
-  const other = model ? `the model ${model}, from which it was distilled` : 'a model that is not distilled';
-  return `${name} draws in ${steps} step${steps === 1 ? '' : 's'}, with guidance ${guidance} built in; for another guidance or a second meaning, use ${other}.`;
+  const other = model ? tr('the model {1}, from which it was distilled', model) : tr('a model that is not distilled');
+  return steps === 1
+    ? tr('{1} draws in 1 step, with guidance {2} built in; for another guidance or a second meaning, use {3}.', name, guidance, other)
+    : tr('{1} draws in {4} steps, with guidance {2} built in; for another guidance or a second meaning, use {3}.', name, guidance, other, steps);
 }
