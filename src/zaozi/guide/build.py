@@ -45,7 +45,7 @@ def build(
     url: str = "",
     overwrite: bool = False,
 ) -> None:
-    """Write the whole site into `out`: index.html, zh.html, assets/, ort/, figures/, data/ and model/, text files also as NAME.gz.
+    """Write the whole site into `out`: the pages, assets/, ort/, figures/, data/ and model/, text files also as NAME.gz.
 
     The bundled figures and data are used; with `redraw`, or for another model, they are drawn. They and the exported model are
     cached. A distilled model gets the bundled figures, since it does not take guidance. `quick` is a student for sketches, as
