@@ -740,7 +740,7 @@ def test_a_report_says_which_measures_it_holds(glyph_model: str, small_glyphs: P
         "specks per glyph",
         "separate parts per glyph",
     ]
-    assert main(["evaluate", glyph_model, *options, "--only", "diversity"]) == 0
+    assert main(["evaluate", glyph_model, *options, "--only", "diversity", "--only", "legibility"]) == 0
     both = json.loads((tmp_path / "report.json").read_text())
     assert both["measures"] == {"diversity": 1, "legibility": 1}
     assert both["figures"]["legibility"] == report["figures"]["legibility"]

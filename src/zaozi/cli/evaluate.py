@@ -40,8 +40,8 @@ class Evaluation:
     """Sampling; --guidance 5 is short for --guidance.scale 5. The batch size is per device."""
     reference: Dir = None
     """A folder with your own judges (evaluate train-reference, train-clip)."""
-    only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MEASURE")] = ()
-    """Compute only these measures; measures of the same drawings already in the output folder's report are kept."""
+    only: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="MEASURE")] = ()
+    """Compute only this measure; can be repeated. Those of the same drawings that the output folder's report has are kept."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("out/evaluation")
     """The output folder."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
