@@ -8,14 +8,18 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from conftest import fill_randomly
 from zaozi.cli.main import main
 from zaozi.core.errors import ZaoziError
 from zaozi.core.noise import lent_generator
+from zaozi.core.sampling import Guidance, Sampling
 from zaozi.guide.before import (
     ABOUT,
+    SHEET,
     BeforeRecipe,
     Generator,
     Reader,
@@ -28,6 +32,10 @@ from zaozi.guide.before import (
     training,
     vae_loss,
 )
+from zaozi.guide.recording import of_a_model, read_recording, recorded
+from zaozi.guide.shipped import SITE
+from zaozi.model.denoiser import make_denoiser
+from zaozi.pipeline import TextToImage
 
 SMALL = {"widths": (24, 16, 16, 8, 8), "latent": 4, "batch_size": 8}
 
@@ -49,24 +57,34 @@ def test_the_packaged_recipes_train_for_an_hour_and_are_small(name: str, tmp_pat
     assert (tmp_path / name / "generator.safetensors").stat().st_size < 3e6
     about = json.loads((tmp_path / name / ABOUT).read_text())
     assert (about["steps"], about["samples"]) == (10, 640)
-    pictures = sampled(read_generator(tmp_path / name), 3)
+    pictures = sampled(read_generator(tmp_path / name), range(3))
     assert pictures.shape == (3, 1, 64, 64)
     assert pictures.abs().max() <= 1
-    assert torch.equal(pictures[1:2], sampled(read_generator(tmp_path / name), 2)[1:]), "each has its own noise"
+    assert torch.equal(pictures[1:2], sampled(read_generator(tmp_path / name), [5, 1, 7])[1:2]), (
+        "each has its own noise"
+    )
+    recording = read_recording((tmp_path / name / SHEET).read_bytes())
+    assert recording.samples.shape == (256, 1, 64, 64)
+    shown = ((pictures + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+    assert np.abs(recording.samples[:3].astype(int) - shown).max() <= 1
+    assert np.array_equal(recording.ways[:, 0], recording.samples[:3])
+    other = sampled(read_generator(tmp_path / name), [0], seed=1)
+    assert np.abs(recording.ways[0, -1] / 127.5 - 1 - other[0].numpy()).max() < 0.01, "to the noise of the next seed"
+    assert about["course"] == [{"step": 10, "seconds": about["seconds"], "loss": about["course"][0]["loss"]}]
 
 
 def test_a_vae_learns_what_the_pictures_have_in_common() -> None:
     recipe = BeforeRecipe("vae", **SMALL, lr=5e-3)  # type: ignore[arg-type]
     steps = list(islice(training(recipe, bars()), 150))
     assert steps[-1][1] < 0.2 * steps[0][1], "the bound rises"
-    made = sampled(steps[-1][0], 32)
+    made = sampled(steps[-1][0], range(32))
     assert min(made[:, :, :6].mean(), made[:, :, -6:].mean()) > 0.9, "white above and below"
 
 
 def test_a_gan_learns_how_much_ink_there_is() -> None:
     recipe = BeforeRecipe("gan", **SMALL, lr=5e-3, beta1=0.0)  # type: ignore[arg-type]
     generator, _ = next(islice(training(recipe, bars()), 299, None))
-    made = sampled(generator, 32)
+    made = sampled(generator, range(32))
     assert min(made[:, :, :6].mean(), made[:, :, -6:].mean()) > 0.8, "white above and below"
     assert float((1 - made).mean()) / 2 == pytest.approx(8 / 64, abs=0.05)
 
@@ -125,3 +143,19 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     recipe = BeforeRecipe("vae", **SMALL, lr=1e6, steps=40)  # type: ignore[arg-type]
     with pytest.raises(ZaoziError, match="is not a number; use a smaller lr"):
         train_before(recipe, bars(), before_output(tmp_path / "nan"))
+
+
+def test_a_model_of_glyphs_is_recorded_in_the_same_way(glyph_artist: TextToImage) -> None:
+    with pytest.raises(ZaoziError, match="grey glyphs of 128 pixels"):
+        of_a_model(glyph_artist)
+    with lent_generator(0):
+        model = make_denoiser(replace(glyph_artist.model.config, size=128)).eval()
+        fill_randomly(model.network)
+    drawing = of_a_model(TextToImage(model, glyph_artist.encoder), Sampling(1, guidance=Guidance(0.0)))
+    recording = read_recording(recorded(drawing))
+    assert np.array_equal(recording.ways[:, 0], recording.samples[:3])
+    assert not np.array_equal(recording.ways[:, -1], recording.samples[:3])
+    with pytest.raises(ZaoziError, match="a recording has 1024x1216 pixels"):
+        read_recording((SITE / "share.png").read_bytes())
+    with pytest.raises(ZaoziError, match="this is no recording"):
+        read_recording(b"no picture")

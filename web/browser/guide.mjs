@@ -668,6 +668,7 @@ parts.chinese = async () => {
   const { context, page, wrong } = await open(browser, address, desktop);
   await page.getByRole('link', { name: '中文' }).click();
   await until(page, 'the page is Chinese', () => document.documentElement.lang === 'zh-Hans');
+  await page.locator('[name=prompt]').fill('water');
   await page.locator('.playground form [type=submit]').first().click();
   await until(page, 'it draws, and says so', () => /^用时/.test(document.querySelector('.playground [role=status]').textContent), null, 180_000);
   await page.screenshot({ path: `${shots}/chinese.png` });

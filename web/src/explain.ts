@@ -6,7 +6,7 @@ import { tr } from './strings';
 
 /** "97% sure", without ever claiming certainty. */
 export function sure(probability: number): string {
-  if (probability > 0.99) return '>99% sure';
+  if (probability > 0.99) return tr('>99% sure');
   return probability < 0.01 ? tr('<1% sure') : tr('{1}% sure', Math.round(100 * probability));
 }
 

@@ -10,7 +10,8 @@ import copy
 import json
 import math
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,10 +22,11 @@ from torch import Tensor, nn
 
 from zaozi.core.config import Config, Range, config, from_dict, to_dict
 from zaozi.core.errors import ZaoziError, unknown
-from zaozi.core.noise import lent_generator, picture_noise, training_generator
+from zaozi.core.noise import between, lent_generator, picture_noise, training_generator
 from zaozi.core.outputs import Output
 from zaozi.core.progress import progress
 from zaozi.data.pairs import Pairs
+from zaozi.guide.recording import COLUMNS, as_png, recorded
 from zaozi.model.checkpoint import read_tensors, save_folder
 from zaozi.train.clock import Clock
 from zaozi.train.recipes import packaged_recipes
@@ -35,7 +37,9 @@ EMA = 0.999
 EVERY = 8
 """Steps between two gradient penalties."""
 SAVE_SECONDS = 300.0
-WEIGHTS, ABOUT = "generator.safetensors", "before.json"
+WEIGHTS, ABOUT, SHEET, COURSE = "generator.safetensors", "before.json", "samples.png", "course.png"
+SNAPSHOTS = 8
+"""Moments at which drawings are kept: after 1/128 of the time, 1/64, ... and at the end."""
 
 
 @config()
@@ -210,16 +214,20 @@ def training(recipe: BeforeRecipe, glyphs: Tensor) -> Iterator[tuple[Generator, 
 
 def before_output(folder: Path, *, overwrite: bool = False) -> Output:
     """Return the output folder of a training."""
-    return Output(folder, "before", (WEIGHTS, ABOUT), overwrite=overwrite)
+    return Output(folder, "before", (WEIGHTS, ABOUT, SHEET, COURSE), overwrite=overwrite)
 
 
 def train_before(recipe: BeforeRecipe, glyphs: Tensor, output: Output) -> int:
     """Train until the time or the steps are over, and write the averaged generator in half precision, also every five
-    minutes; returns the number of steps. Raises `ZaoziError` as `Output.check`, or if the loss is not a number.
+    minutes, with what it draws then (`zaozi.guide.recording`) and has drawn on the way, a row of course.png for each moment
+    of `course` in before.json; returns the number of steps. Raises `ZaoziError` as `Output.check`, or if the loss is not a
+    number.
     """
     output.check()
     limit, seconds, saved, step = 60 * recipe.max_minutes, 0.0, 0.0, 0
     losses: list[float] = []
+    course: list[dict[str, float]] = []
+    rows: list[Tensor] = []
     with Clock().listening() as clock, progress(total=round(limit), desc=recipe.kind, unit="s") as bar:
         for step, (generator, loss) in enumerate(training(recipe, glyphs), start=1):
             if math.isnan(loss):
@@ -230,6 +238,9 @@ def train_before(recipe: BeforeRecipe, glyphs: Tensor, output: Output) -> int:
             seconds += clock.tick()
             bar.update(round(min(seconds, limit)) - bar.n)
             over = seconds >= limit or step == recipe.steps
+            if over or seconds >= limit / 2 ** (SNAPSHOTS - 1 - len(rows)):
+                rows.append(sampled(generator, range(COLUMNS)))
+                course.append({"step": step, "seconds": round(seconds, 1), "loss": round(loss, 4)})
             if over or seconds - saved >= SAVE_SECONDS:
                 saved = seconds
                 about = {
@@ -237,9 +248,11 @@ def train_before(recipe: BeforeRecipe, glyphs: Tensor, output: Output) -> int:
                     "samples": step * recipe.batch_size,
                     "seconds": round(seconds, 1),
                     "loss": losses,
+                    "course": course,
                 }
                 weights = {name: value.half() for name, value in generator.state_dict().items()}
-                save_folder(output, {WEIGHTS: weights}, {ABOUT: {"recipe": to_dict(recipe), **about}})
+                drawn = {SHEET: recorded(partial(sampled, generator)), COURSE: as_png(rows)} if rows else {}
+                save_folder(output, {WEIGHTS: weights}, {ABOUT: {"recipe": to_dict(recipe), **about}, **drawn})
             if over:
                 break
     return step
@@ -257,9 +270,11 @@ def read_generator(folder: Path) -> Generator:
     return generator.eval().requires_grad_(False)
 
 
-def sampled(generator: Generator, count: int, seed: int = 0) -> Tensor:
-    """Return `count` pictures `[N, 1, 64, 64]` in [-1, 1], each from the noise of its number."""
+def sampled(
+    generator: Generator, pictures: Sequence[int], shares: Sequence[float] | float = 0.0, seed: int = 0
+) -> Tensor:
+    """Return pictures `[N, 1, 64, 64]` in [-1, 1], from the noise of their numbers; a share of it is that of the next seed."""
+    shape = (generator.first.in_features, 1, 1)
+    noise = between(picture_noise(seed, pictures, shape), picture_noise(seed + 1, pictures, shape), shares)
     with torch.no_grad():
-        latent = generator.first.in_features
-        noise = picture_noise(seed, range(count), (latent, 1, 1), torch.device("cpu"))(0)
-        return generator.picture(noise.reshape(count, latent))
+        return generator.picture(noise(0).flatten(1))

@@ -37,7 +37,8 @@ export async function contrast(root: HTMLElement): Promise<void> {
     canvas.getContext('2d')?.drawImage(sheet, i * side, 0, side, side, 0, 0, side, side);
     const [button, score] = [document.createElement('button'), document.createElement('span')];
     button.type = 'button';
-    button.setAttribute('aria-label', tr('The definition that fits {1} best', character));
+    canvas.setAttribute('role', 'img');
+    canvas.setAttribute('aria-label', character);
     button.append(canvas, score);
     button.addEventListener('click', () => {
       const best = ranked(captions, glyphs[i])[0];

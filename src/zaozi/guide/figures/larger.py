@@ -51,11 +51,10 @@ def larger(source: Source) -> Figure:
         made = enlarge(stage, made, nothing, how, pictures=[0], number=number, on_step=diary)
         rows.append(_row(diary, "result", made, before))
     across = made.shape[-1] // 4  # a quarter of the side, for the details
-    details = [F.interpolate(x, made.shape[-2:]) for x in [rows[0][-2][0], *(row[-1][0] for row in rows)]]
-    names = ["as the model sees it", *(f"{row[-1][0].shape[-1]}x{row[-1][0].shape[-1]}" for row in rows)]
+    inner = slice(across, 3 * across)
     crops = [
-        (x[..., across : 3 * across, across : 3 * across], f"middle, {name}", 1.0)
-        for x, name in zip(details, names, strict=True)
+        (F.interpolate(x, made.shape[-2:])[..., inner, inner], f"middle, {size(x)}", 1.0)
+        for x in [rows[0][-2][0], *(row[-1][0] for row in rows)]
     ]
     plot, axes = canvas(len(rows) + 1, COLUMNS, width=COLUMNS * 1.75)
     for line, row in zip(axes, [*rows, crops], strict=True):

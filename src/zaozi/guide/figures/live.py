@@ -226,7 +226,7 @@ def guidance_and_steps(source: Source) -> Figure:
     return Figure(
         "Guidance and steps",
         "At guidance 0 the prompt has no effect. At 1 it has its normal effect, and above 1 this effect is exaggerated. Too much "
-        "guidance makes strokes heavy. Beyond 20 steps, little changes.",
+        "guidance makes the parts simple, and the glyphs alike. Beyond 20 steps, little changes.",
         plot,
         {
             "prompt": "gold",

@@ -4,8 +4,8 @@
  * VERSION and FILES are filled in when the page is built. Files with a hash in their name come from the cache; all others from the
  * network, and from the cache where there is none. The model's files are kept by the page itself, in the cache 'zaozi'.
  */
-const VERSION = '36e703b8d978eee5';
-const FILES = ["./","assets/gifenc-CNzvRlM5.js","assets/index-eBJtO8oY.js","assets/ort.wasm.min-C-8u33Sh.js","assets/ort.webgpu.min-AEMzdfWt.js","assets/regl-scatterplot.esm-AHNazzoa.js","assets/rolldown-runtime-I1t7kcUN.js","assets/worker-D55D1X_F.js"];
+const VERSION = '420db1d5e7a92a7d';
+const FILES = ["./","assets/gifenc-fVzZ_1RB.js","assets/main-l5Y3kHvN.js","assets/ort.wasm.min-C-8u33Sh.js","assets/ort.webgpu.min-AEMzdfWt.js","assets/regl-scatterplot.esm-X5TeVkQ1.js","assets/rolldown-runtime-I1t7kcUN.js","assets/worker-BLv7QRHh.js"];
 const NAME = `zaozi-page-${VERSION}`;
 const ROOT = new URL('./', self.location.href).href;
 const ISOLATED = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp', 'Cross-Origin-Resource-Policy': 'same-origin' };
