@@ -2,16 +2,6 @@ import 'katex/dist/katex.min.css';
 import './style.css';
 import { BrowserEngine, type Engine, ServerEngine } from './engine/engine';
 import { Playground } from './playground';
-import { forward } from './chapters/forward';
-import { loop } from './chapters/loop';
-import { contrast } from './chapters/contrast';
-import { field } from './chapters/field';
-import { atlas } from './chapters/atlas';
-import { guided } from './chapters/guided';
-import { parts } from './chapters/parts';
-import { schedules } from './chapters/schedules';
-import { strokes } from './chapters/strokes';
-import { training } from './chapters/training';
 import { offline } from './offline';
 import { redrawing } from './redrawing';
 import { tr } from './strings';
@@ -22,7 +12,7 @@ const api = document.documentElement.dataset.api;
 if (api) engines.server = new ServerEngine(api, browser);
 for (const root of document.querySelectorAll<HTMLElement>('.playground')) new Playground(root, engines);
 
-/** Live parts wake up when they come near the window. Browsers lay out a chapter for a list of choices in it, so those come then. */
+/** Live parts wake up, and their code is loaded, when they come near the window. Browsers lay out a chapter for a list of choices in it, so those come then. */
 function near(selector: string, wake: (root: HTMLElement) => void | Promise<void>) {
   for (const root of document.querySelectorAll<HTMLElement>(selector)) {
     const observer = new IntersectionObserver(
@@ -39,16 +29,16 @@ function near(selector: string, wake: (root: HTMLElement) => void | Promise<void
     observer.observe(root);
   }
 }
-near('[data-live="forward"]', forward);
-near('[data-live="schedules"]', schedules);
-near('[data-live="field"]', field);
-near('[data-live="atlas"]', atlas);
-near('[data-live="parts"]', parts);
-near('[data-live="contrast"]', contrast);
-near('[data-live="guided"]', guided);
-near('[data-live="loop"]', loop);
-near('[data-live="training"]', training);
-near('[data-live="strokes"]', (root) => strokes(root, browser));
+near('[data-live="forward"]', async (root) => (await import('./chapters/forward')).forward(root));
+near('[data-live="schedules"]', async (root) => (await import('./chapters/schedules')).schedules(root));
+near('[data-live="field"]', async (root) => (await import('./chapters/field')).field(root));
+near('[data-live="atlas"]', async (root) => (await import('./chapters/atlas')).atlas(root));
+near('[data-live="parts"]', async (root) => (await import('./chapters/parts')).parts(root));
+near('[data-live="contrast"]', async (root) => (await import('./chapters/contrast')).contrast(root));
+near('[data-live="guided"]', async (root) => (await import('./chapters/guided')).guided(root));
+near('[data-live="loop"]', async (root) => (await import('./chapters/loop')).loop(root));
+near('[data-live="training"]', async (root) => (await import('./chapters/training')).training(root));
+near('[data-live="strokes"]', async (root) => (await import('./chapters/strokes')).strokes(root, browser));
 
 /** A link to a chapter stays on it while what stands above it takes its place. */
 function hold() {

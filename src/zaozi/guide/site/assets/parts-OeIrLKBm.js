@@ -1,0 +1,1 @@
+function e(e){let t=[...e.querySelectorAll(`[data-says]`)],n=e.querySelector(`output`);for(let e of t)e.addEventListener(`click`,()=>{for(let n of t)n.setAttribute(`aria-pressed`,`${n===e}`);n.value=`${e.textContent}. ${e.dataset.says}`})}export{e as parts};

@@ -1,0 +1,1 @@
+function e(e,t){let n=e.getBoundingClientRect();return[(t.clientX-n.left)/n.width,(t.clientY-n.top)/n.height]}function t(t,n,r){let i=!1;t.addEventListener(`pointerdown`,r=>{t.setPointerCapture(r.pointerId),i=!0,n(e(t,r))}),t.addEventListener(`pointermove`,n=>i&&r(e(t,n)));for(let e of[`pointerup`,`pointercancel`])t.addEventListener(e,()=>i=!1)}export{e as n,t};

@@ -1,0 +1,1 @@
+var e=JSON.parse(globalThis.document?.getElementById(`strings`)?.textContent??`{}`);function t(t,...n){return(e[t]??t).replace(/\{(\d)\}/g,(e,t)=>`${n[Number(t)-1]}`)}export{t};

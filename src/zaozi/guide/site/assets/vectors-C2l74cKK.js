@@ -1,0 +1,1 @@
+function e(...e){let t=e[0][1],n=t instanceof Float64Array?new Float64Array(t.length):new Float32Array(t.length);for(let t=0;t<n.length;t++){let r=0;for(let[n,i]of e)r+=n*i[t];n[t]=r}return n}export{e as t};
