@@ -4,8 +4,8 @@
  * VERSION and FILES are filled in when the page is built. Files with a hash in their name come from the cache; all others from the
  * network, and from the cache where there is none. The model's files are kept by the page itself, in the cache 'zaozi'.
  */
-const VERSION = '21ec3523a180e6ca';
-const FILES = ["./","assets/atlas-B8Gu-RCv.js","assets/contrast-Cn-uCcFk.js","assets/field-BRUixtMW.js","assets/forward-_RLFhrnu.js","assets/gifenc-BgRG_TFA.js","assets/guided-BJG8ciS9.js","assets/loop-BcSIas1R.js","assets/main-BuvHnBGX.js","assets/ort.wasm.min-C-8u33Sh.js","assets/ort.webgpu.min-AEMzdfWt.js","assets/parts-OeIrLKBm.js","assets/pointer-C0bYClih.js","assets/regl-scatterplot.esm-BjyBRlp1.js","assets/rolldown-runtime-I1t7kcUN.js","assets/rolldown-runtime-WkwZ5CU-.js","assets/samplers-yXy4bxnE.js","assets/schedules-DtGVrxeS.js","assets/schedules-vtI51WKq.js","assets/strings-DFpx7dXW.js","assets/strokes-B5_a13mI.js","assets/training-rFPYPIP8.js","assets/vectors-C2l74cKK.js","assets/worker-BLv7QRHh.js"];
+const VERSION = 'ed4a694bbf1adbe2';
+const FILES = ["./","assets/atlas-CKJTcZuP.js","assets/contrast-Cn-uCcFk.js","assets/field-BRUixtMW.js","assets/forward-CbEvCDkZ.js","assets/gifenc-BgRG_TFA.js","assets/guided-BJG8ciS9.js","assets/loop-BcSIas1R.js","assets/main-DlHdX3M8.js","assets/ort.wasm.min-C-8u33Sh.js","assets/ort.webgpu.min-AEMzdfWt.js","assets/parts-OeIrLKBm.js","assets/pointer-C0bYClih.js","assets/regl-scatterplot.esm-BjyBRlp1.js","assets/rolldown-runtime-I1t7kcUN.js","assets/rolldown-runtime-WkwZ5CU-.js","assets/samplers-yXy4bxnE.js","assets/schedules-DtGVrxeS.js","assets/schedules-vtI51WKq.js","assets/strings-DFpx7dXW.js","assets/strokes-Boy7UDCi.js","assets/training-4ptDtRQp.js","assets/vectors-C2l74cKK.js","assets/worker-BLv7QRHh.js"];
 const NAME = `zaozi-page-${VERSION}`;
 const ROOT = new URL('./', self.location.href).href;
 const ISOLATED = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp', 'Cross-Origin-Resource-Policy': 'same-origin' };
