@@ -115,7 +115,7 @@ def test_a_site_with_an_address_names_it_in_every_language(tmp_path: Path) -> No
         assert '<meta property="og:image" content="https://guide.example/zaozi/share.png" />' in head
         assert (tmp_path / name).read_text(encoding="utf-8").split("</head>")[1] == before[name].split("</head>")[1]
     listed = ElementTree.parse(tmp_path / "sitemap.xml").getroot()
-    assert [one.text for one in listed.iter("{*}loc")] == [
+    assert [one.text for one in listed.findall(".//{*}loc")] == [
         "https://guide.example/zaozi/",
         "https://guide.example/zaozi/zh.html",
     ]
@@ -129,7 +129,7 @@ def test_an_address_that_is_none_is_refused(tmp_path: Path, url: str, capsys: py
 
 
 def test_the_page_is_served_in_chinese_too() -> None:
-    client = TestClient(make_app(None), "http://localhost")
+    client = TestClient(make_app(None, SITE), "http://localhost")
     assert '<html lang="zh-Hans" data-api="">' in client.get("/zh.html").text
     assert client.head("/zh.html").headers["content-type"] == "text/html; charset=utf-8"
 
