@@ -82,6 +82,23 @@ def test_composed_directions_add_and_negative_ones_push_away() -> None:
     assert torch.allclose(MIDDLE.alpha * guess.x0 + MIDDLE.sigma * guess.eps, x, atol=1e-5)
 
 
+def test_the_base_is_not_evaluated_where_it_cancels() -> None:
+    model, one, other = Counting(), random_cond(3), random_cond(3)
+    x = noisy()
+    blend = composed(model, [(one, 0.75), (other, 0.25)], interval(4.0, 0.6, 1.0))(x, MIDDLE)
+    assert model.rows == [6]
+    parts = [model(x, MIDDLE, cond) for cond in (one, other)]
+    assert torch.allclose(blend.x0, 0.75 * parts[0].x0 + 0.25 * parts[1].x0)
+    assert torch.allclose(blend.eps, 0.75 * parts[0].eps + 0.25 * parts[1].eps)
+    model.rows.clear()
+    composed(model, [(one, 1.0), (other, 1.0)], 1.0)(x, MIDDLE)
+    assert model.rows == [9], "weights of 2 in all need it"
+    model.rows.clear()
+    plain = composed(model, [(one, 1.0), (other, 0.0)], 3.0)(x, MIDDLE)
+    assert model.rows == [6], "a weight of 0 needs no call"
+    assert torch.equal(plain.x0, cfg(model, one, 3.0)(x, MIDDLE).x0)
+
+
 def test_autoguidance_leads_away_from_the_weaker_model() -> None:
     strong, weak, cond, x = Counting(), Counting(0.5), random_cond(3), noisy()
     guess = composed(strong, [(cond, 1.0)], 2.0, weak=weak)(x, MIDDLE)

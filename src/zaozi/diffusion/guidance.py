@@ -77,7 +77,8 @@ def composed(
 
     The base is the unconditional estimate, or `negative` (a negative prompt), or the `weak` model's estimate for the first
     condition (autoguidance, Karras et al. 2024, arXiv:2406.02507, eq. 3). Negative weights push away. Scale 0 returns the
-    base alone, and scale 1 with one condition of weight 1 returns that condition alone; both cost one row per picture.
+    base alone, and scale 1 with one condition of weight 1 returns that condition alone; both cost one row per picture. At scale 1
+    with weights whose sum is 1 the base cancels, and is not evaluated; neither are conditions of weight 0.
     Otherwise all conditions are evaluated in one batched call.
 
     - `rescale` in [0, 1] moves the contrast of x0_hat (its standard deviation) back towards that at scale 1
@@ -93,14 +94,21 @@ def composed(
         checked(scale, plus=plus)
     if weak is not None and negative is not None:
         raise ZaoziError("a negative prompt and a weak model do not go together; choose one")
+    wanted = [(c, w) for c, w in wanted if bool(np.any(np.asarray(w != 0.0)))] or wanted[:1]
     conds, weights = [c for c, _ in wanted], [w for _, w in wanted]
     alone = len(wanted) == 1 and bool(np.all(np.asarray(weights[0] == 1.0)))
+    whole = bool(np.allclose(np.asarray(sum(weights)), 1.0))  # then the base cancels at scale 1
     base_cond = conds[0] if weak is not None else (negative if negative is not None else conds[0].null())
 
     def denoise(x: Tensor, level: Level) -> Estimate:
         strength = scale(level) if callable(scale) else scale
-        if alone and (strength is None or (strength == 1.0 and not plus)):
+        unguided = strength is None or (strength == 1.0 and not plus)
+        if alone and unguided:
             return model(x, level, conds[0])
+        if whole and unguided and weak is None:
+            parts = _each(model, x, level, conds)
+            zero = library(x).zeros_like(x)
+            return Estimate(*(_sum(1.0, zero, weights, [p[view] for p in parts]) for view in (0, 1)))
         strength = 1.0 if strength is None else checked(strength)
         if strength == 0.0:
             return (weak or model)(x, level, base_cond)

@@ -32,6 +32,7 @@ def places(count: int, shown: int) -> list[int]:
 def size(x: Tensor) -> str:
     """Return the size of one picture in words.
 
+    >>> import torch
     >>> size(torch.zeros(1, 1, 64, 64)), size(torch.zeros(1, 4, 8, 8))
     ('64x64', '4 times 8x8')
     """
